@@ -1,0 +1,20 @@
+package ledger
+
+// Bounds of FORMAT.md. Every parser checks its input against them before it
+// allocates.
+const (
+	MaxEntryBytes      = 65_535
+	MaxPayloadBytes    = 32_768
+	MaxEnvelopeBytes   = MaxPayloadBytes + 4_096
+	MaxBundle          = 512 // statements in one submission
+	MaxJoins           = 300 // joins in one node.admit
+	MaxNonceTTLMillis  = 30 * 24 * 3_600_000
+	MaxLiveNonces      = 256
+	SeqWindow          = 1_024
+	MaxReplicas        = 31
+	MaxCouncil         = 64
+	MaxMemoBytes       = 4_096
+	MaxCheckpointBytes = 1 << 20
+	MaxLinkBytes       = 4 << 20
+	MaxAuthorityLinks  = 1 << 20
+)
