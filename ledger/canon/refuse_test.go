@@ -173,6 +173,22 @@ func TestDepth(t *testing.T) {
 	if _, path := codeAndPath(t, err); path != strings.Repeat("[0]", MaxDepth) {
 		t.Errorf("the path is %s", path)
 	}
+	type links struct {
+		Next *links `json:"next,omitempty"`
+	}
+	for depth := MaxDepth - 1; depth <= MaxDepth+1; depth++ {
+		chain := &links{}
+		for range depth - 1 {
+			chain = &links{Next: chain}
+		}
+		data, err := Marshal(chain)
+		if (err == nil) != (depth <= MaxDepth) {
+			t.Errorf("Marshal of depth %d gives %v", depth, err)
+		}
+		if err == nil && Unmarshal(data, new(links)) != nil {
+			t.Errorf("what Marshal gives of depth %d is refused", depth)
+		}
+	}
 	cycle := &record{}
 	cycle.Next = cycle
 	if code, _ := codeAndPath(t, func() error { _, err := Marshal(cycle); return err }()); code != CodeTooDeep {
@@ -283,6 +299,33 @@ func TestMarshalForms(t *testing.T) {
 		if err := Valid(got); err != nil {
 			t.Errorf("%s: %v", got, err)
 		}
+	}
+}
+
+// Several levels of embedding, where the ways to the fields would overwrite
+// each other if they shared memory.
+type level3 struct {
+	A string `json:"a"`
+	B string `json:"b"`
+	C string `json:"c"`
+}
+type level2 struct{ level3 }
+type level1 struct{ level2 }
+type level0 struct {
+	level1
+	D string `json:"d"`
+}
+
+func TestEmbedded(t *testing.T) {
+	var v level0
+	v.A, v.B, v.C, v.D = "1", "2", "3", "4"
+	const want = `{"a":"1","b":"2","c":"3","d":"4"}`
+	if got, err := Marshal(v); err != nil || string(got) != want {
+		t.Errorf("gives %s, %v", got, err)
+	}
+	var back level0
+	if err := Unmarshal([]byte(want), &back); err != nil || back != v {
+		t.Errorf("gives %+v, %v", back, err)
 	}
 }
 
