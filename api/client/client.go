@@ -1,0 +1,128 @@
+package client
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// Options say which ledger a client follows, and through whom.
+type Options struct {
+	// Servers are base URLs of replicas, as "https://r1.example:7443". Calls
+	// fail over along the list.
+	Servers []string
+
+	// Genesis is the genesis hash: the root of trust. When it is zero, nothing
+	// can be verified: Sync and the verified reads fail with ErrNoGenesis.
+	Genesis ledger.Hash
+
+	// TrustDir keeps the authority chain and the newest verified head from one
+	// run to the next. Empty: in memory only, so that a rollback between runs
+	// goes unseen.
+	TrustDir string
+
+	// MinHead is a certified checkpoint that the ledger must have reached:
+	// recency, which genesis alone does not prove.
+	MinHead []byte
+
+	// MaxHeadAge is how old the newest signature of a head may be before Sync
+	// says so with a *StaleError. 0: any age.
+	MaxHeadAge time.Duration
+
+	// HTTPClient replaces the client's own; then RootCAs and Pins have no effect.
+	HTTPClient *http.Client
+	RootCAs    *x509.CertPool // nil: the system's
+	Pins       []ledger.Hash  // SHA-256 of SubjectPublicKeyInfo; replaces the check of names and CAs
+}
+
+// ErrNoGenesis says that something cannot be verified for want of a genesis hash.
+var ErrNoGenesis = errors.New("no genesis hash is given, so nothing can be verified")
+
+// Client talks to the replicas of one ledger. It is safe for concurrent use.
+type Client struct {
+	options   Options
+	servers   []string
+	http      *http.Client
+	preferred atomic.Int64 // index of the server that answered last
+
+	syncing sync.Mutex // guards trust
+	trust   *trust
+	head    atomic.Pointer[Head]
+}
+
+// New makes a client. It does not touch the network; what TrustDir holds is
+// read by the first Sync.
+func New(options Options) (*Client, error) {
+	servers, err := cleanServers(options.Servers)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{options: options, servers: servers, http: options.HTTPClient}
+	if c.http == nil {
+		c.http = newHTTPClient(options)
+	}
+	return c, nil
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Servers are the base URLs that the client uses.
+func (c *Client) Servers() []string { return slices.Clone(c.servers) }
+
+func cleanServers(list []string) ([]string, error) {
+	if len(list) == 0 || len(list) > maxServers {
+		return nil, fmt.Errorf("check servers: want 1 to %d URLs, got %d", maxServers, len(list))
+	}
+	servers := make([]string, 0, len(list))
+	for _, s := range list {
+		u, err := url.Parse(strings.TrimSpace(s))
+		if err != nil {
+			return nil, fmt.Errorf("check servers: %w", err)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return nil, fmt.Errorf("check servers: %q: want http(s)://host:port", s)
+		}
+		servers = append(servers, strings.TrimSuffix(u.String(), "/"))
+	}
+	return servers, nil
+}
+
+func newHTTPClient(options Options) *http.Client {
+	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: options.RootCAs}
+	if len(options.Pins) > 0 {
+		// The pin replaces the check of the chain and name, it does not drop it.
+		config.InsecureSkipVerify = true
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			pin := ledger.Hash(sha256.Sum256(state.PeerCertificates[0].RawSubjectPublicKeyInfo))
+			if !slices.Contains(options.Pins, pin) {
+				return fmt.Errorf("the server's key %s is not among the pinned ones", pin)
+			}
+			return nil
+		}
+	}
+	transport := &http.Transport{
+		TLSClientConfig:       config,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 0, // blocking reads; the context bounds each call
+		Proxy:                 http.ProxyFromEnvironment,
+	}
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}

@@ -1,0 +1,140 @@
+package client
+
+import "context"
+
+// Replica is a replica as the ledger records it.
+type Replica struct {
+	Name     string `json:"name"`
+	Operator string `json:"operator"`
+	Standing string `json:"standing" enum:"joining,active"`
+	Key      string `json:"key" doc:"Key id, hex; also the Raft server id"`
+	Words    string `json:"words"`
+	Public   Bytes  `json:"public" doc:"ML-DSA-65 public key"`
+	Cosigner Bytes  `json:"cosigner" doc:"ML-DSA-44 public key"`
+	Peer     string `json:"peer" doc:"host:port of the peer listener"`
+	API      string `json:"api,omitempty"`
+	TLSPin   string `json:"tls_pin" doc:"SHA-256 of the SubjectPublicKeyInfo, hex"`
+	Format   uint64 `json:"format"`
+	Since    uint64 `json:"since"`
+}
+
+// Replicas is the answer of /v1/replicas.
+type Replicas struct {
+	Meta     `json:"-"`
+	Replicas []Replica `json:"replicas"`
+	Active   int       `json:"active"`
+	Faults   int       `json:"faults" doc:"How many active replicas may lie"`
+	Cosign   int       `json:"cosign_threshold" doc:"How many cosignatures certify a head"`
+}
+
+// PeerStatus is what a replica sees of another one.
+type PeerStatus struct {
+	Name        string `json:"name"`
+	ID          string `json:"id" doc:"Raft server id"`
+	Address     string `json:"address"`
+	Suffrage    string `json:"suffrage,omitempty" enum:"voter,nonvoter,none,"`
+	Reachable   bool   `json:"reachable"`
+	LastContact uint64 `json:"last_contact_millis,omitempty" doc:"Milliseconds ago"`
+	Certified   uint64 `json:"certified,omitempty" doc:"The size that it last cosigned"`
+}
+
+// Status is the answer of /v1/status: this replica as it sees itself.
+type Status struct {
+	Meta            `json:"-"`
+	Name            string       `json:"name"`
+	ID              string       `json:"id"`
+	Version         string       `json:"version,omitempty"`
+	Ledger          string       `json:"ledger" doc:"Genesis hash, hex"`
+	Origin          string       `json:"origin"`
+	Role            string       `json:"role" doc:"leader, follower, candidate, joining or stopped"`
+	Leader          string       `json:"leader,omitempty"`
+	Term            uint64       `json:"term"`
+	Applied         uint64       `json:"applied" doc:"Entries applied"`
+	Certified       uint64       `json:"certified" doc:"Size of the newest certified head"`
+	Signed          uint64       `json:"signed" doc:"When its threshold last signed it, milliseconds"`
+	Lag             uint64       `json:"lag" doc:"Applied entries that are not certified"`
+	Replicas        int          `json:"replicas"`
+	Quorum          int          `json:"quorum" doc:"Replicas that commit"`
+	CosignThreshold int          `json:"cosign_threshold" doc:"Replicas that certify"`
+	Faults          int          `json:"faults" doc:"Replicas that may lie"`
+	Epoch           uint64       `json:"epoch"`
+	Generation      uint64       `json:"generation"`
+	Authority       uint64       `json:"authority" doc:"Index of the newest link"`
+	Frozen          string       `json:"frozen,omitempty"`
+	Ready           bool         `json:"ready"`
+	Alarms          []string     `json:"alarms"`
+	Peers           []PeerStatus `json:"peers"`
+}
+
+// Cluster is the answer of /v1/cluster: the replicas that the ledger names,
+// with what this one sees of each.
+type Cluster struct {
+	Meta     `json:"-"`
+	Replica  string        `json:"replica" doc:"Who answers"`
+	Leader   string        `json:"leader,omitempty"`
+	Term     uint64        `json:"term"`
+	Members  []ClusterSeat `json:"members"`
+	Warnings []string      `json:"warnings"`
+}
+
+// ClusterSeat is one replica of Cluster.
+type ClusterSeat struct {
+	Name     string `json:"name"`
+	Operator string `json:"operator"`
+	Standing string `json:"standing"`
+	Peer     string `json:"peer"`
+	API      string `json:"api,omitempty"`
+	Leader   bool   `json:"leader,omitempty"`
+	PeerStatus
+}
+
+// Epoch is an epoch of the ledger.
+type Epoch struct {
+	Meta  `json:"-"`
+	Epoch uint64 `json:"epoch"`
+	Start uint64 `json:"start"`
+	Next  uint64 `json:"next,omitempty" doc:"When the next epoch is due, milliseconds; only of the current one"`
+	Seq   uint64 `json:"seq,omitempty" doc:"Of its effect entry"`
+	Keys  string `json:"keys,omitempty" doc:"Digest of the active key set, hex"`
+}
+
+// Epochs is a page of /v1/epochs, newest first.
+type Epochs struct {
+	Meta   `json:"-"`
+	Epochs []Epoch `json:"epochs"`
+	Next   string  `json:"next,omitempty"`
+}
+
+// Replicas reads the replicas that the ledger names.
+func (c *Client) Replicas(ctx context.Context, r Read) (*Replicas, error) {
+	return get[Replicas](ctx, c, "/v1/replicas", r)
+}
+
+// Status reads how the replica that answers sees itself.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return get[Status](ctx, c, "/v1/status", Read{})
+}
+
+// StatusOf is Status of one server of the client's list, without fail-over.
+func (c *Client) StatusOf(ctx context.Context, server string) (*Status, error) {
+	var status Status
+	if err := c.try(ctx, server, call{method: "GET", path: "/v1/status"}, &status); err != nil {
+		return nil, err
+	}
+	return &status, nil
+}
+
+// Cluster reads the cluster as the replica that answers sees it.
+func (c *Client) Cluster(ctx context.Context, r Read) (*Cluster, error) {
+	return get[Cluster](ctx, c, "/v1/cluster", r)
+}
+
+// CurrentEpoch reads the current epoch.
+func (c *Client) CurrentEpoch(ctx context.Context, r Read) (*Epoch, error) {
+	return get[Epoch](ctx, c, "/v1/epochs/current", r)
+}
+
+// Epochs reads a page of past epochs, newest first.
+func (c *Client) Epochs(ctx context.Context, r Read) (*Epochs, error) {
+	return get[Epochs](ctx, c, "/v1/epochs", r)
+}

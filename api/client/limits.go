@@ -1,0 +1,24 @@
+package client
+
+import "time"
+
+// The bounds of what the client takes from a server, and of its patience.
+const (
+	maxAnswerBytes  = 64 << 20 // one JSON answer
+	maxProblemBytes = 64 << 10
+	maxEventBytes   = 1 << 20 // one SSE event
+	maxServers      = 64
+	maxProofHashes  = 64
+	maxErrorText    = 512
+
+	attemptsPerCall = 8 // tries of one call, over all servers
+	retryFirst      = 50 * time.Millisecond
+	retryMost       = 2 * time.Second
+	requestTimeout  = 30 * time.Second // of one try that does not block on purpose
+	blockingMargin  = 10 * time.Second // on top of the wait that the caller asked for
+	watchSilence    = 45 * time.Second // three missed heartbeats: the stream is dead
+	certifyPatience = 60 * time.Second
+
+	// MaxEntriesPage is the most entries that one page of /v1/entries holds.
+	MaxEntriesPage = 256
+)

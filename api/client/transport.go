@@ -1,0 +1,201 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// call is one request, the same to every server.
+type call struct {
+	method, path string // the path with its query
+	contentType  string
+	body         []byte
+	etag         string
+	timeout      time.Duration // of one try; 0: requestTimeout
+	limit        int64         // bytes of the answer; 0: maxAnswerBytes
+	once         bool          // one try at each server, without waiting
+}
+
+// answer is what a server gave, of a status below 400.
+type answer struct {
+	server string
+	status int
+	header http.Header
+	body   []byte
+}
+
+// segment escapes s as one segment of a path.
+func segment(s string) string { return url.PathEscape(s) }
+
+// get reads path as r says, and decodes the answer.
+func get[T any, P interface {
+	*T
+	setMeta(Meta)
+}](ctx context.Context, c *Client, path string, r Read) (*T, error) {
+	if q := r.query().Encode(); q != "" {
+		separator := "?"
+		if strings.Contains(path, "?") {
+			separator = "&"
+		}
+		path += separator + q
+	}
+	timeout := time.Duration(0)
+	if r.Wait > 0 {
+		timeout = r.Wait + blockingMargin
+	}
+	var out T
+	if err := c.call(ctx, call{method: http.MethodGet, path: path, etag: r.ETag, timeout: timeout}, P(&out)); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// call makes the request at one server after another until one gives an
+// answer that another could not better, and decodes it into out.
+func (c *Client) call(ctx context.Context, k call, out any) error {
+	return c.failOver(ctx, k, func(server string) error { return c.try(ctx, server, k, out) })
+}
+
+// fetch is call for answers that are no JSON.
+func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
+	var got *answer
+	err := c.failOver(ctx, k, func(server string) (err error) {
+		got, err = c.do(ctx, server, k)
+		return err
+	})
+	return got, err
+}
+
+// failOver tries the servers in turn, first the one that answered last. After
+// each round it waits, with jitter.
+func (c *Client) failOver(ctx context.Context, k call, try func(server string) error) error {
+	first := int(c.preferred.Load())
+	pause := retryFirst
+	attempts := max(attemptsPerCall, len(c.servers))
+	if k.once {
+		attempts = len(c.servers)
+	}
+	var err error
+	for i := range attempts {
+		at := (first + i) % len(c.servers)
+		if err = try(c.servers[at]); err == nil {
+			c.preferred.Store(int64(at))
+			return nil
+		}
+		var problem *Problem
+		if errors.As(err, &problem) && !problem.retriable() {
+			return err
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		if (i+1)%len(c.servers) == 0 && i+1 < attempts {
+			wait := pause/2 + rand.N(pause)
+			if problem != nil {
+				wait = max(wait, min(problem.RetryAfter, retryMost))
+			}
+			if sleep(ctx, wait) != nil {
+				return err
+			}
+			pause = min(2*pause, retryMost)
+		}
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// try makes the request at one server and decodes the answer.
+func (c *Client) try(ctx context.Context, server string, k call, out any) error {
+	got, err := c.do(ctx, server, k)
+	if err != nil {
+		return err
+	}
+	var meta Meta
+	meta.readHeaders(got.header)
+	meta.NotModified = got.status == http.StatusNotModified
+	if !meta.NotModified {
+		if err := json.Unmarshal(got.body, out); err != nil {
+			return fmt.Errorf("read answer of %s%s: %w", server, k.path, err)
+		}
+	}
+	if m, ok := out.(interface{ setMeta(Meta) }); ok {
+		m.setMeta(meta)
+	}
+	return nil
+}
+
+// do makes the request at one server. An answer of status 400 or more is a
+// *Problem.
+func (c *Client) do(ctx context.Context, server string, k call) (*answer, error) {
+	timeout := k.timeout
+	if timeout == 0 {
+		timeout = requestTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	response, err := c.open(ctx, server, k)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	limit := k.limit
+	if limit == 0 {
+		limit = maxAnswerBytes
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of %s%s: %w", server, k.path, err)
+	}
+	if int64(len(body)) > limit {
+		return nil, fmt.Errorf("read answer of %s%s: more than %d bytes", server, k.path, limit)
+	}
+	return &answer{server: server, status: response.StatusCode, header: response.Header, body: body}, nil
+}
+
+// open makes the request and returns the answer with its body unread. The
+// caller closes the body.
+func (c *Client) open(ctx context.Context, server string, k call) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, k.method, server+k.path, bytes.NewReader(k.body))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", server, err)
+	}
+	request.Header.Set("User-Agent", "quorate")
+	if k.contentType != "" {
+		request.Header.Set("Content-Type", k.contentType)
+	}
+	if k.etag != "" {
+		request.Header.Set("If-None-Match", k.etag)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", server, err)
+	}
+	if response.StatusCode == http.StatusNotModified && k.etag != "" || response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxProblemBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of %s%s: %w", server, k.path, err)
+	}
+	return nil, parseProblem(response.StatusCode, response.Header, body)
+}
