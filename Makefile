@@ -1,0 +1,107 @@
+# quorate: `make run` starts a ledger of four replicas here, `make test` runs
+# every test and check. Both install what they need. `make help` lists the rest.
+
+# Without this tag raft's metrics go to a library that we do not link.
+TAGS     := hashicorpmetrics
+GO       ?= go
+GOFLAGS_ := -tags $(TAGS)
+# Time for each fuzz target in `make test`; `make fuzz TIME=30s` takes longer.
+FUZZTIME ?= 2s
+TIME     ?= 30s
+PORT     ?= 7400
+# Every package but the two that have a stage of their own.
+PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$')
+SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
+VERIFIER := test/verifier-js
+
+.PHONY: help build run demo test check fuzz bench clean \
+        tools node format vet staticcheck floors unit fuzz-short thirdparty verifier-js
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## build bin/quorate
+	@mkdir -p bin
+	$(GO) build $(GOFLAGS_) -o bin/ ./cmd/...
+
+run: build ## run a ledger of four replicas on loopback, in the foreground; Ctrl-C stops it, run/ keeps it
+	@exec bin/quorate dev --dir run --port $(PORT)
+
+demo: build ## the main job as a script that a reader can follow
+	@exec bash test/demo/demo.sh
+
+# Each stage says how long it took, so that a slow one is seen.
+define stage
+	@echo "== $(1)"; begin=$$(date +%s); \
+	$(MAKE) --no-print-directory $(1) || { echo "== $(1): FAILED after $$(( $$(date +%s) - begin )) s"; exit 1; }; \
+	echo "== $(1): $$(( $$(date +%s) - begin )) s"
+endef
+
+test: ## every test and check; what CI runs
+	@mkdir -p bin; date +%s > bin/.test-began
+	$(call stage,format)
+	$(call stage,build)
+	$(call stage,vet)
+	$(call stage,staticcheck)
+	$(call stage,floors)
+	$(call stage,unit)
+	$(call stage,verifier-js)
+	$(call stage,thirdparty)
+	$(call stage,fuzz-short)
+	@echo "make test: every stage passed, $$(( $$(date +%s) - $$(cat bin/.test-began) )) s in all"
+
+check: test ## the same as test
+
+format: ## gofmt says nothing
+	@bad=$$(gofmt -l $(SOURCES)); [ -z "$$bad" ] || { echo "not gofmt'd:"; echo "$$bad"; exit 1; }
+
+vet:
+	$(GO) vet $(GOFLAGS_) ./...
+
+staticcheck: tools
+	bin/staticcheck -tags $(TAGS) ./...
+
+floors: ## dependencies run one way, and the checks of the house
+	$(GO) test $(GOFLAGS_) -count=1 ./test
+
+unit: ## unit tests, transcripts, scripts, cluster
+	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
+
+thirdparty: ## tessera's fsck and other people's clients on our logs
+	$(GO) test $(GOFLAGS_) -timeout 8m ./test/thirdparty
+
+verifier-js: $(VERIFIER)/node_modules/.installed ## the independent verifier: its own tests, then the vectors
+	cd $(VERIFIER) && node --test
+	node $(VERIFIER)/cli.js vectors test/vectors
+
+fuzz: ## every fuzz target for TIME each
+	@bash test/fuzz.sh $(TIME)
+
+fuzz-short:
+	@bash test/fuzz.sh $(FUZZTIME)
+
+bench: ## Go benchmarks as a table
+	@$(GO) test $(GOFLAGS_) -run '^$$' -bench . -benchmem $(PACKAGES) | \
+	awk '/^pkg:/ {sub(".*/quorate/", "", $$2); pkg = $$2} \
+	     /^Benchmark/ {n = $$1; sub("^Benchmark", "", n); $$1 = ""; $$2 = ""; printf "%-18s %-36s %s\n", pkg, n, $$0} \
+	     /^(FAIL|---)/ {print; bad = 1} END {exit bad}'
+
+clean: ## remove what was built and installed; run/ holds keys and a ledger and stays
+	rm -rf bin $(VERIFIER)/node_modules
+
+# The tools' dependencies weigh on a module graph of their own.
+tools: bin/staticcheck bin/fsck
+bin/staticcheck bin/fsck: test/tools/go.mod test/tools/go.sum
+	@mkdir -p bin
+	cd test/tools && $(GO) build -o ../../bin/ honnef.co/go/tools/cmd/staticcheck github.com/transparency-dev/tessera/cmd/fsck
+	@touch bin/staticcheck bin/fsck
+
+node: ## Node 18 or newer, from Debian when it is missing
+	@if ! node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null || ! command -v npm >/dev/null; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nodejs npm; \
+	fi
+
+$(VERIFIER)/node_modules/.installed: $(VERIFIER)/package-lock.json | node
+	cd $(VERIFIER) && npm ci --loglevel=error --no-audit --no-fund
+	@touch $@

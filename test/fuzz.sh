@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for the given time: fuzz.sh 30s. One instrumented test
+# binary a package, so that a package is linked once however many targets it has.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+time=${1:?usage: fuzz.sh TIME, as in fuzz.sh 30s}
+tags=hashicorpmetrics
+mkdir -p bin/fuzz
+cache=$PWD/bin/fuzz/corpus
+
+targets=0
+for dir in $(git ls-files --cached --others --exclude-standard '*_test.go' | xargs grep -l '^func Fuzz' | xargs -n1 dirname | sort -u); do
+	binary=$PWD/bin/fuzz/${dir//\//-}.test
+	go test -c -tags "$tags" -fuzz=Fuzz -o "$binary" "./$dir"
+	for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$dir"/*_test.go); do
+		printf '%-20s %-28s ' "$dir" "$target"
+		log=bin/fuzz/$target.log
+		# An input that fails is kept in the package's testdata/fuzz, so it is a test from then on.
+		if ! (cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+			-test.fuzzcachedir="$cache/$dir" -test.parallel=2 -test.timeout=30m) >"$log" 2>&1; then
+			echo FAILED
+			cat "$log"
+			exit 1
+		fi
+		sed -nE 's/.*execs: ([0-9]+).*/\1 inputs/p' "$log" | tail -1 | grep . || echo "done"
+		targets=$((targets + 1))
+	done
+done
+if [ "$targets" = 0 ]; then
+	echo "fuzz: no target found"
+	exit 1
+fi
+echo "fuzz: $targets targets passed, $time each"
