@@ -1,0 +1,92 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// knownKeys holds every public key that the log has shown so far, by its id.
+// It only lets signatures be verified ahead of the replay: which key an author
+// may use, the replay decides.
+type knownKeys struct {
+	mu   sync.RWMutex
+	byID map[ledger.Hash]*keys.PublicKey
+}
+
+func newKnownKeys() *knownKeys { return &knownKeys{byID: map[ledger.Hash]*keys.PublicKey{}} }
+
+func (k *knownKeys) get(id ledger.Hash) *keys.PublicKey {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.byID[id]
+}
+
+func (k *knownKeys) add(public []byte) {
+	id := ledger.Hash(sha256.Sum256(public))
+	if k.get(id) != nil {
+		return
+	}
+	p, err := keys.ParsePublicKey(public)
+	if err != nil {
+		return // the replay says what is wrong with it
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.byID[id] = p
+}
+
+// learn takes the keys that a statement brings.
+func (k *knownKeys) learn(st *ledger.Statement) {
+	switch st.Payload.Type {
+	case ledger.TypeJoin:
+		if join, err := ledger.DecodeBody[ledger.Join](st); err == nil {
+			k.add(join.Public)
+		}
+	case ledger.TypePropose:
+		if propose, err := ledger.DecodeBody[ledger.Propose](st); err == nil {
+			k.learnArgs(propose)
+		}
+	}
+}
+
+func (k *knownKeys) learnArgs(p ledger.Propose) {
+	members := struct {
+		Add     []ledger.Member `json:"add,omitempty"`
+		Council []ledger.Member `json:"council,omitempty"`
+		Remove  []string        `json:"remove,omitempty"`
+	}{}
+	replica := struct {
+		Replica ledger.Replica `json:"replica"`
+	}{}
+	switch p.Action {
+	case "council.change", "council.reseat":
+		if canon.Unmarshal(p.Args, &members) == nil {
+			for _, m := range append(members.Add, members.Council...) {
+				k.add(m.Public)
+			}
+		}
+	case "replica.add", "replica.rekey":
+		if canon.Unmarshal(p.Args, &replica) == nil {
+			k.add(replica.Replica.Public)
+		}
+	}
+}
+
+// learnGenesis takes the keys of genesis.
+func (k *knownKeys) learnGenesis(g *ledger.Genesis) {
+	for _, m := range g.Council {
+		k.add(m.Public)
+	}
+	for _, r := range g.Replicas {
+		k.add(r.Public)
+	}
+	if g.Recovery != nil {
+		for _, h := range g.Recovery.Holders {
+			k.add(h.Public)
+		}
+	}
+}
