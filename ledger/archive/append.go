@@ -1,0 +1,125 @@
+package archive
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Append adds entry seq, which must be Size(), or compares it with what is here: the same bytes give nil,
+// others ConflictError. A seq above Size() is a GapError, and so is one in the gap, with which nothing
+// can be compared. The entry is copied.
+//
+// Append touches no file, unless 32 MiB are waiting to be written: then it waits for a Sync. What it
+// took is served at once, and lost in a crash before the next Sync.
+func (a *Archive) Append(seq uint64, entry []byte) error {
+	if len(entry) == 0 || len(entry) > MaxEntryBytes {
+		return fmt.Errorf("archive: entry %d has %d bytes, not 1 to %d", seq, len(entry), MaxEntryBytes)
+	}
+	v, err := a.view()
+	if err != nil {
+		return err
+	}
+	switch size := v.size(); {
+	case seq < size:
+		return v.compare(seq, entry)
+	case seq > size:
+		return &GapError{From: size, To: seq}
+	case size >= maxSize:
+		return fmt.Errorf("archive: full at %d entries", size)
+	}
+	leaf := tlog.RecordHash(entry)
+	entry = slices.Clone(entry)
+
+	a.mu.Lock()
+	if a.failed != nil {
+		a.mu.Unlock()
+		return a.failed
+	}
+	a.now.end().push(entry, leaf)
+	a.pending += len(entry)
+	full := a.pending > maxPendingBytes
+	a.mu.Unlock()
+	if full {
+		_, err = a.Sync()
+	}
+	return err
+}
+
+// compare says whether entry seq is this one, by the bytes in memory or else by the leaf hash.
+func (v *view) compare(seq uint64, entry []byte) error {
+	c, err := v.chainOf(seq)
+	if err != nil {
+		return err
+	}
+	same := false
+	if have, ok := c.entry(seq); ok {
+		same = bytes.Equal(have, entry)
+	} else {
+		leaf, err := v.leafHash(seq)
+		if err != nil {
+			return err
+		}
+		same = leaf == tlog.RecordHash(entry)
+	}
+	if !same {
+		return &ConflictError{Seq: seq}
+	}
+	return nil
+}
+
+// Sync makes everything durable that was appended before the call, writes the bundles and tiles that are
+// full, and gives the durable size.
+//
+// After an error the archive takes no more writes: the kernel may have dropped what it could not write,
+// so a second fsync that succeeds proves nothing.
+func (a *Archive) Sync() (size uint64, err error) {
+	a.diskMu.Lock()
+	defer a.diskMu.Unlock()
+	return a.syncLocked()
+}
+
+func (a *Archive) syncLocked() (uint64, error) {
+	a.mu.RLock()
+	c, durable, err, island := *a.now.end(), a.durable, a.failed, a.now.island != nil
+	a.mu.RUnlock()
+	if err != nil {
+		return durable, err
+	}
+	if c.size == durable {
+		return durable, nil
+	}
+	w := &a.hist
+	if island {
+		w = &a.island
+	}
+	if err := a.flush(w, &c); err != nil {
+		return durable, a.fail(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.durable = c.size
+	a.pending -= bytesOf(c.entries[durable-c.base:])
+	a.now.end().dropTo(c.fullBundles())
+	return c.size, nil
+}
+
+func bytesOf(entries [][]byte) int {
+	n := 0
+	for _, e := range entries {
+		n += len(e)
+	}
+	return n
+}
+
+// fail makes the archive refuse writes for ever.
+func (a *Archive) fail(cause error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failed == nil {
+		a.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
+	}
+	return a.failed
+}
