@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -21,7 +22,7 @@ type File struct {
 	Operator string // empty for recovery holders
 	Created  int64  // milliseconds since 1970 UTC
 	Key      *PrivateKey
-	Identity string // age AGE-SECRET-KEY-PQ-1…, or empty
+	Identity string `json:"-"` // age AGE-SECRET-KEY-PQ-1…, or empty
 }
 
 // Format prints no secret, whatever the verb.
@@ -160,11 +161,18 @@ func ReadFile(path string, passphrase func() ([]byte, error)) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseFile(path, content, mode, passphrase)
+}
+
+// parseFile is ReadFile for what was read of path.
+func parseFile(path string, content []byte, mode fs.FileMode, passphrase func() ([]byte, error)) (*File, error) {
 	switch {
 	case bytes.HasPrefix(content, []byte(armor.Header)):
-		if content, err = decrypt(path, content, passphrase); err != nil {
+		plain, err := decrypt(path, content, passphrase)
+		if err != nil {
 			return nil, err
 		}
+		content = plain
 	case bytes.HasPrefix(content, []byte(insecureMark)):
 		if mode&0o077 != 0 {
 			return nil, &FileError{Path: path,
@@ -250,7 +258,7 @@ func notAKeyFile(path string) error {
 }
 
 // readBounded reads a regular file of at most limit bytes, and its permissions.
-func readBounded(path string, limit int64) ([]byte, os.FileMode, error) {
+func readBounded(path string, limit int64) ([]byte, fs.FileMode, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, 0, &FileError{Path: path, Problem: "it cannot be opened: " + causeOf(err), Err: err}

@@ -10,7 +10,7 @@ import (
 
 // writeNew makes a new file of the given content: whole or not at all, durable
 // on return, never in place of another.
-func writeNew(path string, content []byte, mode os.FileMode) error {
+func writeNew(path string, content []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(path)
 	temporary, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
@@ -22,7 +22,7 @@ func writeNew(path string, content []byte, mode os.FileMode) error {
 	}
 	// A crash before here leaves a temporary file and nothing at path. Linking,
 	// unlike renaming, fails if something is at path.
-	if err := publish(temporary.Name(), path); err != nil {
+	if err := publish(os.Link, temporary.Name(), path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return &FileError{Path: path, Problem: "it exists already",
 				Remedy: "it is never overwritten: choose another name or move it away", Err: fs.ErrExist}
@@ -38,7 +38,7 @@ func writeNew(path string, content []byte, mode os.FileMode) error {
 
 // fill writes content and makes it durable, before a name that anyone looks for
 // points to it.
-func fill(file *os.File, content []byte, mode os.FileMode) error {
+func fill(file *os.File, content []byte, mode fs.FileMode) error {
 	_, err := file.Write(content)
 	if err == nil {
 		err = file.Chmod(mode)
@@ -52,8 +52,8 @@ func fill(file *os.File, content []byte, mode os.FileMode) error {
 // publish gives the file its name. Some file systems cannot link: there an
 // empty file takes the name first, which fails if it is taken, and is then
 // replaced. A crash in between leaves the empty file, and ReadFile says so.
-func publish(temporary, path string) error {
-	err := os.Link(temporary, path)
+func publish(link func(from, to string) error, temporary, path string) error {
+	err := link(temporary, path)
 	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -61,7 +61,10 @@ func publish(temporary, path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(reserved.Close(), os.Rename(temporary, path))
+	if err := errors.Join(reserved.Close(), os.Rename(temporary, path)); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 func syncDir(dir string) error {
