@@ -141,5 +141,8 @@ func (e *Entry) Seal() (*Seal, error) {
 	default:
 		return nil, fmt.Errorf("parse seal %d: unknown reason %q", e.Seq, s.Reason)
 	}
+	if (s.Reason == SealHandover) != (s.Handover > 0) {
+		return nil, fmt.Errorf("parse seal %d: reason %s with handover %d", e.Seq, s.Reason, s.Handover)
+	}
 	return &s, nil
 }

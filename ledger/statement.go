@@ -147,7 +147,13 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 	if err := ValidName(p.Author); err != nil {
 		return nil, &StatementError{Code: "bad_field", Path: "author", Message: err.Error()}
 	}
-	return s, p.checkReplayForm()
+	if len(p.Body) == 0 || p.Body[0] != '{' {
+		return nil, &StatementError{Code: "wrong_type", Path: "body", Message: "want an object"}
+	}
+	if err := p.checkReplayForm(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (p *Payload) checkReplayForm() error {
