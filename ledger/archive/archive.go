@@ -103,17 +103,17 @@ func Open(dir string, opts Options) (a *Archive, err error) {
 func (a *Archive) Close() error {
 	a.diskMu.Lock()
 	defer a.diskMu.Unlock()
-	_, err := a.syncLocked()
-	a.mu.Lock()
-	closed := errors.Is(a.failed, ErrClosed)
-	if errors.Is(err, ErrFailed) || closed {
-		err = nil // whoever was told ErrFailed by Sync need not hear it again
-	}
-	a.failed = ErrClosed
-	a.mu.Unlock()
-	if closed {
+	before := a.Failed()
+	if errors.Is(before, ErrClosed) {
 		return nil
 	}
+	_, err := a.syncLocked()
+	if before != nil {
+		err = nil // whoever wrote last was told
+	}
+	a.mu.Lock()
+	a.failed = ErrClosed
+	a.mu.Unlock()
 	for _, w := range []*tailWriter{&a.hist, &a.island, &a.staged} {
 		err = errors.Join(err, w.close())
 	}

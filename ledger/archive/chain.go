@@ -118,14 +118,15 @@ func (c *chain) node(x node, disk tileSource) (tlog.Hash, error) {
 	return c.hashes(l, x.n<<k, 1<<k, disk, foldHashes)
 }
 
-// frontierNode is the hash of a subtree left of first: known if the frontier has just that one.
+// frontierNode is the hash of a subtree left of first: known if the frontier has just that
+// one, else ErrGap.
 func (c *chain) frontierNode(x node) (tlog.Hash, error) {
 	for i, have := range perfectSubtrees(c.first) {
 		if have == x {
 			return c.frontier.Hashes[i], nil
 		}
 	}
-	return tlog.Hash{}, &GapError{From: x.begin(), To: c.first}
+	return tlog.Hash{}, ErrGap
 }
 
 // holds says whether the hash at a position of a level has been computed, in memory or on the disk.
@@ -167,15 +168,6 @@ func (c *chain) row(l int, pos, count uint64, disk tileSource) ([]tlog.Hash, err
 	}
 	i := pos % TileWidth
 	return tile[i : i+count], nil
-}
-
-// tileHashes are the first width hashes of a tile, from memory or the disk; GapError when first cuts it.
-func (c *chain) tileHashes(l int, n, width uint64, disk tileSource) ([]tlog.Hash, error) {
-	begin := n * TileWidth
-	if edge := position(c.first, l); begin < edge {
-		return nil, &GapError{From: begin << (tileHeight * uint(l)), To: c.first}
-	}
-	return c.row(l, begin, width, disk)
 }
 
 // onDisk says whether tile n of level l is a file.

@@ -37,6 +37,10 @@ const (
 	// writeChunkBytes is the size of the pieces in which records go to the tail file.
 	writeChunkBytes = 1 << 20
 
+	// maxTailHeader is more than the header of a tail takes: two rows of 255 hashes for each level above
+	// the lowest, and what is fixed.
+	maxTailHeader = 2 * maxLevels * tileBytes
+
 	// tornSectorBytes is the smallest unit that a disk writes as a whole.
 	tornSectorBytes = 512
 

@@ -48,7 +48,8 @@ func (a *Archive) flush(w *tailWriter, c *chain) error {
 // appendTail writes the records that are not in the tail yet.
 func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 	synced := w.written
-	buf := make([]byte, 0, writeChunkBytes)
+	size := bytesOf(c.entries[synced-c.base:]) + int(c.size-synced)*recordHeaderSize
+	buf := make([]byte, 0, min(size, writeChunkBytes+recordHeaderSize+MaxEntryBytes))
 	for seq := w.written; seq < c.size; seq++ {
 		buf = appendRecord(buf, seq, synced, c.entries[seq-c.base], w.salt)
 		if len(buf) >= writeChunkBytes || seq+1 == c.size {
@@ -70,7 +71,8 @@ func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 // replaceTail writes a new tail file for a chain whose full bundles are all on the disk.
 func (a *Archive) replaceTail(w *tailWriter, c *chain) error {
 	salt := newSalt()
-	buf := appendTailHeader(nil, c, w.whole, salt)
+	size := maxTailHeader + bytesOf(c.head) + bytesOf(c.entries) + (len(c.head)+len(c.entries))*recordHeaderSize
+	buf := appendTailHeader(make([]byte, 0, size), c, w.whole, salt)
 	for i, entry := range c.head {
 		buf = appendRecord(buf, c.first+uint64(i), 0, entry, salt)
 	}

@@ -115,7 +115,7 @@ func (f *files) bundle(c *chain, n uint64) (*bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
-	leaves, err := c.tileHashes(0, n, TileWidth, f.of(c))
+	leaves, err := c.row(0, n*TileWidth, TileWidth, f.of(c))
 	if err != nil {
 		return nil, err
 	}

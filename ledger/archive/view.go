@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,6 +25,9 @@ func (v *view) end() *chain {
 
 func (v *view) size() uint64 { return v.end().size }
 
+// gap is the error for what lies in it.
+func (v *view) gap() error { return &GapError{From: v.hist.size, To: v.island.first} }
+
 // chainOf is the chain that holds an entry.
 func (v *view) chainOf(seq uint64) (*chain, error) {
 	switch {
@@ -34,7 +38,7 @@ func (v *view) chainOf(seq uint64) (*chain, error) {
 	case seq >= v.island.first:
 		return v.island, nil
 	}
-	return nil, &GapError{From: v.hist.size, To: v.island.first}
+	return nil, v.gap()
 }
 
 // chainFor is the chain that knows the tree of a size.
@@ -47,7 +51,7 @@ func (v *view) chainFor(size uint64) (*chain, error) {
 	case size >= v.island.first:
 		return v.island, nil
 	}
-	return nil, &GapError{From: v.hist.size, To: v.island.first}
+	return nil, v.gap()
 }
 
 func (v *view) entry(seq uint64) ([]byte, error) {
@@ -73,7 +77,7 @@ func (v *view) entries(from, to uint64, fn func(seq uint64, entry []byte) error)
 		return notFound("entry", to-1, v.size())
 	}
 	if v.island != nil && from < v.island.first && to > v.hist.size && from != to {
-		return &GapError{From: v.hist.size, To: v.island.first}
+		return v.gap()
 	}
 	var b *bundle // the one that holds entry seq, unless that is in memory
 	for seq := from; seq < to; seq++ {
@@ -114,9 +118,11 @@ func (v *view) tile(l int, n uint64, width int) ([]byte, error) {
 	}
 	c := &v.hist
 	if position(c.size, l) < n*TileWidth+uint64(width) {
-		c = v.island
+		if c = v.island; n*TileWidth < position(c.first, l) {
+			return nil, v.gap()
+		}
 	}
-	hashes, err := c.tileHashes(l, n, uint64(width), v.files.of(c))
+	hashes, err := c.row(l, n*TileWidth, uint64(width), v.files.of(c))
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +194,9 @@ func (v *view) hashReader(size uint64) (tlog.HashReader, error) {
 				in = &v.hist
 			}
 			h, err := in.node(x, v.files.of(in))
+			if errors.Is(err, ErrGap) {
+				return nil, v.gap()
+			}
 			if err != nil {
 				return nil, err
 			}
