@@ -32,6 +32,7 @@ func (k *PrivateKey) Cosigner44() *Cosigner44 {
 // NewCosigner44 makes the ML-DSA-44 key of a seed (FIPS 204, algorithm 6).
 func NewCosigner44(seed [SeedSize]byte) *Cosigner44 {
 	public, signer := mldsa44.NewKeyFromSeed(&seed)
+	restoreSpeed()
 	c := &Cosigner44{signer: signer}
 	public.Pack(&c.public)
 	return c
@@ -47,6 +48,7 @@ func (c *Cosigner44) Public() []byte {
 func (c *Cosigner44) Sign(msg []byte) []byte {
 	sig := make([]byte, Cosigner44SignatureSize)
 	err := mldsa44.SignTo(c.signer, msg, nil, false, sig)
+	restoreSpeed()
 	invariant(err == nil, "the empty context is not too long")
 	return sig
 }
@@ -73,6 +75,7 @@ func ParsePublic44(b []byte) (*Public44, error) {
 	}
 	p := &Public44{packed: string(b)}
 	p.unpacked.Unpack((*[Cosigner44PublicKeySize]byte)(b))
+	restoreSpeed()
 	return p, nil
 }
 
@@ -82,6 +85,7 @@ func (p *Public44) Bytes() []byte { return []byte(p.packed) }
 // Verify says whether sig is this key's signature of msg, with the empty
 // context.
 func (p *Public44) Verify(msg, sig []byte) bool {
+	defer restoreSpeed()
 	return len(sig) == Cosigner44SignatureSize && mldsa44.Verify(&p.unpacked, msg, nil, sig)
 }
 

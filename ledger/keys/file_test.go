@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -512,7 +513,7 @@ func TestSealing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, wrong := range [][]string{nil, {"age1"}, {recipients[0], ""}, {classic.Recipient().String()}, make([]string, maxRecipients+1)} {
+	for _, wrong := range [][]string{nil, {"age1"}, {recipients[0], ""}, {classic.Recipient().String()}, slices.Repeat(recipients[:1], maxRecipients+1)} {
 		if _, err := SealTo(wrong, nil); err == nil {
 			t.Errorf("%.3q are taken as recipients", wrong)
 		}

@@ -42,6 +42,7 @@ func ParsePublicKey(b []byte) (*PublicKey, error) {
 	}
 	p := &PublicKey{id: sha256.Sum256(b), packed: string(b)}
 	p.unpacked.Unpack((*[PublicKeySize]byte)(b))
+	restoreSpeed()
 	return p, nil
 }
 
@@ -54,6 +55,7 @@ func (p *PublicKey) ID() ID { return p.id }
 // Verify says whether sig is this key's signature of msg, with the empty
 // context.
 func (p *PublicKey) Verify(msg, sig []byte) bool {
+	defer restoreSpeed()
 	return len(sig) == SignatureSize && mldsa65.Verify(&p.unpacked, msg, nil, sig)
 }
 
@@ -77,6 +79,7 @@ func Generate() (*PrivateKey, error) {
 // FromSeed makes the key of a seed (FIPS 204, algorithm 6).
 func FromSeed(seed [SeedSize]byte) *PrivateKey {
 	public, signer := mldsa65.NewKeyFromSeed(&seed)
+	restoreSpeed()
 	unpacked, err := ParsePublicKey(public.Bytes())
 	invariant(err == nil, "a generated public key has the right length")
 	return &PrivateKey{seed: seed, signer: signer, public: unpacked}
@@ -97,6 +100,7 @@ func (k *PrivateKey) ID() ID { return k.public.id }
 func (k *PrivateKey) Sign(msg []byte) []byte {
 	sig := make([]byte, SignatureSize)
 	err := mldsa65.SignTo(k.signer, msg, nil, false, sig)
+	restoreSpeed()
 	invariant(err == nil, "the empty context is not too long")
 	return sig
 }
