@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestPeerKey derives the key a second time, from the words of FORMAT.md, and
+// TestPeerKey derives the key a second time, as its documentation says, and
 // holds it apart from the seed and from the cosigning key's.
 func TestPeerKey(t *testing.T) {
 	key := testKey(1)
