@@ -79,13 +79,13 @@ type Cluster struct {
 
 // ClusterSeat is one replica of Cluster.
 type ClusterSeat struct {
-	Name     string `json:"name"`
-	Operator string `json:"operator"`
-	Standing string `json:"standing"`
-	Peer     string `json:"peer"`
-	API      string `json:"api,omitempty"`
-	Leader   bool   `json:"leader,omitempty"`
-	PeerStatus
+	Name     string     `json:"name"`
+	Operator string     `json:"operator"`
+	Standing string     `json:"standing"`
+	Peer     string     `json:"peer"`
+	API      string     `json:"api,omitempty"`
+	Leader   bool       `json:"leader,omitempty"`
+	Seen     PeerStatus `json:"seen" doc:"Through the eyes of the replica that answers"`
 }
 
 // Epoch is an epoch of the ledger.

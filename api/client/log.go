@@ -66,3 +66,11 @@ type Genesis struct {
 	Entry  Bytes           `json:"entry" doc:"Entry 0"`
 	View   json.RawMessage `json:"view"`
 }
+
+// WatchHead is the data of a watch's head event: the watcher has seen every
+// entry below Size.
+type WatchHead struct {
+	Size      uint64 `json:"size"`
+	Certified bool   `json:"certified"`
+	Signed    uint64 `json:"signed" doc:"Milliseconds"`
+}

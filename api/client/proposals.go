@@ -1,8 +1,10 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 )
@@ -123,12 +125,14 @@ func (c *Client) Base(ctx context.Context, action string, args json.RawMessage, 
 
 // Simulate asks what executing action with args would do now.
 func (c *Client) Simulate(ctx context.Context, request SimulateRequest) (*Diff, error) {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return nil, err
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // args are canonical, and stay so
+	if err := encoder.Encode(request); err != nil {
+		return nil, fmt.Errorf("encode simulation: %w", err)
 	}
 	var diff Diff
-	err = c.call(ctx, call{method: http.MethodPost, path: "/v1/simulate", contentType: "application/json", body: body}, &diff)
+	err := c.call(ctx, call{method: http.MethodPost, path: "/v1/simulate", contentType: "application/json", body: b.Bytes()}, &diff)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"context"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
+)
+
+type idInput struct {
+	readInput
+	ID string `path:"id" pattern:"^[0-9a-f]{64}$" doc:"64 lower-case hex digits"`
+}
+
+func (s *Server) councilRoutes(h huma.API) {
+	registerRead(s, h, "get-council", "/v1/council", "The governors",
+		func(_ context.Context, v *View, _ *readInput) (*client.Council, error) {
+			council := v.State.Council()
+			out := &client.Council{Governors: make([]client.Governor, 0, len(council))}
+			operators := map[string]bool{}
+			for _, g := range council {
+				out.Governors = append(out.Governors, presentGovernor(g))
+				operators[g.Operator] = true
+			}
+			out.Operators, out.Majority = len(operators), ledger.MajorityOfOperators(len(operators))
+			return out, nil
+		})
+	registerRead(s, h, "get-operators", "/v1/operators", "The operators",
+		func(_ context.Context, v *View, _ *readInput) (*client.Operators, error) {
+			out := &client.Operators{Operators: []client.Operator{}}
+			for _, o := range v.State.Operators() {
+				out.Operators = append(out.Operators, client.Operator{Name: o.Name, Sponsor: o.Sponsor, Since: o.Since})
+			}
+			return out, nil
+		})
+	registerRead(s, h, "get-policy", "/v1/policy", "The policy: a rule for every action, and the ledger's parameters",
+		func(_ context.Context, v *View, _ *readInput) (*client.Policy, error) {
+			return &client.Policy{Policy: v.State.Policy(), Version: v.State.Meta().Versions["policy"]}, nil
+		})
+	registerRead(s, h, "get-recovery", "/v1/recovery", "The recovery set, which re-seats a lost council",
+		func(_ context.Context, v *View, _ *readInput) (*client.Recovery, error) {
+			out := &client.Recovery{Holders: []client.Holder{}}
+			recovery := v.State.Recovery()
+			if recovery == nil {
+				return out, nil
+			}
+			out.Threshold = recovery.Threshold
+			for _, holder := range recovery.Holders {
+				id := holder.KeyID()
+				out.Holders = append(out.Holders, client.Holder{Name: holder.Name, Key: id.String(), Words: words(id), Public: holder.Public})
+			}
+			return out, nil
+		})
+	registerRead(s, h, "get-key", "/v1/keys/{id}", "Who holds a key, by its id",
+		func(_ context.Context, v *View, in *idInput) (*client.Key, error) {
+			id, err := ledger.ParseHash(in.ID)
+			if err != nil {
+				return nil, badParameter("path.id", "%v", err)
+			}
+			k, ok := v.State.Key(id)
+			if !ok {
+				return nil, notFound("no key with the id %s had a role on this ledger", id)
+			}
+			return &client.Key{ID: id.String(), Words: words(id), Holder: k.Holder, Role: k.Role, Since: k.Since, Revoked: k.Revoked}, nil
+		})
+}

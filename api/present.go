@@ -1,0 +1,141 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// The records of the state as the wire has them.
+
+func words(h ledger.Hash) string { return keys.Words([16]byte(h[:16])) }
+
+func keyID(public []byte) ledger.Hash { return sha256.Sum256(public) }
+
+func presentGovernor(g fsm.Governor) client.Governor {
+	id := g.KeyID()
+	return client.Governor{
+		Name: g.Name, Operator: g.Operator, Key: id.String(), Words: words(id),
+		Public: g.Public, Recipient: g.Recipient, Since: g.Since,
+	}
+}
+
+func presentReplica(r fsm.ReplicaRecord) client.Replica {
+	id := r.KeyID()
+	return client.Replica{
+		Name: r.Name, Operator: r.Operator, Standing: r.Standing, Key: id.String(), Words: words(id),
+		Public: r.Public, Cosigner: r.Cosigner, Peer: r.Peer, API: r.API, TLSPin: r.TLSPin.String(),
+		Format: r.Format, Since: r.Since,
+	}
+}
+
+func presentNode(n fsm.NodeRecord) client.Node {
+	return client.Node{
+		Name: n.Name, Operator: n.Operator, Standing: n.Standing, Reason: n.Reason, Key: n.Key.String(),
+		Public: n.Public, Peer: n.Peer, Admitted: n.Admitted, ValidFrom: n.ValidFrom, ValidTo: n.ValidTo,
+		Since: n.Since, Version: n.Version,
+	}
+}
+
+func presentJoin(j fsm.JoinRecord) client.Join {
+	id := keyID(j.Join.Public)
+	return client.Join{
+		ID: j.ID.String(), Name: j.Join.Name, Operator: j.Join.Operator, Key: id.String(), Words: words(id),
+		Peer: j.Join.Peer, Public: j.Join.Public, Expires: j.Expires, Seq: j.Seq,
+	}
+}
+
+func presentVotes(votes []fsm.Vote) []client.Vote {
+	out := make([]client.Vote, len(votes))
+	for i, v := range votes {
+		out[i] = client.Vote{Author: v.Author, Operator: v.Operator, ID: v.ID.String(), Seq: v.Seq}
+	}
+	return out
+}
+
+func presentProposal(s *fsm.State, p *fsm.Proposal) client.Proposal {
+	out := client.Proposal{
+		ID: p.ID.String(), Words: words(p.ID), Action: p.Action, Args: json.RawMessage(p.Args), Author: p.Author,
+		Base: p.Base, Memo: p.Memo, Standing: p.Standing, Reason: p.Reason, Seq: p.Seq,
+		Proposed: p.Proposed, Expires: p.Expires, Decided: p.Decided, DueAt: p.DueAt, Closed: p.Closed,
+		Approvals: presentVotes(p.Approvals), Rejections: presentVotes(p.Rejections), Vetoes: presentVotes(p.Vetoes),
+	}
+	if p.Standing == fsm.ProposalOpen || p.Standing == fsm.ProposalDecided {
+		rule := s.Rule(p)
+		out.Rule = &client.Rule{
+			Threshold: rule.Threshold, DelayMillis: rule.DelayMillis,
+			Vetoers: orEmpty(rule.Vetoers), Signed: orEmpty(rule.Signed), Missing: orEmpty(rule.Missing),
+		}
+	}
+	return out
+}
+
+func presentDiff(d fsm.Diff, v fsm.Verdict) client.Diff {
+	out := client.Diff{
+		Code: v.Code.String(), Path: v.Path, Detail: v.Detail,
+		Words: orEmpty(d.Words), Changes: make([]client.Change, len(d.Changes)),
+	}
+	for i, c := range d.Changes {
+		out.Changes[i] = client.Change{Key: c.Key, Before: json.RawMessage(c.Before), After: json.RawMessage(c.After)}
+	}
+	return out
+}
+
+// presentEntry decodes an entry for readers.
+func presentEntry(raw []byte) (client.Entry, error) {
+	e, err := ledger.ParseEntry(raw)
+	if err != nil {
+		return client.Entry{}, err
+	}
+	out := client.Entry{
+		Seq: e.Seq, Stamp: e.Stamp, Prev: e.Prev.String(), Hash: ledger.LeafHash(raw).String(),
+		Kind: e.Kind.String(), Entry: raw,
+	}
+	switch e.Kind {
+	case ledger.KindStatement:
+		st, err := ledger.ParseStatement(e.Content)
+		if err != nil {
+			return out, err
+		}
+		envelope, err := keys.ParseEnvelope(e.Content)
+		if err != nil {
+			return out, err
+		}
+		out.Type, out.ID, out.View = st.Payload.Type, st.ID.String(), envelope.Payload
+	case ledger.KindEffect:
+		effect, err := e.Effect()
+		if err != nil {
+			return out, err
+		}
+		out.Type, out.View = effect.Type, json.RawMessage(e.Content)
+	default:
+		out.View = json.RawMessage(e.Content)
+	}
+	return out, nil
+}
+
+// statementResults names what became of each statement; statements may be nil.
+func statementResults(verdicts []fsm.Verdict, statements []*ledger.Statement) []client.StatementResult {
+	out := make([]client.StatementResult, len(verdicts))
+	for i, v := range verdicts {
+		out[i] = client.StatementResult{
+			ID: v.ID.String(), Seq: v.Seq, Verdict: v.Code.String(), Duplicate: v.Duplicate, Path: v.Path, Detail: v.Detail,
+		}
+		if i < len(statements) {
+			out[i].ID, out[i].Type = statements[i].ID.String(), statements[i].Payload.Type
+		}
+	}
+	return out
+}
+
+// orEmpty keeps null out of the answers.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
