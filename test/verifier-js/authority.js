@@ -1,0 +1,231 @@
+// The authority chain: FORMAT.md section 10. Who decides and who certifies,
+// followed from the genesis hash alone.
+import { Refused, equal, hex, utf8, within } from './bytes.js';
+import * as canon from './canon.js';
+import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { keyID, parseStatement, verifySignature } from './cose.js';
+import { leafHash, parseEntry, seal } from './entry.js';
+import { checkPolicy, cosignerBytes, logShape, maxCouncil, maxReplicas, memberShape, parseGenesis, policyShape, publicKey, recoveryShape, replicaShape } from './genesis.js';
+import { verifyInclusion } from './merkle.js';
+import { any, anyObject, bool, bytes, list, map, name, object, optional, sorted, string, uint } from './shape.js';
+import { parseProof, verifyProof } from './trie.js';
+
+const maxLinkBytes = 4 << 20;
+
+const recordShape = object({
+  causes: list(uint), council: sorted(object({ name, operator: name, public: publicKey })), cosign_threshold: uint, format: uint,
+  generation: uint, index: uint, log: logShape, origin: string, recovery: optional(recoveryShape),
+  replicas: sorted(object({ cosigner: bytes(cosignerBytes), joining: optional(bool), name, operator: name, public: publicKey })),
+  thresholds: map(uint),
+});
+const firstLinkShape = object({ genesis: bytes(), index: uint });
+const linkShape = object({
+  checkpoint: string, index: uint, record: any, record_proof: anyObject, seal: bytes(), seal_proof: list(bytes(32)),
+  statements: list(object({ entry: bytes(), proof: list(bytes(32)), seq: uint })),
+});
+
+/** cosignThreshold of n active replicas, of which f = floor((n-1)/3) may lie. */
+export function cosignThreshold(n) {
+  const f = Math.floor((n - 1) / 3);
+  return Math.floor((n + f) / 2) + 1;
+}
+
+// Records are kept as raw JSON, of which the canonical text is compared, and
+// read through recordShape, which gives their keys as bytes.
+const memberOf = (m) => ({ name: m.name, operator: m.operator, public: m.public });
+const replicaOf = (r, joining) => ({ cosigner: r.cosigner, name: r.name, operator: r.operator, public: r.public, ...(joining && { joining }) });
+const thresholdsOf = (policy) => Object.fromEntries(Object.entries(policy.rules).map(([action, rule]) => [action, rule.threshold]));
+const byName = (items) => items.sort((a, b) => (a.name < b.name ? -1 : 1));
+
+function genesisRecord({ raw }) {
+  return {
+    causes: [], council: raw.council.map(memberOf), cosign_threshold: cosignThreshold(raw.replicas.length), format: raw.format,
+    generation: 0, index: 0, log: raw.log, origin: raw.origin, ...(raw.recovery && { recovery: raw.recovery }),
+    replicas: raw.replicas.map((r) => replicaOf(r)), thresholds: thresholdsOf(raw.policy),
+  };
+}
+
+/** Chain follows links from the genesis hash, its only trust. */
+export class Chain {
+  constructor(genesisHash, firstLink) {
+    this.genesisHash = genesisHash;
+    const link = readLink(firstLink, firstLinkShape);
+    if (link.index !== 0) throw new Refused('the first link is not link 0');
+    this.genesisEntry = link.genesis;
+    this.genesis = parseGenesis(link.genesis, genesisHash);
+    const record = genesisRecord(this.genesis);
+    // Each step has the size from which on its authority certifies.
+    this.steps = [{ size: 1, record, authority: recordShape(record), statements: [] }];
+    this.causes = new Set();
+  }
+
+  /** latest is the authority record of the last link. */
+  get latest() {
+    return this.steps.at(-1).authority;
+  }
+
+  /** forSize is the authority that certifies a head of this size. */
+  forSize(size) {
+    return (this.steps.findLast((s) => s.size <= size) ?? this.steps[0]).authority;
+  }
+
+  /** extend accepts the next link or throws. */
+  extend(bytes) {
+    const link = readLink(bytes, linkShape);
+    const last = this.steps.at(-1);
+    if (link.index !== last.authority.index + 1) throw new Refused(`link ${link.index} after link ${last.authority.index}`);
+    const head = parseCheckpoint(utf8(link.checkpoint));
+    if (head.size <= last.size) throw new Refused('the handover is not after the one before');
+    const authority = within('record', () => recordShape(link.record));
+    this.certified(link, head, last.authority, authority);
+    const statements = this.statements(link, head, last.authority);
+    const record = follow(last, statements);
+    record.index = link.index;
+    record.causes = link.statements.map((s) => s.seq);
+    if (canon.encode(record) !== canon.encode(link.record)) throw new Refused('record: is not what the statements make of the one before');
+    for (const seq of record.causes) {
+      if (this.causes.has(seq)) throw new Refused(`entry ${seq} was a cause before`);
+      this.causes.add(seq);
+    }
+    this.steps.push({ size: head.size, record, authority, seal: link.seal, statements: link.statements });
+  }
+
+  // The record stands in the state under a seal that both authorities certify.
+  certified(link, head, prev, authority) {
+    within('under the authority before', () => verifyCheckpoint(head, prev));
+    within('under the new authority', () => verifyCheckpoint(head, authority));
+    const entry = parseEntry(link.seal);
+    const { handover, digest } = seal(entry);
+    if (handover !== link.index) throw new Refused(`the seal is of handover ${handover}`);
+    if (entry.seq !== head.size - 1) throw new Refused('the checkpoint does not end in the seal');
+    within('seal', () => verifyInclusion(link.seal_proof, entry.seq, head.size, leafHash(link.seal), head.root));
+    const proof = parseProof(link.record_proof);
+    if (proof.key !== 'authority' || proof.value !== undefined) throw new Refused('record_proof is of another record, or has a value');
+    verifyProof(proof, digest, utf8(canon.encode(link.record)));
+  }
+
+  // The statements that caused the change, as they stand under the checkpoint.
+  statements(link, head, prev) {
+    return link.statements.map((s, i) => within(`statements[${i}]`, () => {
+      if (i > 0 && s.seq <= link.statements[i - 1].seq) throw new Refused('seqs do not rise');
+      const entry = parseEntry(s.entry);
+      if (entry.kind !== 'statement' || entry.seq !== s.seq) throw new Refused('not the statement of that seq');
+      verifyInclusion(s.proof, s.seq, head.size, leafHash(s.entry), head.root);
+      const statement = parseStatement(entry.content);
+      if (!equal(statement.ledger, this.genesisHash)) throw new Refused('of another ledger');
+      if (statement.generation !== prev.generation) throw new Refused('of another generation');
+      return statement;
+    }));
+  }
+}
+
+function readLink(bytes, shape) {
+  if (bytes.length > maxLinkBytes) throw new Refused(`link of ${bytes.length} bytes`);
+  return shape(canon.decode(bytes));
+}
+
+// follow gives the record after one authorised change.
+function follow({ record, authority }, statements) {
+  const [first, ...rest] = statements;
+  let changed;
+  if (first?.type === 'ready' && rest.length === 0) changed = ready(record, authority, first);
+  else if (first?.type === 'propose') changed = decided(record, authority, first, rest);
+  else throw new Refused('statements: neither one ready nor a proposal with approvals');
+  const next = { ...record, ...changed };
+  if (canon.encode(next) === canon.encode(record)) throw new Refused('the statements change nothing');
+  const active = next.replicas.filter((r) => !r.joining).length;
+  if (active < 1 || next.replicas.length > maxReplicas) throw new Refused(`${next.replicas.length} replicas, ${active} active`);
+  if (next.council.length < 1 || next.council.length > maxCouncil) throw new Refused(`council of ${next.council.length}`);
+  const seats = [...next.council, ...next.replicas];
+  if (new Set(seats.map((s) => s.public)).size !== seats.length) throw new Refused('a key has two seats');
+  next.cosign_threshold = cosignThreshold(active);
+  return next;
+}
+
+function ready(record, authority, statement) {
+  const who = holder(statement, authority.replicas.filter((r) => r.joining));
+  if (!who) throw new Refused(`${statement.author} is not joining`);
+  verifySignature(statement, who.public);
+  return { replicas: record.replicas.map((r) => (r.name === who.name ? replicaOf(r) : r)) };
+}
+
+const holder = (statement, people) => people.find((p) => p.name === statement.author && equal(keyID(p.public), statement.kid));
+
+function decided(record, authority, proposal, approvals) {
+  const { action, args } = proposal.body;
+  const change = changes[action];
+  if (!change) throw new Refused(`${action} changes no authority`);
+  const changed = within(action, () => change(record, args));
+  const reseat = action === 'council.reseat';
+  if (reseat && !authority.recovery) throw new Refused('there is no recovery set');
+  const voters = reseat ? authority.recovery.holders : authority.council;
+  const authors = new Set();
+  const voices = new Set();
+  for (const s of [proposal, ...approvals]) {
+    if (s !== proposal && !(s.type === 'approve' && equal(s.body.proposal, proposal.id))) {
+      throw new Refused(`the ${s.type} of ${s.author} is no approval of ${hex(proposal.id)}`);
+    }
+    if (s !== proposal && authors.has(s.author)) throw new Refused(`two approvals of ${s.author}`);
+    if (s !== proposal) authors.add(s.author);
+    const who = holder(s, voters);
+    if (!who) continue;
+    within(`${s.type} of ${s.author}`, () => verifySignature(s, who.public));
+    voices.add(reseat ? who.name : who.operator);
+  }
+  const wants = [reseat ? authority.recovery.threshold : authority.thresholds[action]];
+  if (action === 'policy.change') wants.push(changed.thresholds[action]);
+  for (const want of wants) {
+    if (!(want >= 1 && voices.size >= want)) throw new Refused(`${action} has ${voices.size} of ${want} approvals`);
+  }
+  return changed;
+}
+
+const replicaArgs = object({ replica: replicaShape });
+
+function without(items, holder) {
+  if (!items.some((i) => i.name === holder)) throw new Refused(`${holder} is not there`);
+  return items.filter((i) => i.name !== holder);
+}
+
+function withNew(items, item) {
+  if (items.some((i) => i.name === item.name)) throw new Refused(`${item.name} is there already`);
+  return byName([...items, item]);
+}
+
+// What each action makes of a record; args are raw JSON, checked here.
+const changes = {
+  'council.change'(record, args) {
+    object({ add: optional(list(memberShape)), remove: optional(list(name)) })(args);
+    const left = (args.remove ?? []).reduce(without, record.council);
+    return { council: (args.add ?? []).map(memberOf).reduce(withNew, left) };
+  },
+  'council.reseat'(record, args) {
+    object({ council: list(memberShape) })(args);
+    return { council: args.council.map(memberOf).reduce(withNew, []) };
+  },
+  'policy.change'(record, args) {
+    checkPolicy(object({ policy: policyShape })(args).policy, record.council);
+    return { thresholds: thresholdsOf(args.policy) };
+  },
+  'replica.add'(record, args) {
+    replicaArgs(args);
+    return { replicas: withNew(record.replicas, replicaOf(args.replica, true)) };
+  },
+  'replica.rekey'(record, args) {
+    replicaArgs(args);
+    return { replicas: withNew(without(record.replicas, args.replica.name), replicaOf(args.replica, true)) };
+  },
+  'replica.remove'(record, args) {
+    object({ cause: optional(bool), name })(args);
+    return { replicas: without(record.replicas, args.name) };
+  },
+  'format.upgrade'(record, args) {
+    object({ format: uint })(args);
+    if (args.format <= record.format) throw new Refused('not upwards');
+    return { format: args.format };
+  },
+  'log.rekey'(record, args) {
+    logShape(args);
+    return { log: { ed25519: args.ed25519, mldsa44: args.mldsa44 } };
+  },
+};
