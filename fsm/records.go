@@ -23,7 +23,7 @@ type Meta struct {
 	Handover   uint64            `json:"handover"` // index of the last authority
 	Ledger     ledger.Hash       `json:"ledger"`
 	Origin     string            `json:"origin"`
-	Versions   map[string]uint64 `json:"versions"` // of the tables that proposals name in base
+	Versions   map[string]uint64 `json:"versions"` // of the tables that proposals name in base: the seq of the decision that last changed each
 }
 
 // Governor is the record "council/NAME".
@@ -71,7 +71,7 @@ type NodeRecord struct {
 	Standing  string      `json:"standing"`
 	ValidFrom uint64      `json:"valid_from"` // epoch, inclusive
 	ValidTo   uint64      `json:"valid_to"`   // epoch, inclusive
-	Version   uint64      `json:"version"`    // counts changes by decision
+	Version   uint64      `json:"version"`    // seq of the last change by decision
 }
 
 // The roles of a key.
@@ -131,6 +131,7 @@ type Proposal struct {
 	DueAt      uint64            `json:"due_at,omitempty"`  // stamp of execution
 	Expires    uint64            `json:"expires"`
 	ID         ledger.Hash       `json:"id"`
+	Leaves     uint64            `json:"leaves,omitempty"` // stamp at which the closed proposal leaves the state
 	Memo       string            `json:"memo,omitempty"`
 	Proposed   uint64            `json:"proposed"`             // stamp
 	Reason     string            `json:"reason,omitempty"`     // why it failed, was rejected or vetoed
@@ -138,6 +139,7 @@ type Proposal struct {
 	Seq        uint64            `json:"seq"`
 	Standing   string            `json:"standing"`
 	Vetoes     []Vote            `json:"vetoes,omitempty"` // of a reseat, until they reach the council's threshold
+	Withdrawn  *Vote             `json:"withdrawn,omitempty"`
 }
 
 // NonceRecord is the record "nonce/AUTHOR/HEX": a live nonce, and what was

@@ -1,0 +1,151 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+type replicaArgs struct {
+	Replica ledger.Replica `json:"replica"`
+}
+
+type replicaRemoveArgs struct {
+	Cause bool   `json:"cause,omitempty"` // removed for cause: the log's own key is to be rotated
+	Name  string `json:"name"`
+}
+
+// addReplica is replica.add. The replica is joining, and uncounted, until it
+// says itself that its history is whole.
+func (t *transition) addReplica(args replicaArgs, _ occasion) *problem {
+	r := args.Replica
+	if p := t.checkNewcomer("body.args.replica", r.Name, r.Public, nil); p != nil {
+		return p
+	}
+	if p := t.checkReplica(r); p != nil {
+		return p
+	}
+	if len(t.Replicas()) >= ledger.MaxReplicas {
+		return refuse(TooManySeats, "body.args.replica", fmt.Sprintf("at most %d replicas", ledger.MaxReplicas))
+	}
+	t.seatReplica(r)
+	return nil
+}
+
+// rekeyReplica is replica.rekey: a replica comes back under another key,
+// because its key or its data are lost or doubtful. It joins anew.
+func (t *transition) rekeyReplica(args replicaArgs, _ occasion) *problem {
+	r := args.Replica
+	old, ok := lookup[ReplicaRecord](&t.view, tableReplica+r.Name)
+	if !ok {
+		return refuse(UnknownReplica, "body.args.replica.name", fmt.Sprintf("there is no replica %q", r.Name))
+	}
+	if p := t.checkNewcomer("body.args.replica", r.Name, r.Public, map[string]bool{r.Name: true}); p != nil {
+		return p
+	}
+	if r.Operator != old.Operator {
+		return refuse(WrongOperator, "body.args.replica.operator", fmt.Sprintf("%s belongs to %s", r.Name, old.Operator))
+	}
+	if p := t.checkReplica(r); p != nil {
+		return p
+	}
+	if p := t.checkRemaining(old); p != nil {
+		return p
+	}
+	t.unseatReplica(old)
+	t.seatReplica(r)
+	return nil
+}
+
+// removeReplica is replica.remove.
+func (t *transition) removeReplica(args replicaRemoveArgs, _ occasion) *problem {
+	old, ok := lookup[ReplicaRecord](&t.view, tableReplica+args.Name)
+	if !ok {
+		return refuse(UnknownReplica, "body.args.name", fmt.Sprintf("there is no replica %q", args.Name))
+	}
+	if p := t.checkRemaining(old); p != nil {
+		return p
+	}
+	t.unseatReplica(old)
+	t.touch("replicas")
+	return nil
+}
+
+func (t *transition) checkReplica(r ledger.Replica) *problem {
+	if err := r.Validate(); err != nil {
+		return refuse(BadField, "body.args.replica", err.Error())
+	}
+	if p := t.checkOperator("body.args.replica.operator", r.Operator); p != nil {
+		return p
+	}
+	for _, other := range t.Replicas() {
+		if other.Name != r.Name && (other.Peer == r.Peer || other.TLSPin == r.TLSPin) {
+			return refuse(PeerTaken, "body.args.replica", fmt.Sprintf("%s has this peer address or TLS pin", other.Name))
+		}
+	}
+	return nil
+}
+
+// checkRemaining checks that an active replica remains without r.
+func (t *transition) checkRemaining(r *ReplicaRecord) *problem {
+	if r.Standing == ReplicaActive && t.activeReplicas() <= 1 {
+		return refuse(LastReplica, "body.args", fmt.Sprintf("%s is the last active replica", r.Name))
+	}
+	return nil
+}
+
+func (t *transition) seatReplica(r ledger.Replica) {
+	t.put(tableReplica+r.Name, &ReplicaRecord{Replica: r, Since: t.next, Standing: ReplicaJoining})
+	t.seatKey(r.Public, r.Name, RoleReplica)
+	t.touch("replicas")
+}
+
+// unseatReplica ends a replica's key. The window of what it said goes too: the
+// next key counts from 0, and nothing under the old one is accepted any more.
+func (t *transition) unseatReplica(r *ReplicaRecord) {
+	t.remove(tableReplica + r.Name)
+	t.remove(tableWindow + r.Name)
+	t.revokeKey(r.KeyID())
+}
+
+// ready is the statement ready: a joining replica says that its history is
+// whole and becomes active; an active one says that it runs a later format.
+func (t *transition) ready(st *ledger.Statement, a author) *problem {
+	body, err := ledger.DecodeBody[ledger.Ready](st)
+	if err != nil {
+		return fromStatementError(err)
+	}
+	if a.role != RoleReplica {
+		return refuse(WrongRole, "author", fmt.Sprintf("ready is for a replica, %s is a %s", a.name, a.role))
+	}
+	if t.meta.Frozen != "" {
+		return refuse(Frozen, "", t.meta.Frozen)
+	}
+	if p := t.checkSeq(st); p != nil {
+		return p
+	}
+	r, ok := lookup[ReplicaRecord](&t.view, tableReplica+a.name)
+	invariant(ok, "a replica's key has its replica")
+	if body.Size > t.next || body.Size <= r.Since {
+		return refuse(HistoryNotWhole, "body.size", fmt.Sprintf("the ledger has %d entries, the replica was decided by entry %d", t.next, r.Since))
+	}
+	joining := r.Standing == ReplicaJoining
+	if body.Format < t.meta.Format || !joining && body.Format <= r.Format {
+		return refuse(FormatTooLow, "body.format", fmt.Sprintf("the ledger is at format %d, the replica stated %d", t.meta.Format, r.Format))
+	}
+	if joining && t.pending {
+		return refuse(HandoverPending, "", "a handover waits for its seal")
+	}
+
+	seq := t.append(ledger.KindStatement, st.Envelope)
+	t.useSeq(st, seq)
+	next := *r
+	next.Format = body.Format
+	next.Standing = ReplicaActive
+	t.put(tableReplica+a.name, &next)
+	if joining {
+		t.appendEffect(EffectActive, &ReplicaEffect{Key: st.KeyID, Name: a.name}, seq)
+		t.noteAuthority([]uint64{seq})
+	}
+	return nil
+}

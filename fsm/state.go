@@ -1,0 +1,179 @@
+package fsm
+
+import (
+	"fmt"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// Format is the highest format whose rules this program has. Apply halts on a
+// state of a later one.
+const Format = ledger.Format
+
+// State is an immutable value: Apply makes the next one and leaves it as it
+// is, so that any number of readers may hold it. What is not in records
+// follows, at a seal, from the records and the seal's entry (see Load).
+type State struct {
+	view
+	records *iradix.Tree[any]
+	trie    ledger.Trie
+	index   index
+
+	next   uint64      // seq of the next entry
+	prev   ledger.Hash // leaf hash of the last entry
+	stamp  uint64      // of the last entry
+	sealed uint64      // seq after the last seal: entries from here are unsealed
+
+	// Between seals only:
+	urgent  bool     // an unsealed entry wants a seal at once
+	pending bool     // the next seal is a handover
+	causes  []uint64 // the statements that made the pending change
+}
+
+// New returns the state after entry 0.
+func New(genesisEntry []byte) (*State, error) {
+	g, hash, err := ledger.ParseGenesis(genesisEntry)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkGenesis(g); err != nil {
+		return nil, fmt.Errorf("check genesis: %w", err)
+	}
+	t := begin(&State{
+		records: iradix.New[any](),
+		index:   newIndex(),
+		next:    1,
+		prev:    hash,
+		stamp:   g.Created,
+	}, g.Created, nil)
+	t.found(g, hash)
+	return t.commit(), nil
+}
+
+// checkGenesis checks what the rules need of genesis beyond Genesis.Validate.
+func checkGenesis(g *ledger.Genesis) error {
+	if g.Created > maxStamp {
+		return fmt.Errorf("created: %d is beyond any date", g.Created)
+	}
+	operators := map[string]ledger.Operator{}
+	for _, o := range g.Operators {
+		operators[o.Name] = o
+	}
+	if len(operators) > maxOperators {
+		return fmt.Errorf("operators: at most %d", maxOperators)
+	}
+	for _, o := range g.Operators {
+		if _, ok := operators[o.Sponsor]; o.Sponsor != "" && (!ok || o.Sponsor == o.Name) {
+			return fmt.Errorf("operators: %s: sponsor %q is not another operator", o.Name, o.Sponsor)
+		}
+	}
+	return nil
+}
+
+// found writes the records of genesis.
+func (t *transition) found(g *ledger.Genesis, hash ledger.Hash) {
+	t.put(keyMeta, &Meta{
+		EpochStart: g.Created,
+		Format:     g.Format,
+		Ledger:     hash,
+		Origin:     g.Origin,
+		Versions: map[string]uint64{
+			"council": 0, "epoch": 0, "format": 0, "freeze": 0, "log": 0,
+			"operators": 0, "policy": 0, "replicas": 0,
+		},
+	})
+	t.put(keyPolicy, &g.Policy)
+	t.put(keyLog, &g.Log)
+	if g.Recovery != nil {
+		t.put(keyRecovery, g.Recovery)
+		for _, h := range g.Recovery.Holders {
+			t.put(keyOf(h.KeyID()), &KeyRecord{Holder: h.Name, Role: RoleRecovery})
+		}
+	}
+	for _, o := range g.Operators {
+		t.put(tableOperator+o.Name, &OperatorRecord{Operator: o})
+	}
+	for _, m := range g.Council {
+		t.put(tableCouncil+m.Name, &Governor{Member: m})
+		t.put(keyOf(m.KeyID()), &KeyRecord{Holder: m.Name, Role: RoleGovernor})
+	}
+	for _, r := range g.Replicas {
+		t.put(tableReplica+r.Name, &ReplicaRecord{Replica: r, Format: g.Format, Standing: ReplicaActive})
+		t.put(keyOf(r.KeyID()), &KeyRecord{Holder: r.Name, Role: RoleReplica})
+	}
+	authority := ledger.GenesisAuthority(g)
+	t.put(keyAuthority, &authority)
+}
+
+// Next returns the seq of the next entry, which is the ledger's size.
+func (s *State) Next() uint64 { return s.next }
+
+// Prev returns the leaf hash of the last entry.
+func (s *State) Prev() ledger.Hash { return s.prev }
+
+// Stamp returns the last entry's stamp in milliseconds.
+func (s *State) Stamp() uint64 { return s.stamp }
+
+// Digest returns the state digest now (FORMAT.md section 8).
+func (s *State) Digest() ledger.Hash { return s.trie.Root() }
+
+// Len returns how many records the state has.
+func (s *State) Len() int { return s.records.Len() }
+
+// PendingHandover reports whether the next seal is a handover.
+func (s *State) PendingHandover() bool { return s.pending }
+
+// SealWanted reports whether entries wait for a seal, and whether it should
+// come at once.
+func (s *State) SealWanted() (wanted, urgent bool) {
+	wanted = s.next > s.sealed
+	return wanted, wanted && (s.urgent || s.pending)
+}
+
+// Record returns the canonical JSON of the record at key.
+func (s *State) Record(key string) (value []byte, ok bool) {
+	record, ok := s.records.Get([]byte(key))
+	if !ok {
+		return nil, false
+	}
+	return encode(record), true
+}
+
+// Prove returns the proof, against Digest, of the record at key or of its
+// absence.
+func (s *State) Prove(key string) (*ledger.StateProof, error) {
+	for i := 0; i < len(key); i++ {
+		if key[i] <= ' ' || key[i] >= 0x7f {
+			return nil, fmt.Errorf("prove record: key %q is not printable ASCII", key)
+		}
+	}
+	p := s.trie.Prove(key)
+	value, _ := s.Record(key)
+	return &ledger.StateProof{Key: key, Other: p.Other, Siblings: p.Siblings, Value: value}, nil
+}
+
+// Walk calls fn for the records whose key begins with prefix, sorted by key,
+// until it says no.
+func (s *State) Walk(prefix string, fn func(key string, value []byte) bool) {
+	s.records.Root().WalkPrefix([]byte(prefix), func(key []byte, value any) bool {
+		return !fn(string(key), encode(value))
+	})
+}
+
+// Due reports whether work is due at now (milliseconds), so that a tick should
+// be ordered: an epoch, an execution or an expiry.
+func (s *State) Due(now uint64) bool {
+	t := begin(s, max(now, s.stamp), nil)
+	_, ok := t.nextDue()
+	return ok
+}
+
+// encode returns the canonical JSON of a record.
+func encode(record any) []byte {
+	value, err := canon.Marshal(record)
+	invariant(err == nil, "a record has a canonical form")
+	return value
+}

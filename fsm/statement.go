@@ -1,0 +1,254 @@
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// author is who says a statement: a principal of the ledger, or, for a join,
+// the node that asks to become one.
+type author struct {
+	name     string
+	role     string
+	operator string // "" for recovery holders
+	public   []byte
+	node     *NodeRecord // of a node
+}
+
+// nonceSpace is whose live nonces a statement's nonce is counted among. A join
+// has no author yet whom the ledger knows, so its key's id stands in: 64 hex
+// digits, which no name can be.
+func (a author) nonceSpace(st *ledger.Statement) string {
+	if a.role == "" {
+		return st.KeyID.String()
+	}
+	return a.name
+}
+
+// statement applies one statement: it is refused and nothing changed, or it was
+// accepted before, or its entry is appended.
+func (t *transition) statement(envelope []byte) Verdict {
+	st, err := t.parse(envelope)
+	if err != nil {
+		var id ledger.Hash
+		if st != nil {
+			id = st.ID
+		}
+		return fromStatementError(err).verdict(id)
+	}
+	if p := t.addressed(st); p != nil {
+		return p.verdict(st.ID)
+	}
+	if seq, ok := t.said(st); ok {
+		return Verdict{Seq: seq, ID: st.ID, Duplicate: true}
+	}
+	a, p := t.author(st)
+	if p != nil {
+		return p.verdict(st.ID)
+	}
+	if !t.verify.Verify(st, a.public) {
+		return refuse(BadSignature, "", "the signature does not verify under the author's key").verdict(st.ID)
+	}
+	seq := t.next
+	if p := t.accept(st, a); p != nil {
+		invariant(t.next == seq, "a refused statement appends nothing")
+		return p.verdict(st.ID)
+	}
+	return Verdict{Seq: seq, ID: st.ID}
+}
+
+func (t *transition) parse(envelope []byte) (*ledger.Statement, error) {
+	if parser, ok := t.verify.(Parser); ok {
+		return parser.Parse(envelope)
+	}
+	return ledger.ParseStatement(envelope)
+}
+
+// accept checks what a type of statement needs and, if it holds, appends the
+// statement's entry and what follows from it.
+func (t *transition) accept(st *ledger.Statement, a author) *problem {
+	switch st.Payload.Type {
+	case ledger.TypePropose:
+		return t.propose(st, a)
+	case ledger.TypeApprove:
+		return t.approve(st, a)
+	case ledger.TypeReject:
+		return t.reject(st, a)
+	case ledger.TypeWithdraw:
+		return t.withdraw(st, a)
+	case ledger.TypeVeto:
+		return t.veto(st, a)
+	case ledger.TypeRecord:
+		return t.record(st, a)
+	case ledger.TypeJoin:
+		return t.join(st, a)
+	case ledger.TypeReady:
+		return t.ready(st, a)
+	}
+	return refuse(WrongTyp, "type", "unknown statement type")
+}
+
+// addressed checks that the statement is for this ledger and generation.
+func (v *view) addressed(st *ledger.Statement) *problem {
+	if st.Payload.Ledger != v.meta.Ledger {
+		return refuse(WrongLedger, "ledger", fmt.Sprintf("this ledger is %s", v.meta.Ledger))
+	}
+	if st.Payload.Generation != v.meta.Generation {
+		return refuse(WrongGeneration, "generation", fmt.Sprintf("this ledger is at generation %d", v.meta.Generation))
+	}
+	return nil
+}
+
+// author finds who says the statement, by the key that it names.
+func (v *view) author(st *ledger.Statement) (author, *problem) {
+	if st.Payload.Type == ledger.TypeJoin {
+		return joiner(st)
+	}
+	name := st.Payload.Author
+	key, ok := lookup[KeyRecord](v, keyOf(st.KeyID))
+	if !ok || key.Holder != name {
+		if v.named(name) {
+			return author{}, refuse(WrongKey, "author", fmt.Sprintf("%s holds another key", name))
+		}
+		return author{}, refuse(UnknownAuthor, "author", fmt.Sprintf("the ledger knows no %s", name))
+	}
+	if key.Revoked {
+		return author{}, refuse(RevokedKey, "author", fmt.Sprintf("this key of %s is revoked", name))
+	}
+	a := author{name: name, role: key.Role}
+	switch key.Role {
+	case RoleGovernor:
+		g, ok := lookup[Governor](v, tableCouncil+name)
+		invariant(ok, "a governor's key that is not revoked has its governor")
+		a.operator, a.public = g.Operator, g.Public
+	case RoleReplica:
+		r, ok := lookup[ReplicaRecord](v, tableReplica+name)
+		invariant(ok, "a replica's key that is not revoked has its replica")
+		a.operator, a.public = r.Operator, r.Public
+	case RoleNode:
+		n, ok := lookup[NodeRecord](v, tableNode+name)
+		invariant(ok, "a node's key that is not revoked has its node")
+		a.operator, a.public, a.node = n.Operator, n.Public, n
+	case RoleRecovery:
+		h := v.holder(name)
+		invariant(h != nil, "a recovery holder's key has its holder")
+		a.public = h.Public
+	}
+	return a, nil
+}
+
+func (v *view) holder(name string) *ledger.Holder {
+	if v.recovery == nil {
+		return nil
+	}
+	for i := range v.recovery.Holders {
+		if v.recovery.Holders[i].Name == name {
+			return &v.recovery.Holders[i]
+		}
+	}
+	return nil
+}
+
+// joiner is the author of a join: whoever holds the key in its body.
+func joiner(st *ledger.Statement) (author, *problem) {
+	body, err := ledger.DecodeBody[ledger.Join](st)
+	if err != nil {
+		return author{}, fromStatementError(err)
+	}
+	if body.Name != st.Payload.Author {
+		return author{}, refuse(BadField, "body.name", "must be the author")
+	}
+	if ledger.Hash(sha256.Sum256(body.Public)) != st.KeyID {
+		return author{}, refuse(WrongKey, "body.public", "the join is signed by another key than the one in it")
+	}
+	return author{name: body.Name, operator: body.Operator, public: body.Public}, nil
+}
+
+// named reports whether a principal has this name. Names of principals are
+// unique across roles.
+func (v *view) named(name string) bool {
+	for _, table := range [...]string{tableCouncil, tableReplica, tableNode} {
+		if _, ok := v.source.Get([]byte(table + name)); ok {
+			return true
+		}
+	}
+	return v.holder(name) != nil
+}
+
+// PublicKey returns the packed ML-DSA-65 key that verifies st in this state,
+// or the verdict that refuses st for its ledger, generation, author or key.
+// A statement that follows another in one bundle may find its author only once
+// that one is applied.
+func (v *view) PublicKey(st *ledger.Statement) (public []byte, verdict Verdict) {
+	p := v.addressed(st)
+	if p == nil {
+		var a author
+		if a, p = v.author(st); p == nil {
+			return a.public, Verdict{ID: st.ID}
+		}
+	}
+	return nil, p.verdict(st.ID)
+}
+
+// Said returns the seq of st if this very statement was accepted before and
+// the state still knows it: the answer to an identical resubmission.
+func (v *view) Said(st *ledger.Statement) (seq uint64, ok bool) { return v.said(st) }
+
+func (v *view) said(st *ledger.Statement) (uint64, bool) {
+	switch st.Payload.Type {
+	case ledger.TypePropose:
+		if p, ok := v.Proposal(st.ID); ok {
+			return p.Seq, true
+		}
+		return v.saidNonce(st.Payload.Author, st)
+	case ledger.TypeJoin:
+		return v.saidNonce(st.KeyID.String(), st)
+	case ledger.TypeApprove, ledger.TypeReject, ledger.TypeWithdraw, ledger.TypeVeto:
+		body, err := ledger.DecodeBody[ledger.Ballot](st)
+		if err != nil {
+			return 0, false
+		}
+		p, ok := v.Proposal(body.Proposal)
+		if !ok {
+			return 0, false
+		}
+		return p.saidBallot(st.ID)
+	}
+	if st.Payload.Nonce != nil {
+		return v.saidNonce(st.Payload.Author, st)
+	}
+	w, ok := lookup[WindowRecord](v, tableWindow+st.Payload.Author)
+	if ok && w.Count > 0 && w.Last == st.ID {
+		return w.LastSeq, true
+	}
+	return 0, false
+}
+
+func (v *view) saidNonce(space string, st *ledger.Statement) (uint64, bool) {
+	n, ok := lookup[NonceRecord](v, nonceOf(space, st.Payload.Nonce))
+	if ok && n.ID == st.ID {
+		return n.Seq, true
+	}
+	return 0, false
+}
+
+func (p *Proposal) saidBallot(id ledger.Hash) (uint64, bool) {
+	for _, votes := range [...][]Vote{p.Approvals, p.Rejections, p.Vetoes} {
+		for _, vote := range votes {
+			if vote.ID == id {
+				return vote.Seq, true
+			}
+		}
+	}
+	if p.Withdrawn != nil && p.Withdrawn.ID == id {
+		return p.Withdrawn.Seq, true
+	}
+	return 0, false
+}
+
+func nonceOf(space string, nonce []byte) string {
+	return tableNonce + space + "/" + hex.EncodeToString(nonce)
+}

@@ -1,0 +1,215 @@
+package fsm
+
+import (
+	"maps"
+	"slices"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// transition is one Apply under way: it works on copies that share their
+// unchanged parts with the state that it starts from, and commit makes the
+// next state of them. Dropping it undoes everything.
+type transition struct {
+	view
+	from   *State
+	verify Verifier
+
+	records *iradix.Txn[any]
+	due     *iradix.Txn[string]
+	lapses  *iradix.Txn[string]
+	counts  *iradix.Txn[uint64]
+	dirty   map[string]struct{} // keys whose record changed since the last flush
+	trie    ledger.Trie
+
+	next   uint64
+	prev   ledger.Hash
+	stamp  uint64
+	sealed uint64
+
+	urgent  bool
+	pending bool
+	causes  []uint64
+
+	entries [][]byte
+	seal    *ledger.Seal
+	sealSeq uint64
+}
+
+func begin(s *State, stamp uint64, v Verifier) *transition {
+	t := &transition{
+		view:    s.view,
+		from:    s,
+		verify:  v,
+		records: s.records.Txn(),
+		due:     s.index.due.Txn(),
+		lapses:  s.index.lapses.Txn(),
+		counts:  s.index.counts.Txn(),
+		dirty:   map[string]struct{}{},
+		trie:    s.trie,
+		next:    s.next,
+		prev:    s.prev,
+		stamp:   stamp,
+		sealed:  s.sealed,
+		urgent:  s.urgent,
+		pending: s.pending,
+		causes:  s.causes,
+	}
+	t.source = t.records
+	return t
+}
+
+// fork gives a transition whose changes stay its own: a trial.
+func (t *transition) fork() *transition {
+	trial := *t
+	trial.records = t.records.Clone()
+	trial.due = t.due.Clone()
+	trial.lapses = t.lapses.Clone()
+	trial.counts = t.counts.Clone()
+	trial.dirty = map[string]struct{}{}
+	trial.entries = nil
+	trial.source = trial.records
+	return &trial
+}
+
+// put stores a record, which nobody may change from then on.
+func (t *transition) put(key string, record any) {
+	old, had := t.records.Insert([]byte(key), record)
+	if had {
+		t.unindex(key, old)
+	}
+	t.reindex(key, record)
+	t.dirty[key] = struct{}{}
+	switch r := record.(type) {
+	case *Meta:
+		t.meta = r
+	case *ledger.Policy:
+		t.policy = r
+	case *ledger.LogKeys:
+		t.log = r
+	case *ledger.Recovery:
+		t.recovery = r
+	case *ledger.Authority:
+		t.authority = r
+	}
+}
+
+// remove deletes a record, if it is there.
+func (t *transition) remove(key string) {
+	if old, had := t.records.Delete([]byte(key)); had {
+		t.unindex(key, old)
+		t.dirty[key] = struct{}{}
+	}
+}
+
+func (t *transition) unindex(key string, record any) {
+	x := indexOf(key, record)
+	if x.due != 0 {
+		t.due.Delete(timeKey(x.due, key))
+	}
+	if x.lapse != 0 {
+		t.lapses.Delete(timeKey(x.lapse, key))
+	}
+	for _, name := range x.counts {
+		n, _ := t.counts.Get([]byte(name))
+		invariant(n > 0, "a record that goes was counted")
+		if n == 1 {
+			t.counts.Delete([]byte(name))
+		} else {
+			t.counts.Insert([]byte(name), n-1)
+		}
+	}
+}
+
+func (t *transition) reindex(key string, record any) {
+	x := indexOf(key, record)
+	if x.due != 0 {
+		t.due.Insert(timeKey(x.due, key), key)
+	}
+	if x.lapse != 0 {
+		t.lapses.Insert(timeKey(x.lapse, key), key)
+	}
+	for _, name := range x.counts {
+		n, _ := t.counts.Get([]byte(name))
+		t.counts.Insert([]byte(name), n+1)
+	}
+}
+
+func (t *transition) count(name string) uint64 {
+	n, _ := t.counts.Get([]byte(name))
+	return n
+}
+
+// changeMeta stores a changed copy of the record meta.
+func (t *transition) changeMeta(change func(*Meta)) {
+	m := *t.meta
+	m.Versions = maps.Clone(m.Versions)
+	change(&m)
+	t.put(keyMeta, &m)
+}
+
+// append adds an entry and returns its seq.
+func (t *transition) append(kind ledger.Kind, content []byte) uint64 {
+	e := ledger.Entry{Seq: t.next, Stamp: t.stamp, Prev: t.prev, Kind: kind, Content: content}
+	b, err := e.Encode()
+	invariant(err == nil, "an entry fits its bound")
+	t.entries = append(t.entries, b)
+	t.prev = ledger.LeafHash(b)
+	t.next++
+	return e.Seq
+}
+
+// appendEffect adds an effect entry and returns its seq.
+func (t *transition) appendEffect(typ string, body any, causes ...uint64) uint64 {
+	raw, err := canon.Marshal(body)
+	invariant(err == nil, "an effect has a canonical form")
+	content, err := canon.Marshal(&ledger.Effect{Body: raw, Causes: causes, Type: typ})
+	invariant(err == nil, "an effect has a canonical form")
+	switch typ {
+	case EffectDecision, EffectExecuted, EffectFailed, EffectVetoed, EffectActive:
+		t.urgent = true
+	}
+	return t.append(ledger.KindEffect, content)
+}
+
+// flush brings the trie up to date: each changed record is encoded once, and
+// each branch hashed once, however often they changed.
+func (t *transition) flush() {
+	if len(t.dirty) == 0 {
+		return
+	}
+	changes := make([]ledger.TrieChange, 0, len(t.dirty))
+	for _, key := range slices.Sorted(maps.Keys(t.dirty)) {
+		record, ok := t.records.Get([]byte(key))
+		if !ok {
+			changes = append(changes, ledger.TrieChange{Key: key, Delete: true})
+			continue
+		}
+		changes = append(changes, ledger.TrieChange{Key: key, Value: encode(record)})
+	}
+	t.trie = t.trie.Apply(changes)
+	clear(t.dirty)
+}
+
+// commit makes the next state.
+func (t *transition) commit() *State {
+	t.flush()
+	s := &State{
+		view:    t.view,
+		records: t.records.Commit(),
+		trie:    t.trie,
+		index:   index{due: t.due.Commit(), lapses: t.lapses.Commit(), counts: t.counts.Commit()},
+		next:    t.next,
+		prev:    t.prev,
+		stamp:   t.stamp,
+		sealed:  t.sealed,
+		urgent:  t.urgent,
+		pending: t.pending,
+		causes:  t.causes,
+	}
+	s.source = s.records
+	return s
+}
