@@ -9,15 +9,25 @@ import (
 	"testing"
 )
 
-// The story that the crash matrix runs: a history, a snapshot that leaves a gap, a peer that backfills
-// lies, one that backfills the truth, and on. Each number is chosen to cross a bundle boundary, to stop in
-// the middle of one, or both.
-const (
-	storyWhole  = 310  // where the history breaks off
-	storyIsland = 777  // = 512 + 256 + 8 + 1
-	storyJoin   = 1040 // where the island has got to when the gap is filled: its head is cut off at 1024
-	storyEnd    = 1300
-)
+// story is what the crash matrix runs: a history, a snapshot that leaves a gap, a peer that backfills
+// lies, one that backfills the truth, and on. The numbers cross bundle boundaries, or stop in the middle
+// of a bundle.
+type story struct {
+	whole  uint64 // where the history breaks off
+	island uint64 // where the island begins
+	join   uint64 // where the island has got to when the gap is filled
+	again  uint64 // where a second island begins, after the gap has been filled; 0 for none
+	end    uint64
+	// rough leaves out the cases that the other story covers.
+	rough bool
+}
+
+var stories = map[string]story{
+	// 777 = 512 + 256 + 8 + 1; the island's head is cut off at 1024.
+	"one-gap": {whole: 310, island: 777, join: 1040, end: 1300},
+	// No bundle is cut by the first island, so that only staged files are moved.
+	"two-gaps": {whole: 290, island: 768, join: 800, again: 1026, end: 1300, rough: true},
+}
 
 // promise is what the archive has acknowledged so far.
 type promise struct {
@@ -26,112 +36,151 @@ type promise struct {
 	end    uint64
 }
 
-// tellStory runs the story on a file system, until it ends or something fails. The promise is what must
-// hold after a crash at that moment; offered is the size up to which entries were ever appended.
-func tellStory(disk FS, w *twin) (p promise, offered uint64, err error) {
-	a, err := Open("log", Options{FS: disk})
+// telling is one run of a story.
+type telling struct {
+	story
+	w       *twin
+	disk    FS
+	a       *Archive
+	p       promise
+	offered uint64 // the size up to which entries were ever appended
+}
+
+func (s *telling) open() (err error) {
+	s.a, err = Open("log", Options{FS: s.disk})
+	return err
+}
+
+func (s *telling) reopen() error {
+	if err := s.a.Close(); err != nil {
+		return err
+	}
+	return s.open()
+}
+
+func (s *telling) appendTo(to uint64) error {
+	for seq := s.a.Size(); seq < to; seq++ {
+		if err := s.a.Append(seq, s.w.entries[seq]); err != nil {
+			return err
+		}
+		s.offered = max(s.offered, seq+1)
+	}
+	return nil
+}
+
+func (s *telling) syncAt(to uint64) error {
+	if err := s.appendTo(to); err != nil {
+		return err
+	}
+	size, err := s.a.Sync()
 	if err != nil {
-		return p, 0, err
-	}
-	appendTo := func(to uint64) error {
-		for seq := a.Size(); seq < to; seq++ {
-			if err := a.Append(seq, w.entries[seq]); err != nil {
-				return err
-			}
-			offered = max(offered, seq+1)
-		}
-		return nil
-	}
-	syncAt := func(to uint64) error {
-		if err := appendTo(to); err != nil {
-			return err
-		}
-		size, err := a.Sync()
-		if err != nil {
-			return err
-		}
-		if size != to || a.Durable() != to {
-			return fmt.Errorf("synced %d of %d", size, to)
-		}
-		if p.island == 0 {
-			p.whole = size
-		} else {
-			p.end = size
-		}
-		return nil
-	}
-	reopen := func() error {
-		if err := a.Close(); err != nil {
-			return err
-		}
-		var err error
-		a, err = Open("log", Options{FS: disk})
 		return err
 	}
-	backfill := func(to uint64) error {
-		from := a.Whole()
-		err := a.Backfill(from, w.entries[from:to])
-		if _, _, gap := a.Gap(); err == nil && !gap {
-			p = promise{whole: a.Durable()}
-		}
+	if size != to || s.a.Durable() != to {
+		return fmt.Errorf("synced %d of %d", size, to)
+	}
+	if s.p.island == 0 {
+		s.p.whole = size
+	} else {
+		s.p.end = size
+	}
+	return nil
+}
+
+func (s *telling) startIsland(at uint64) error {
+	s.offered = at
+	if err := s.a.StartIsland(s.w.frontier(at)); err != nil {
 		return err
 	}
+	s.p.island, s.p.end = at, at
+	return nil
+}
+
+func (s *telling) backfill(to uint64) error {
+	from := s.a.Whole()
+	err := s.a.Backfill(from, s.w.entries[from:to])
+	if _, _, gap := s.a.Gap(); err == nil && !gap {
+		s.p = promise{whole: s.a.Durable()}
+	}
+	return err
+}
+
+// lie backfills what is found out where the first subtree ends, at 512.
+func (s *telling) lie() error {
+	lies := slices.Clone(s.w.entries[s.whole:600])
+	lies[100] = []byte("a lie")
+	from := s.a.Whole()
+	if err := s.a.Backfill(from, lies[:90]); err != nil {
+		return err
+	}
+	if err := s.a.Backfill(from+90, lies[90:]); !errors.Is(err, ErrConflict) {
+		return fmt.Errorf("the lie: %w", err)
+	}
+	if s.a.Whole() != s.whole {
+		return fmt.Errorf("whole up to %d after the lie", s.a.Whole())
+	}
+	return s.a.Failed()
+}
+
+func (s *telling) steps() []func() error {
 	steps := []func() error{
-		func() error { return syncAt(3) },
-		func() error { return syncAt(200) },
-		func() error { return syncAt(256) },
-		func() error { return syncAt(300) },
-		func() error { return appendTo(305) },
-		reopen,
-		func() error { return syncAt(storyWhole) },
-		func() error {
-			if err := a.StartIsland(w.frontier(storyIsland)); err != nil {
-				return err
-			}
-			p.island, p.end, offered = storyIsland, storyIsland, storyIsland
-			return nil
-		},
-		func() error { return syncAt(900) },
-		func() error { // a peer lies, and is found out where the first subtree ends
-			lies := slices.Clone(w.entries[storyWhole:600])
-			lies[100] = []byte("a lie")
-			from := a.Whole()
-			if err := a.Backfill(from, lies[:90]); err != nil {
-				return err
-			}
-			if err := a.Backfill(from+90, lies[90:]); !errors.Is(err, ErrConflict) {
-				return fmt.Errorf("the lie: %w", err)
-			}
-			if a.Whole() != storyWhole {
-				return fmt.Errorf("whole up to %d after the lie", a.Whole())
-			}
-			return a.Failed()
-		},
-		func() error { return backfill(400) },
-		func() error { return syncAt(1030) },
-		func() error { return backfill(600) },
-		reopen,
-		func() error { return backfill(770) },
-		func() error { return syncAt(storyJoin - 1) },
-		func() error { return appendTo(storyJoin) },
-		func() error { return backfill(storyIsland) },
-		func() error { return syncAt(1100) },
-		func() error { return syncAt(storyEnd) },
-		func() error { return a.Close() },
+		s.open,
+		func() error { return s.syncAt(3) },
+		func() error { return s.syncAt(200) },
+		func() error { return s.syncAt(256) },
+		func() error { return s.syncAt(270) },
+		func() error { return s.appendTo(275) },
+		s.reopen,
+		func() error { return s.syncAt(s.whole) },
+		func() error { return s.startIsland(s.island) },
+		func() error { return s.syncAt(s.island + 5) },
+		s.lie,
+		func() error { return s.backfill(400) },
+		func() error { return s.syncAt(s.join - 10) },
+		func() error { return s.backfill(600) },
+		s.reopen,
+		func() error { return s.backfill(s.island - 7) },
+		func() error { return s.syncAt(s.join - 1) },
+		func() error { return s.appendTo(s.join) },
+		func() error { return s.backfill(s.island) },
 	}
-	for _, step := range steps {
+	if s.again != 0 {
+		steps = append(steps,
+			func() error { return s.startIsland(s.again) },
+			func() error { return s.syncAt(s.again + 5) },
+			func() error { return s.backfill(s.join + 20) },
+			func() error { return s.backfill(s.again) },
+		)
+	}
+	return append(steps,
+		func() error { return s.syncAt(1100) },
+		func() error { return s.syncAt(s.end) },
+		func() error { return s.a.Close() },
+	)
+}
+
+// tellStory runs the story on a file system, until it ends or something fails. What it promises is what
+// must hold after a crash at that moment.
+func tellStory(st story, disk FS, w *twin) (s *telling, err error) {
+	s = &telling{story: st, w: w, disk: disk}
+	for _, step := range s.steps() {
 		if err = step(); err != nil {
 			break
 		}
 	}
-	if err != nil && !errors.Is(err, errDead) && a != nil {
-		if readErr := readsGoOn(a, w); readErr != nil {
-			err = fmt.Errorf("after %w: reading: %w", err, readErr)
-		} else if appendErr := a.Append(a.Size(), []byte("more")); appendErr == nil {
-			err = fmt.Errorf("after %w: it took an entry", err)
-		}
+	if err == nil || errors.Is(err, errDead) || s.a == nil {
+		return s, err
 	}
-	return p, offered, err
+	if readErr := readsGoOn(s.a, w); readErr != nil {
+		return s, fmt.Errorf("after %v: reading: %w", err, readErr)
+	}
+	if s.a.Append(s.a.Size(), []byte("more")) == nil {
+		return s, fmt.Errorf("after %v: it took an entry", err)
+	}
+	if size, again := s.a.Sync(); again == nil {
+		return s, fmt.Errorf("after %v: it said that %d entries are durable", err, size)
+	}
+	return s, err
 }
 
 // readsGoOn reads all that a failed archive says it has.
@@ -158,38 +207,48 @@ func readsGoOn(a *Archive, w *twin) error {
 // TestCrashMatrix lets the process die and each operation fail, at every operation of the story, with
 // every aftermath, and opens the archive again.
 func TestCrashMatrix(t *testing.T) {
-	w := testTwin(storyEnd)
-	disk := newFaultFS()
-	if p, _, err := tellStory(disk, w); err != nil || p.whole != storyEnd {
-		t.Fatalf("the story without a fault: %+v, %v", p, err)
-	}
-	operations, trace := disk.count, disk.trace
-	if operations < 150 {
-		t.Fatalf("the story has only %d operations", operations)
-	}
-	for _, want := range []string{"rename log/tail", "rename log/island", "rename log/backfill/tail", "remove log/island", "rename log/tile/0/003", "fsync log/tmp/tail", "rename log/tile/entries/003"} {
-		if !slices.Contains(trace, want) {
-			t.Fatalf("the story never does %q", want)
+	w := testTwin(1300)
+	for name, st := range stories {
+		disk := newFaultFS()
+		if s, err := tellStory(st, disk, w); err != nil || s.p.whole != st.end {
+			t.Fatalf("%s without a fault: %+v", name, err)
 		}
-	}
-	t.Logf("%d operations, %d cases", operations, operations*len(faultKinds)*len(aftermaths))
-	for _, after := range aftermaths {
-		t.Run(strings.ReplaceAll(after.String(), " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			for _, kind := range faultKinds {
-				for at := 1; at <= operations; at++ {
-					crashOnce(t, w, fault{at, kind}, after, trace[at-1])
-				}
+		operations, trace := disk.count, disk.trace
+		if operations < 150 {
+			t.Fatalf("%s has only %d operations", name, operations)
+		}
+		for _, want := range []string{
+			"rename log/tail", "rename log/island", "rename log/backfill/tail", "remove log/island",
+			"rename log/tile/0/003", "fsync log/tmp/tail", "rename log/tile/entries/003",
+		} {
+			if !slices.Contains(trace, want) {
+				t.Fatalf("%s never does %q", name, want)
 			}
-		})
+		}
+		kinds, after := faultKinds, aftermaths
+		if st.rough {
+			kinds, after = []faultKind{dieAfter, failDone}, []aftermath{nonePersisted, anythingHolds}
+		}
+		t.Logf("%s: %d operations, %d cases", name, operations, operations*len(kinds)*len(after))
+		for _, after := range after {
+			t.Run(name+"/"+strings.ReplaceAll(after.String(), " ", "-"), func(t *testing.T) {
+				t.Parallel()
+				for _, kind := range kinds {
+					for at := 1; at <= operations; at++ {
+						crashOnce(t, st, w, fault{at, kind}, after, trace[at-1])
+					}
+				}
+			})
+		}
 	}
 }
 
 // crashOnce runs the story with one fault, and what comes after it.
-func crashOnce(t *testing.T, w *twin, f fault, after aftermath, where string) {
+func crashOnce(t *testing.T, st story, w *twin, f fault, after aftermath, where string) {
 	disk := newFaultFS()
 	disk.fault = f
-	p, offered, err := tellStory(disk, w)
+	s, err := tellStory(st, disk, w)
+	p := s.p
 	fail := func(format string, args ...any) {
 		t.Helper()
 		t.Fatalf("operation %d (%s) %s, %s, promise %+v: %s", f.at, where, f.kind, after, p, fmt.Sprintf(format, args...))
@@ -211,25 +270,24 @@ func crashOnce(t *testing.T, w *twin, f fault, after aftermath, where string) {
 	}
 	from, to, gap := a.Gap()
 	end := a.Size()
-	if end > offered && end != storyIsland {
-		fail("%d entries, of %d that were ever appended", end, offered)
+	if end > s.offered {
+		fail("%d entries, of %d that were ever appended", end, s.offered)
 	}
 	whole := end
 	if gap {
 		v, _ := a.view()
-		if whole = v.hist.size; to != storyIsland || from < whole || from > to {
+		whole = v.hist.size
+		if (to != st.island && to != st.again) || from < whole || from > to {
 			fail("a gap from %d (%d) to %d", from, whole, to)
 		}
-		if p.island == 0 && p.whole > storyIsland {
+		if p.island == 0 && p.whole > to {
 			fail("a gap that had been filled")
 		}
 		checkEntries(t, a, w, to, end)
 		checkTree(t, a, w, end, []uint64{to, (to + end) / 2, end - 1}[:min(3, end-to)], []uint64{to, (to + end) / 2, end})
-	} else if p.island != 0 && end < p.end {
-		fail("the island is gone")
 	}
-	if whole < p.whole || end < p.end {
-		fail("whole up to %d, ends at %d", whole, end)
+	if whole < p.whole || end < p.end || (p.island != 0 && gap && to != p.island) {
+		fail("whole up to %d, gap up to %d, ends at %d", whole, to, end)
 	}
 	checkEntries(t, a, w, 0, whole)
 	checkTree(t, a, w, whole, []uint64{0, whole / 2, whole - min(1, whole)}, []uint64{0, whole / 2, whole})
@@ -237,19 +295,19 @@ func crashOnce(t *testing.T, w *twin, f fault, after aftermath, where string) {
 	if err := a.Verify(nil); err != nil {
 		fail("verify: %v", err)
 	}
-	if err := carryOn(a, w); err != nil {
+	if err := carryOn(a, w, st.end); err != nil {
 		fail("carry on: %v", err)
 	}
-	checkTree(t, a, w, storyEnd, []uint64{0, 300, 500, 777, 1023, 1024, 1299}, []uint64{1, 256, 777, 1024, 1299})
-	checkTiles(t, a, w, storyEnd)
+	checkTree(t, a, w, st.end, []uint64{0, 300, 500, 777, 1023, 1024, 1299}, []uint64{1, 256, 777, 1024, 1299})
+	checkTiles(t, a, w, st.end)
 	if err := a.Close(); err != nil {
 		fail("close: %v", err)
 	}
-	checkFiles(t, disk, w)
+	checkFiles(t, disk, w, st.end)
 }
 
-// carryOn brings the archive to the end of the story, offering again what it has.
-func carryOn(a *Archive, w *twin) error {
+// carryOn brings the archive to its end, offering again what it has.
+func carryOn(a *Archive, w *twin, end uint64) error {
 	if from, to, gap := a.Gap(); gap {
 		if err := a.Backfill(from, w.entries[from:to]); err != nil {
 			return err
@@ -258,7 +316,7 @@ func carryOn(a *Archive, w *twin) error {
 			return errors.New("the gap is still there")
 		}
 	}
-	for seq := a.Size() - min(a.Size(), 300); seq < storyEnd; seq++ {
+	for seq := a.Size() - min(a.Size(), 300); seq < end; seq++ {
 		if err := a.Append(seq, w.entries[seq]); err != nil {
 			return err
 		}
@@ -266,17 +324,17 @@ func carryOn(a *Archive, w *twin) error {
 	if err := a.Append(100, []byte("other")); !errors.Is(err, ErrConflict) {
 		return fmt.Errorf("other bytes for entry 100: %w", err)
 	}
-	if size, err := a.Sync(); err != nil || size != storyEnd {
+	if size, err := a.Sync(); err != nil || size != end {
 		return fmt.Errorf("sync: %d, %w", size, err)
 	}
 	return a.Verify(nil)
 }
 
-// checkFiles compares the files with those that a log of the story's size has: no more, no less.
-func checkFiles(t *testing.T, disk *faultFS, w *twin) {
+// checkFiles compares the files with those that a log of that size has: no more, no less.
+func checkFiles(t *testing.T, disk *faultFS, w *twin, size uint64) {
 	t.Helper()
 	var want []string
-	eachTile(storyEnd, func(level int, n uint64, width int) {
+	eachTile(size, func(level int, n uint64, width int) {
 		if width < 256 {
 			return
 		}
@@ -286,7 +344,7 @@ func checkFiles(t *testing.T, disk *faultFS, w *twin) {
 		}
 		want = append(want, "log/"+path)
 		have, _ := disk.ReadFile("log/" + path)
-		if must, err := w.file(path, storyEnd); err != nil || string(have) != string(must) {
+		if must, err := w.file(path, size); err != nil || string(have) != string(must) {
 			t.Fatalf("file %s: %d bytes, %v", path, len(have), err)
 		}
 	})
