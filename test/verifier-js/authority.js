@@ -12,7 +12,8 @@ import { parseProof, verifyProof } from './trie.js';
 
 const maxLinkBytes = 4 << 20;
 
-const recordShape = object({
+/** recordShape is the shape of the state record "authority". */
+export const recordShape = object({
   causes: list(uint), council: sorted(object({ name, operator: name, public: publicKey })), cosign_threshold: uint, format: uint,
   generation: uint, index: uint, log: logShape, origin: string, recovery: optional(recoveryShape),
   replicas: sorted(object({ cosigner: bytes(cosignerBytes), joining: optional(bool), name, operator: name, public: publicKey })),

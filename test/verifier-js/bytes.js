@@ -1,11 +1,16 @@
 // Bytes: hashing, joining, and the encodings of FORMAT.md's first lines.
 import { sha256 } from '@noble/hashes/sha2.js';
 
-/** Refused is thrown for everything that does not verify; nothing else is. */
+/**
+ * Refused is thrown for everything that does not verify; nothing else is. The
+ * code tells apart why a checkpoint does not: malformed, short, bad_signature,
+ * other_origin.
+ */
 export class Refused extends Error {
-  constructor(message, options) {
-    super(message, options);
+  constructor(message, { cause, code = cause?.code ?? 'malformed' } = {}) {
+    super(message, { cause });
     this.name = 'Refused';
+    this.code = code;
   }
 }
 

@@ -4,6 +4,7 @@ import { ed25519 } from '@noble/curves/ed25519.js';
 import { ml_dsa44 } from '@noble/post-quantum/ml-dsa.js';
 import { H, Refused, base64, concat, equal, hex, readU64, text, u64, unbase64, utf8 } from './bytes.js';
 import { verify65 } from './cose.js';
+import { name as checkName } from './shape.js';
 
 const identifier65 = 'quorate/cosignature/v1';
 const type = { ed25519: 0x01, mldsa44: 0x06, other: 0xff };
@@ -17,7 +18,7 @@ export function parseNote(bytes) {
   if (/[\u0000-\u0009\u000b-\u001f]/.test(all)) throw new Refused('note: control character'); // eslint-disable-line no-control-regex
   const cut = all.lastIndexOf('\n\n');
   if (cut < 0 || !all.endsWith('\n')) throw new Refused('note: no empty line before the signatures');
-  const lines = all.slice(cut + 2, -1).split('\n');
+  const lines = cut + 2 === all.length ? [] : all.slice(cut + 2, -1).split('\n');
   if (lines.length > maxLines) throw new Refused(`note of ${lines.length} signature lines`);
   const signatures = lines.map((line) => {
     const m = /^\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/u.exec(line);
@@ -67,6 +68,7 @@ function sortLines(lines, head) {
     }
     if (of === 0) head.logLines.push(line);
     if (of !== 1) continue;
+    checkName(line.name.slice(prefix.length));
     line.time = line.signature.length < 8 ? 0 : readU64(line.signature);
     if (line.time < 1) throw new Refused(`checkpoint: the line of ${line.name} has no time`);
     if (line.signature.length === bytes44 && !line44) line44 = line;
@@ -135,7 +137,7 @@ function verifyEd25519(head, key, signature) {
  * signed is the threshold-th newest time among them.
  */
 export function verifyCheckpoint(head, authority) {
-  if (head.origin !== authority.origin) throw new Refused(`checkpoint of ${head.origin}, not ${authority.origin}`);
+  if (head.origin !== authority.origin) throw new Refused(`checkpoint of ${head.origin}, not ${authority.origin}`, { code: 'other_origin' });
   for (const line of head.logLines) verifyLogLine(head, line, authority.log);
   const cosigners = [];
   const times = [];
@@ -145,7 +147,7 @@ export function verifyCheckpoint(head, authority) {
     times.push(pair.line65.time);
   }
   const want = authority.cosign_threshold;
-  if (cosigners.length < want) throw new Refused(`checkpoint: certified by ${cosigners.length} replicas, ${want} are needed`);
+  if (cosigners.length < want) throw new Refused(`checkpoint: certified by ${cosigners.length} replicas, ${want} are needed`, { code: 'short' });
   times.sort((a, b) => b - a);
   return { cosigners, signed: times[want - 1] };
 }
@@ -154,7 +156,7 @@ function verifyLogLine(head, { name, id, signature }, log) {
   let good = true;
   if (equal(id, noteKeyID(name, type.ed25519, log.ed25519))) good = verifyEd25519(head, log.ed25519, signature);
   else if (equal(id, noteKeyID(name, type.mldsa44, log.mldsa44))) good = verify44(head, name, log.mldsa44, signature);
-  if (!good) throw new Refused('checkpoint: a line of the log itself does not verify');
+  if (!good) throw new Refused('checkpoint: a line of the log itself does not verify', { code: 'bad_signature' });
 }
 
 // verifyPair tells whether an active replica signed; a known key's line that
@@ -163,9 +165,9 @@ function verifyPair(head, { name: replica, line44, line65 }, authority) {
   const r = authority.replicas.find((r) => r.name === replica && !r.joining);
   const name = cosignerName(head.origin, replica);
   if (!r || !equal(line65.id, noteKeyID(name, type.other, concat(identifier65, r.public)))) return false;
-  if (!verifyCosignature65(head, name, r.public, line65.signature)) throw new Refused(`checkpoint: the ML-DSA-65 line of ${replica} does not verify`);
+  if (!verifyCosignature65(head, name, r.public, line65.signature)) throw new Refused(`checkpoint: the ML-DSA-65 line of ${replica} does not verify`, { code: 'bad_signature' });
   if (line44 && equal(line44.id, noteKeyID(name, type.mldsa44, r.cosigner)) && !verify44(head, name, r.cosigner, line44.signature)) {
-    throw new Refused(`checkpoint: the ML-DSA-44 line of ${replica} does not verify`);
+    throw new Refused(`checkpoint: the ML-DSA-44 line of ${replica} does not verify`, { code: 'bad_signature' });
   }
   return true;
 }

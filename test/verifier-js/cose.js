@@ -10,7 +10,7 @@ export const publicKeyBytes = 1952;
 const signatureBytes = 3309;
 const maxPayloadBytes = 32768;
 
-/** parseEnvelope reads one COSE_Sign1: {kid, typ, payload, signature, id, signed}. */
+/** parseEnvelope reads one COSE_Sign1: {kid, typ, raw payload, signature, signed bytes, id}. */
 export function parseEnvelope(b) {
   const r = new cbor.Reader(b);
   const envelope = readEnvelope(r);
@@ -36,7 +36,7 @@ function readEnvelope(r) {
   const signature = r.raw(signatureBytes);
   const { kid, typ } = parseHeader(header);
   const signed = concat(Uint8Array.of(0x84), cbor.textString('Signature1'), cbor.byteString(header), Uint8Array.of(0x40), cbor.byteString(payload));
-  return { kid, typ, payload, signature, signed, id: H(signed) };
+  return { kid, typ, raw: payload, signature, signed, id: H(signed) };
 }
 
 // {1: -49, 4: key id, 16: typ}
@@ -79,22 +79,28 @@ const replayForms = {
 
 /** parseStatement checks everything that needs no state but the signature. */
 export function parseStatement(b) {
+  const statement = parseOuter(b);
+  const body = bodies[statement.type](statement.body);
+  if (statement.type === 'join') checkJoin(statement, body);
+  return { ...statement, body };
+}
+
+/** parseOuter is parseStatement without a look into the body. */
+export function parseOuter(b) {
   const envelope = parseEnvelope(b);
-  const payload = payloadShape(canon.decode(envelope.payload));
+  const payload = payloadShape(canon.decode(envelope.raw));
   const { type } = payload;
   if (!Object.hasOwn(bodies, type)) throw new Refused(`unknown statement type ${JSON.stringify(type)}`);
   if (envelope.typ !== `quorate/${type}.v1`) throw new Refused(`typ is ${envelope.typ}, the payload says ${type}`);
   if ((payload.nonce === undefined) !== (payload.expires === undefined)) throw new Refused('nonce and expires go together');
   if ((payload.epoch === undefined) !== (payload.seq === undefined)) throw new Refused('epoch and seq go together');
   if (!replayForms[type](payload)) throw new Refused(`a ${type} has another replay form`);
-  const body = bodies[type](payload.body);
-  if (type === 'join') checkJoin(envelope, payload, body);
-  return { ...envelope, ...payload, body };
+  return { ...envelope, ...payload };
 }
 
-function checkJoin(envelope, payload, body) {
-  if (payload.author !== body.name) throw new Refused('a join is by the node that joins');
-  if (!equal(envelope.kid, keyID(body.public))) throw new Refused('a join is signed by the key that it holds');
+function checkJoin({ author, kid }, body) {
+  if (author !== body.name) throw new Refused('a join is by the node that joins');
+  if (!equal(kid, keyID(body.public))) throw new Refused('a join is signed by the key that it holds');
 }
 
 export const keyID = (publicKey) => H(publicKey);
