@@ -39,7 +39,7 @@ func (s *Server) entryRoutes(h huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			e, err := presentEntry(raw)
+			e, err := client.DecodeEntry(raw)
 			if err != nil {
 				return nil, err
 			}
@@ -109,7 +109,7 @@ func (s *Server) entries(v *View, in *entriesInput) (*client.Entries, error) {
 		if len(out.Entries) == limit || bytes > pageBytes {
 			return errEnough
 		}
-		e, err := presentEntry(slices.Clone(raw))
+		e, err := client.DecodeEntry(slices.Clone(raw))
 		if err != nil {
 			return err
 		}

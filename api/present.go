@@ -85,39 +85,6 @@ func presentDiff(d fsm.Diff, v fsm.Verdict) client.Diff {
 	return out
 }
 
-// presentEntry decodes an entry for readers.
-func presentEntry(raw []byte) (client.Entry, error) {
-	e, err := ledger.ParseEntry(raw)
-	if err != nil {
-		return client.Entry{}, err
-	}
-	out := client.Entry{
-		Seq: e.Seq, Stamp: e.Stamp, Prev: e.Prev.String(), Hash: ledger.LeafHash(raw).String(),
-		Kind: e.Kind.String(), Entry: raw,
-	}
-	switch e.Kind {
-	case ledger.KindStatement:
-		st, err := ledger.ParseStatement(e.Content)
-		if err != nil {
-			return out, err
-		}
-		envelope, err := keys.ParseEnvelope(e.Content)
-		if err != nil {
-			return out, err
-		}
-		out.Type, out.ID, out.View = st.Payload.Type, st.ID.String(), envelope.Payload
-	case ledger.KindEffect:
-		effect, err := e.Effect()
-		if err != nil {
-			return out, err
-		}
-		out.Type, out.View = effect.Type, json.RawMessage(e.Content)
-	default:
-		out.View = json.RawMessage(e.Content)
-	}
-	return out, nil
-}
-
 // statementResults names what became of each statement; statements may be nil.
 func statementResults(verdicts []fsm.Verdict, statements []*ledger.Statement) []client.StatementResult {
 	out := make([]client.StatementResult, len(verdicts))

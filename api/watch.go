@@ -152,7 +152,7 @@ func (s *Server) follow(ctx context.Context, stream *eventStream, o watching) er
 
 func (s *Server) sendEntries(stream *eventStream, f filter, from, to uint64) (uint64, error) {
 	err := s.backend.Archive().Entries(from, to, func(seq uint64, raw []byte) error {
-		e, err := presentEntry(slices.Clone(raw))
+		e, err := client.DecodeEntry(slices.Clone(raw))
 		if err != nil {
 			return err
 		}

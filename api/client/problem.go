@@ -76,10 +76,15 @@ func clip(s string) string {
 }
 
 // retriable says whether another server, or this one later, may answer better.
+// A 429 without a time to come back is a rule's limit: it stays.
 func (p *Problem) retriable() bool {
 	switch p.Status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusTooManyRequests:
+		return p.RetryAfter > 0
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusInsufficientStorage:
 		return true
+	case http.StatusInternalServerError:
+		return p.Code == "damaged"
 	}
 	return false
 }

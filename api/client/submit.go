@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 )
 
 // Wait says what a submission waits for.
@@ -75,4 +77,15 @@ func (c *Client) Vote(ctx context.Context, proposal string, envelopes [][]byte, 
 		return nil, err
 	}
 	return &answer, c.confirm(ctx, envelopes, wait, &answer.SubmitAnswer)
+}
+
+// submit posts the statements as a CBOR sequence until a server answers.
+func (c *Client) submit(ctx context.Context, path string, envelopes [][]byte, wait Wait, out any) error {
+	if wait == "" {
+		wait = WaitCommitted
+	}
+	return c.call(ctx, call{
+		method: http.MethodPost, path: path + "?wait=" + string(wait), contentType: "application/cose",
+		body: bytes.Join(envelopes, nil), timeout: submitTimeout,
+	}, out)
 }

@@ -3,80 +3,305 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/quorate/quorate/ledger"
 )
 
 // Head is a certified head that the client verified.
 type Head struct {
-	Size   uint64
-	Root   ledger.Hash
-	Signed uint64 // seconds: when the threshold of its cosigners had signed it
-	Note   []byte // the checkpoint, verbatim
+	Origin    string
+	Size      uint64
+	Root      ledger.Hash
+	Signed    uint64           // seconds: when the threshold of its cosigners had signed it
+	Note      []byte           // the checkpoint, verbatim
+	Authority ledger.Authority // who certifies it
 }
 
-// trust is what the client has verified so far.
-type trust struct{}
-
-// Head is the newest head that Sync verified; nil before.
+// Head is the newest head that the client verified; nil before the first.
 func (c *Client) Head() *Head { return c.head.Load() }
 
 // Sync verifies what is new: every link of the authority chain, the newest
 // certified checkpoint, and that it extends the head verified before. It fails
-// with *EquivocationError, *RollbackError or *StaleError; with the last, the
-// head is returned too.
+// with *EquivocationError at once; with *RollbackError when no server has a
+// head that is not behind; with *StaleError, and the head, when none was
+// signed within MaxHeadAge.
 func (c *Client) Sync(ctx context.Context) (*Head, error) {
-	return nil, errors.New("not written yet")
+	if c.options.Genesis.IsZero() {
+		return nil, ErrNoGenesis
+	}
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
+	var head *Head
+	err := c.failOver(ctx, call{}, func(server string) (err error) {
+		head, err = c.syncWith(ctx, server)
+		if err == nil && len(c.servers) > 1 {
+			// Another server may have a head that was signed later.
+			return c.fresh(head)
+		}
+		return err
+	})
+	var stale *StaleError
+	if err != nil && !errors.As(err, &stale) {
+		return nil, err
+	}
+	return head, c.fresh(head)
 }
 
-// Record is a record of the state, or its absence, proven under a verified head.
-type Record struct {
-	Key   string
-	Value []byte // canonical JSON; nil: there is no such record
-	Head  Head
-}
-
-// Record reads a record of the state and verifies its proof.
-func (c *Client) Record(ctx context.Context, key string) (*Record, error) {
-	return nil, errors.New("not written yet")
-}
-
-// Entry reads an entry and verifies its inclusion under a verified head.
-func (c *Client) Entry(ctx context.Context, seq uint64) (*Entry, error) {
-	return nil, errors.New("not written yet")
-}
-
-// Entries reads the entries [from, from+limit) and verifies them under a
-// verified head; it gives fewer at the head's end.
-func (c *Client) Entries(ctx context.Context, from uint64, limit int) ([]Entry, error) {
-	return nil, errors.New("not written yet")
-}
-
-// WatchOptions say what to watch.
-type WatchOptions struct {
-	From        uint64   // first seq
-	Kinds       []string // of entries; none: all
-	Types       []string // of statements and effects; none: all
-	Consistency string   // Certified (default) or Stale
-}
-
-// Watch calls fn for each entry from o.From on, as a server tells of it,
-// resuming where it was when a server goes away. It returns when ctx ends or
-// fn fails.
-func (c *Client) Watch(ctx context.Context, o WatchOptions, fn func(*Entry) error) error {
-	return errors.New("not written yet")
-}
-
-func (c *Client) submit(ctx context.Context, path string, envelopes [][]byte, wait Wait, out any) error {
-	return errors.New("not written yet")
-}
-
-func (c *Client) confirm(ctx context.Context, envelopes [][]byte, wait Wait, answer *SubmitAnswer) error {
+// fresh says whether the head was signed recently enough.
+func (c *Client) fresh(head *Head) error {
+	if c.options.MaxHeadAge == 0 {
+		return nil
+	}
+	signed := time.Unix(int64(head.Signed), 0)
+	if age := time.Since(signed); age > c.options.MaxHeadAge {
+		return &StaleError{Signed: signed, Age: age, Max: c.options.MaxHeadAge}
+	}
 	return nil
 }
 
-// Genesis fetches entry 0 and checks it against the client's genesis hash; a
-// client without one takes what the server says.
-func (c *Client) Genesis(ctx context.Context) (*ledger.Genesis, ledger.Hash, error) {
-	return nil, ledger.Hash{}, errors.New("not written yet")
+// syncWith takes one server as the source of everything.
+func (c *Client) syncWith(ctx context.Context, server string) (*Head, error) {
+	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/checkpoint", limit: ledger.MaxCheckpointBytes})
+	if err != nil {
+		return nil, err
+	}
+	return c.adopt(ctx, server, got.body)
+}
+
+// adopt verifies a note that server gave, under the authority chain that it
+// extends as far as server has it, and makes it the client's head. c.syncing
+// is held.
+func (c *Client) adopt(ctx context.Context, server string, note []byte) (*Head, error) {
+	if c.trust == nil {
+		t, err := loadTrust(c.options.TrustDir, c.options.Genesis)
+		if err != nil {
+			return nil, err
+		}
+		c.trust = t
+		c.head.Store(t.head)
+	}
+	t := c.trust
+	offered, err := ledger.ParseCheckpoint(note)
+	if err != nil {
+		return nil, &ProofError{server, "a checkpoint", err}
+	}
+	if err := c.followAuthority(ctx, server, offered.Head.Size); err != nil {
+		return nil, err
+	}
+	head, err := t.verify(note)
+	if err != nil {
+		return nil, &ProofError{server, "a certified checkpoint", err}
+	}
+	if err := c.takeLeast(ctx, server); err != nil {
+		return nil, err
+	}
+	if err := c.checkExtends(ctx, server, head); err != nil {
+		return nil, err
+	}
+	if t.head != nil && t.head.Size == head.Size && t.head.Signed >= head.Signed {
+		return t.head, nil
+	}
+	if err := t.setHead(head); err != nil {
+		return nil, err
+	}
+	c.head.Store(head)
+	return head, nil
+}
+
+// followAuthority fetches and verifies the links that the client lacks, up to
+// the size of the offered head. The head of each link must extend what was
+// verified before, like any other head.
+func (c *Client) followAuthority(ctx context.Context, server string, size uint64) error {
+	t := c.trust
+	for {
+		n := len(t.links)
+		raw, link, err := c.fetchLink(ctx, server, n)
+		if err != nil {
+			return err
+		}
+		if link == nil {
+			return nil
+		}
+		if n > 0 {
+			head, err := ledger.ParseCheckpoint([]byte(link.Checkpoint))
+			if err != nil {
+				return &ProofError{server, "authority link " + strconv.Itoa(n), err}
+			}
+			if head.Head.Size > size {
+				return nil // of a later head than the one offered
+			}
+		}
+		if err := c.takeLink(ctx, server, n, raw, link); err != nil {
+			return err
+		}
+	}
+}
+
+// fetchLink gives nil when the server has no such link.
+func (c *Client) fetchLink(ctx context.Context, server string, n int) ([]byte, *ledger.Link, error) {
+	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/authority/" + strconv.Itoa(n), limit: ledger.MaxLinkBytes})
+	var problem *Problem
+	if errors.As(err, &problem) && problem.Status == http.StatusNotFound && n > 0 {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	link, err := ledger.ParseLink(got.body)
+	if err != nil {
+		return nil, nil, &ProofError{server, "authority link " + strconv.Itoa(n), err}
+	}
+	return got.body, link, nil
+}
+
+func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte, link *ledger.Link) error {
+	t := c.trust
+	what := "authority link " + strconv.Itoa(n)
+	if n > 0 {
+		// Verified alone first: a link that contradicts the kept head is evidence
+		// only if it is valid, and must not be kept then.
+		previous, _ := t.chain.At(uint64(n - 1))
+		if _, err := ledger.Follow(c.options.Genesis, previous, link); err != nil {
+			return &ProofError{server, what, err}
+		}
+		checkpoint, err := ledger.ParseCheckpoint([]byte(link.Checkpoint))
+		if err != nil {
+			return &ProofError{server, what, err}
+		}
+		handover := &Head{Size: checkpoint.Head.Size, Root: checkpoint.Head.Root, Note: []byte(link.Checkpoint)}
+		if err := c.consistent(ctx, server, c.lastHandover(), handover); err != nil {
+			return err
+		}
+		if err := c.consistent(ctx, server, t.head, handover); err != nil {
+			return err
+		}
+	}
+	if err := t.extend(c.options.Genesis, link); err != nil {
+		return &ProofError{server, what, err}
+	}
+	return t.addLink(raw)
+}
+
+// lastHandover is the head of the newest link, or nil.
+func (c *Client) lastHandover() *Head {
+	t := c.trust
+	if len(t.links) < 2 {
+		return nil
+	}
+	link, err := ledger.ParseLink(t.links[len(t.links)-1])
+	if err != nil {
+		return nil // it was parsed before it was kept
+	}
+	h, _ := t.chain.HandoverHead(uint64(len(t.links) - 1))
+	return &Head{Size: h.Size, Root: h.Root, Note: []byte(link.Checkpoint)}
+}
+
+// takeLeast makes MinHead the kept head if it is newer, once.
+func (c *Client) takeLeast(ctx context.Context, server string) error {
+	t := c.trust
+	if t.least || len(c.options.MinHead) == 0 {
+		return nil
+	}
+	least, err := t.verify(c.options.MinHead)
+	if err != nil {
+		return fmt.Errorf("check the head that the ledger must have reached: %w", err)
+	}
+	if err := c.consistent(ctx, server, t.head, least); err != nil {
+		return err
+	}
+	if t.head == nil || t.head.Size < least.Size {
+		t.head = least // on disk once a server shows that it has it
+	}
+	t.least = true
+	return nil
+}
+
+// checkExtends refuses a head beside or behind what was verified before.
+func (c *Client) checkExtends(ctx context.Context, server string, head *Head) error {
+	t := c.trust
+	if err := c.consistent(ctx, server, c.lastHandover(), head); err != nil {
+		return err
+	}
+	if err := c.consistent(ctx, server, t.head, head); err != nil {
+		return err
+	}
+	if t.head != nil && head.Size < t.head.Size {
+		return &RollbackError{Server: server, Kept: t.head.Size, Offered: head.Size}
+	}
+	return nil
+}
+
+// consistent checks that one of two verified heads extends the other; kept may
+// be nil.
+func (c *Client) consistent(ctx context.Context, server string, kept, offered *Head) error {
+	if kept == nil {
+		return nil
+	}
+	if kept.Size == offered.Size {
+		if kept.Root != offered.Root {
+			return &EquivocationError{Server: server, Kept: kept.Note, Offered: offered.Note, PrefixRoot: offered.Root}
+		}
+		return nil
+	}
+	older, newer := kept, offered
+	if offered.Size < kept.Size {
+		older, newer = offered, kept
+	}
+	what := fmt.Sprintf("consistency of sizes %d and %d", older.Size, newer.Size)
+	var answer ConsistencyProof
+	path := fmt.Sprintf("/v1/proofs/consistency?from=%d&to=%d", older.Size, newer.Size)
+	if err := c.try(ctx, server, call{method: http.MethodGet, path: path}, &answer); err != nil {
+		var problem *Problem
+		if newer == kept && errors.As(err, &problem) && problem.Status == http.StatusNotFound {
+			// The server does not reach our head, so it can prove nothing about it.
+			return &RollbackError{Server: server, Kept: kept.Size, Offered: offered.Size}
+		}
+		return err
+	}
+	proof, err := parseHashes(answer.Hashes)
+	if err != nil {
+		return &ProofError{server, what, err}
+	}
+	bad := ledger.VerifyConsistency(proof, older.Size, older.Root, newer.Size, newer.Root)
+	if bad == nil {
+		return nil
+	}
+	// A wrong proof proves nothing. But if the newer head's tree verifiably has
+	// another prefix of that size, then the two heads contradict each other.
+	prefix, err := ledger.ParseHash(answer.FromRoot)
+	if err == nil && prefix != older.Root && ledger.VerifyConsistency(proof, older.Size, prefix, newer.Size, newer.Root) == nil {
+		return &EquivocationError{Server: server, Kept: kept.Note, Offered: offered.Note, Proof: proof, PrefixRoot: prefix}
+	}
+	return &ProofError{server, what, bad}
+}
+
+func parseHashes(list []string) ([]ledger.Hash, error) {
+	if len(list) > maxProofHashes {
+		return nil, fmt.Errorf("%d hashes, at most %d", len(list), maxProofHashes)
+	}
+	out := make([]ledger.Hash, len(list))
+	for i, s := range list {
+		h, err := ledger.ParseHash(s)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = h
+	}
+	return out, nil
+}
+
+// Links are the links of the authority chain that the client verified, as
+// proof files and exports hold them.
+func (c *Client) Links() [][]byte {
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
+	if c.trust == nil {
+		return nil
+	}
+	return slices.Clone(c.trust.links)
 }

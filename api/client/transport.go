@@ -92,12 +92,10 @@ func (c *Client) failOver(ctx context.Context, k call, try func(server string) e
 			return nil
 		}
 		var problem *Problem
-		if errors.As(err, &problem) && !problem.retriable() {
+		if final(err) || ctx.Err() != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return err
-		}
+		errors.As(err, &problem)
 		if (i+1)%len(c.servers) == 0 && i+1 < attempts {
 			wait := pause/2 + rand.N(pause)
 			if problem != nil {
@@ -110,6 +108,16 @@ func (c *Client) failOver(ctx context.Context, k call, try func(server string) e
 		}
 	}
 	return err
+}
+
+// final says whether another try can't better an error.
+func final(err error) bool {
+	var (
+		problem      *Problem
+		equivocation *EquivocationError
+		trust        *TrustError
+	)
+	return errors.As(err, &problem) && !problem.retriable() || errors.As(err, &equivocation) || errors.As(err, &trust)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
