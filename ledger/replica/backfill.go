@@ -1,0 +1,68 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/ledger/archive"
+)
+
+// backfillLoop fills the gap that a snapshot left in the history, from peers,
+// off Raft's goroutine. The archive checks what comes against the frontier
+// that the certified checkpoint proved.
+func (r *Replica) backfillLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := r.changed.wait()
+		from, to, gap := r.archive.Gap()
+		if !gap {
+			r.clear(alarmGap)
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		r.raise(alarmGap, fmt.Sprintf("entries %d to %d are missing", from, to))
+		if err := r.backfillOnce(ctx); err != nil {
+			r.log.Info("backfill", "from", from, "to", to, "error", err)
+			if !pause(ctx, jitter(500*time.Millisecond)) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// backfillOnce takes one batch from the first peer that has it.
+func (r *Replica) backfillOnce(ctx context.Context) error {
+	err := errors.New("no peer in reach")
+	for _, from := range r.peers.others() {
+		seq := r.archive.Whole()
+		b, failed := r.peers.get(ctx, from, fmt.Sprintf("%s?from=%d&count=%d", pathEntries, seq, r.limits.BackfillBatch), r.limits.PeerBody)
+		if failed != nil {
+			err = failed
+			continue
+		}
+		entries, failed := parseEntries(b)
+		if failed == nil && len(entries) == 0 {
+			failed = errors.New("an empty answer")
+		}
+		if failed == nil {
+			failed = r.archive.Backfill(seq, entries)
+		}
+		if failed == nil {
+			r.metrics.backfilled.Add(float64(len(entries)))
+			r.changed.fire()
+			return nil
+		}
+		if errors.Is(failed, archive.ErrConflict) {
+			// Some peer sent entries that are not the ledger's: start over.
+			r.log.Warn("backfill", "peer", from.Name, "error", failed)
+		}
+		err = failed
+		r.noteDisk(failed)
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+// seqRecord is the file seq: the next seq of this replica's own statements in
+// an epoch. It is durable before a seq is used, so that none is used twice.
+type seqRecord struct {
+	Epoch uint64 `json:"epoch"`
+	Next  uint64 `json:"next"`
+}
+
+// reserveSeq gives a seq of an epoch that no statement had before.
+func (r *Replica) reserveSeq(epoch uint64) (uint64, error) {
+	var record seqRecord
+	if _, err := r.files.readChecked(seqFile, &record); err != nil {
+		return 0, err
+	}
+	if record.Epoch > epoch {
+		return 0, fmt.Errorf("reserve seq: epoch %d is before %d, in which seqs are reserved", epoch, record.Epoch)
+	}
+	if record.Epoch < epoch {
+		record = seqRecord{Epoch: epoch}
+	}
+	seq := record.Next
+	record.Next++
+	// Crash here: nothing; after it, one seq that stays unused.
+	return seq, r.files.replaceChecked(seqFile, record)
+}
+
+// joinLoop states ready once a joining replica's history is whole and it has
+// caught up; the ledger then makes it active.
+func (r *Replica) joinLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := r.changed.wait()
+		if r.mayStateReady() {
+			if err := r.stateReady(ctx); err != nil && ctx.Err() == nil {
+				r.log.Info("state ready", "error", err)
+			}
+			if !pause(ctx, jitter(500*time.Millisecond)) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// mayStateReady: the ledger lists this key as joining, the history is whole,
+// and a certified head from after the decision is in it.
+func (r *Replica) mayStateReady() bool {
+	if !r.caughtUp.Load() || r.halted() != nil {
+		return false
+	}
+	if _, _, gap := r.archive.Gap(); gap {
+		return false
+	}
+	state := r.shell.now.Load().state
+	me, ok := state.Replica(r.cfg.Name)
+	sealed := r.shell.certified.Load()
+	return ok && me.KeyID() == r.id && me.Standing == fsm.ReplicaJoining && !state.PendingHandover() &&
+		sealed != nil && sealed.head.Size > me.Since
+}
+
+func (r *Replica) stateReady(ctx context.Context) error {
+	sealed := r.shell.certified.Load()
+	state := r.shell.now.Load().state
+	epoch := state.Epoch()
+	seq, err := r.reserveSeq(epoch)
+	if err != nil {
+		return err
+	}
+	payload := ledger.Payload{Author: r.cfg.Name, Epoch: &epoch, Seq: &seq, Generation: state.Meta().Generation,
+		Ledger: r.genesis, Type: ledger.TypeReady}
+	envelope, err := ledger.Sign(r.cfg.Key, payload, ledger.Ready{Format: fsm.Format, Root: sealed.head.Root, Size: sealed.head.Size})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.limits.PeerTimeout)
+	defer cancel()
+	receipt, err := r.Submit(ctx, [][]byte{envelope}, WaitCommitted)
+	if err != nil {
+		return err
+	}
+	r.log.Info("stated ready", "size", sealed.head.Size, "seq", receipt.Last)
+	return r.WaitApplied(ctx, receipt.Last)
+}
+
+// checkAge asks the peers for the newest head that carries our own
+// cosignature, before Raft may vote. One above what we know to have signed
+// means that this data is older than the replica: it was restored from a copy
+// or wiped. It waits for so many answers that Raft could not have had a quorum
+// without one of them, which costs nothing: without them there is none either.
+func (r *Replica) checkAge(ctx, live context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(live, cancel)()
+	answered := map[ledger.Hash]bool{}
+	for {
+		others := r.pins.voters(r.id)
+		need := (len(others) + 1) / 2
+		var older error
+		r.peers.askAll(ctx, pathMine, maxPeerNotes, func(from *peer, answer []byte) {
+			answered[from.id] = true
+			if len(answer) == 0 || older != nil {
+				return
+			}
+			older = r.compareAge(answer)
+		})
+		if older != nil {
+			r.halt(older.Error())
+			return older
+		}
+		count := 0
+		for _, p := range others {
+			if answered[p.id] {
+				count++
+			}
+		}
+		if count >= need {
+			return nil
+		}
+		if !pause(ctx, jitter(150*time.Millisecond)) {
+			return errors.Join(ErrStopped, ctx.Err())
+		}
+	}
+}
+
+// compareAge errs when our own signature is on a head that we don't know of. It
+// believes nobody: the signature is ours.
+func (r *Replica) compareAge(answer []byte) error {
+	s, err := parseCosigned(r.origin, answer)
+	if err != nil {
+		return nil
+	}
+	me := ledger.AuthorityReplica{Name: r.cfg.Name, Public: r.cfg.Key.Public().Bytes(), Cosigner: r.cfg.Key.Cosigner44().Public()}
+	if s.Verify(s.head, me) != nil {
+		return nil
+	}
+	head := r.cosigner.head
+	switch {
+	case s.head.Size > head.Size:
+		return fmt.Errorf("older data: this replica signed size %d, its disk knows of %d; re-key it (replica.rekey)", s.head.Size, head.Size)
+	case s.head.Size == head.Size && s.head.Root != head.Root:
+		return fmt.Errorf("this replica signed another root at size %d than its disk knows of; re-key it (replica.rekey)", head.Size)
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package replica
+
+import "time"
+
+// Limits bounds every queue, list, message and wait of this room. A zero field
+// takes its default.
+type Limits struct {
+	Pending      int           // submissions under way on this replica, of its own clients and forwarded
+	PendingBytes int64         // and their envelopes, in bytes
+	Forwarded    int           // submissions that this follower has at the leader
+	LeaderHold   time.Duration // how long a submission waits for a leader
+	Enqueue      time.Duration // how long a command waits for Raft's queue
+	BusyRetry    time.Duration // what BusyError asks for
+
+	SealedStates   int   // sealed, uncertified states kept
+	SinceCommands  int   // commands kept after the newest certified seal
+	SinceBytes     int64 // and their bytes; beyond either, no snapshot until a newer seal is certified
+	SnapshotBytes  int64 // the largest snapshot that is read
+	PeerConns      int   // accepted peer connections
+	PeerBody       int64 // the largest request or answer of the peer service
+	BackfillBatch  int   // entries in one answer
+	VerifyMemo     int   // remembered signature checks
+	PublicKeys     int   // unpacked public keys
+	PendingHeads   int   // heads of one peer that wait for our own entries to catch up
+	Cosigners      int   // cosignatures queued towards one peer
+	SnapshotRetain int
+
+	SealInterval   time.Duration // least time between routine seals
+	SealGather     time.Duration // a routine seal waits this long for more entries
+	UrgentInterval time.Duration // least time between urgent seals
+	TickCheck      time.Duration
+	Recosign       time.Duration // how often the current head is cosigned anew
+	CertifyPull    time.Duration // how often missing cosignatures and checkpoints are asked for
+	Membership     time.Duration
+	PeerTimeout    time.Duration // one request of the peer service
+	HandshakeLimit time.Duration
+	ShutdownLimit  time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	d := Limits{
+		Pending: 2_048, PendingBytes: 64 << 20, Forwarded: 1_024,
+		LeaderHold: 5 * time.Second, Enqueue: 2 * time.Second, BusyRetry: time.Second,
+		SealedStates: 512, SinceCommands: 65_536, SinceBytes: 128 << 20,
+		SnapshotBytes: 8 << 30, PeerConns: 256, PeerBody: 32 << 20, BackfillBatch: 1_024,
+		VerifyMemo: 65_536, PublicKeys: 1_024, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
+		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
+		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
+		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second,
+	}
+	orInt(&l.Pending, d.Pending)
+	orInt(&l.Forwarded, d.Forwarded)
+	orInt(&l.SealedStates, d.SealedStates)
+	orInt(&l.SinceCommands, d.SinceCommands)
+	orInt(&l.PeerConns, d.PeerConns)
+	orInt(&l.BackfillBatch, d.BackfillBatch)
+	orInt(&l.VerifyMemo, d.VerifyMemo)
+	orInt(&l.PublicKeys, d.PublicKeys)
+	orInt(&l.PendingHeads, d.PendingHeads)
+	orInt(&l.Cosigners, d.Cosigners)
+	orInt(&l.SnapshotRetain, d.SnapshotRetain)
+	orInt(&l.PendingBytes, d.PendingBytes)
+	orInt(&l.SinceBytes, d.SinceBytes)
+	orInt(&l.SnapshotBytes, d.SnapshotBytes)
+	orInt(&l.PeerBody, d.PeerBody)
+	orInt(&l.LeaderHold, d.LeaderHold)
+	orInt(&l.Enqueue, d.Enqueue)
+	orInt(&l.BusyRetry, d.BusyRetry)
+	orInt(&l.SealInterval, d.SealInterval)
+	orInt(&l.SealGather, d.SealGather)
+	orInt(&l.UrgentInterval, d.UrgentInterval)
+	orInt(&l.TickCheck, d.TickCheck)
+	orInt(&l.Recosign, d.Recosign)
+	orInt(&l.CertifyPull, d.CertifyPull)
+	orInt(&l.Membership, d.Membership)
+	orInt(&l.PeerTimeout, d.PeerTimeout)
+	orInt(&l.HandshakeLimit, d.HandshakeLimit)
+	orInt(&l.ShutdownLimit, d.ShutdownLimit)
+	return l
+}
+
+func orInt[T ~int | ~int64](field *T, standard T) {
+	if *field <= 0 {
+		*field = standard
+	}
+}
+
+// Bounds that no configuration changes.
+const (
+	maxPeerNotes     = 64 << 10 // a small JSON answer of the peer service
+	maxFileBytes     = 8 << 20  // of the small files in the data directory
+	maxSnapshotLinks = 1 << 16
+	maxSectionBytes  = 64 << 20
+	maxDialers       = 64 // handshakes under way
+)

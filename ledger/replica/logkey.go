@@ -1,0 +1,147 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// signerCache keeps the log's signer for the key that was used last.
+type signerCache struct {
+	mu     sync.Mutex
+	key    *LogKey
+	signer *ledger.LogSigner
+	public ledger.LogKeys
+}
+
+func sameLogKeys(a, b ledger.LogKeys) bool {
+	return bytes.Equal(a.Ed25519, b.Ed25519) && bytes.Equal(a.MLDSA44, b.MLDSA44)
+}
+
+// logSigner is the signer whose public keys the authority names, nil while
+// this replica has not got it: heads then go out without the log's own lines,
+// which carry no authority.
+func (r *Replica) logSigner(want ledger.LogKeys) *ledger.LogSigner {
+	key := r.logKey.Load()
+	if key == nil {
+		return nil
+	}
+	r.signers.mu.Lock()
+	defer r.signers.mu.Unlock()
+	if r.signers.key != key {
+		r.signers.key = key
+		r.signers.signer = ledger.NewLogSigner(r.origin, key.Ed25519, key.MLDSA44)
+		r.signers.public = r.signers.signer.Keys()
+	}
+	if !sameLogKeys(r.signers.public, want) {
+		return nil
+	}
+	return r.signers.signer
+}
+
+// openLogKey takes the log key that Config gives, else the one on disk.
+func (r *Replica) openLogKey() error {
+	key, err := r.files.readLogKey(logKeyFile)
+	if err != nil {
+		return err
+	}
+	if key == nil && r.cfg.LogKey != nil {
+		key = r.cfg.LogKey
+		if err := r.files.replaceChecked(logKeyFile, key.record()); err != nil {
+			return err
+		}
+	}
+	if key != nil {
+		r.logKey.Store(key)
+	}
+	return nil
+}
+
+// NewLogKey makes a pending log key, and gives its public halves for a
+// log.rekey. It is used, and given to peers, once such a decision is executed.
+func (r *Replica) NewLogKey() (ledger.LogKeys, error) {
+	var key LogKey
+	for _, seed := range [][]byte{key.Ed25519[:], key.MLDSA44[:]} {
+		if _, err := rand.Read(seed); err != nil {
+			return ledger.LogKeys{}, fmt.Errorf("make log key: %w", err)
+		}
+	}
+	if err := r.files.replaceChecked(pendingKeyFile, key.record()); err != nil {
+		return ledger.LogKeys{}, err
+	}
+	return key.Public(r.origin), nil
+}
+
+// logKeyLoop sees to it that this replica has the log key that the state
+// names: in use, pending, or from a peer.
+func (r *Replica) logKeyLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := r.changed.wait()
+		want := r.shell.now.Load().state.Log()
+		if r.logSigner(want) != nil {
+			r.clear(alarmNoLogKey)
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := r.findLogKey(ctx, want); err != nil {
+			if r.caughtUp.Load() {
+				r.raise(alarmNoLogKey, err.Error())
+			}
+			if !pause(ctx, jitter(time.Second)) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Replica) findLogKey(ctx context.Context, want ledger.LogKeys) error {
+	pending, err := r.files.readLogKey(pendingKeyFile)
+	if err != nil {
+		return err
+	}
+	if pending != nil && sameLogKeys(pending.Public(r.origin), want) {
+		if err := r.useLogKey(pending); err != nil {
+			return err
+		}
+		// Crash before this: both files hold the key, and this runs again.
+		return r.files.remove(pendingKeyFile)
+	}
+	err = errors.New("no peer in reach has the log key")
+	for _, from := range r.peers.others() {
+		b, failed := r.peers.get(ctx, from, pathLogKey, maxPeerNotes)
+		if failed != nil {
+			continue
+		}
+		var record logKeyRecord
+		if failed := canon.Unmarshal(b, &record); failed != nil {
+			continue
+		}
+		key, failed := record.key()
+		if failed != nil || !sameLogKeys(key.Public(r.origin), want) {
+			continue
+		}
+		return r.useLogKey(key)
+	}
+	return err
+}
+
+func (r *Replica) useLogKey(key *LogKey) error {
+	if err := r.files.replaceChecked(logKeyFile, key.record()); err != nil {
+		return err
+	}
+	r.logKey.Store(key)
+	r.log.Info("log key in use")
+	r.changed.fire()
+	return nil
+}

@@ -1,0 +1,74 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are counted where things happen, never on replay of what a peer was
+// told before: gauges are sizes, counters are this process's own work.
+type metrics struct {
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+
+	appliedSize, certifiedSize              prometheus.Gauge
+	entries, commands                       prometheus.Counter
+	accepted, rejected, busy, forwarded     prometheus.Counter
+	cosigned, badCosignatures, elections    prometheus.Counter
+	strangers, backfilled, diskErrors, halt prometheus.Counter
+	guard                                   *prometheus.CounterVec
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	m := &metrics{registerer: registerer}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "quorate", Name: name, Help: help})
+		m.all = append(m.all, g)
+		return g
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "quorate", Name: name, Help: help})
+		m.all = append(m.all, c)
+		return c
+	}
+	m.appliedSize = gauge("applied_size", "Entries that the state has applied.")
+	m.certifiedSize = gauge("certified_size", "Entries that the newest certified checkpoint covers.")
+	m.entries = counter("applied_entries_total", "Entries appended or compared by this process.")
+	m.commands = counter("applied_commands_total", "Raft commands applied by this process.")
+	m.accepted = counter("submitted_statements_total", "Statements committed through this replica as leader.")
+	m.rejected = counter("rejected_submissions_total", "Submissions that the rules rejected.")
+	m.busy = counter("busy_submissions_total", "Submissions refused because the queue was full.")
+	m.forwarded = counter("forwarded_submissions_total", "Submissions forwarded to the leader.")
+	m.cosigned = counter("cosignatures_total", "Heads cosigned.")
+	m.badCosignatures = counter("bad_cosignatures_total", "Cosignatures of peers that did not verify.")
+	m.elections = counter("elections_won_total", "Times that this replica became leader.")
+	m.strangers = counter("refused_handshakes_total", "Peer connections whose certificate is not pinned.")
+	m.backfilled = counter("backfilled_entries_total", "Entries of a gap fetched from peers.")
+	m.diskErrors = counter("disk_errors_total", "Writes that the disk refused.")
+	m.guard = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "quorate", Name: "guard_refusals_total",
+		Help: "Raft requests refused before Raft saw them."}, []string{"rule"})
+	m.all = append(m.all, m.guard)
+	for _, c := range m.all {
+		if err := registerer.Register(c); err != nil {
+			m.unregister()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.all {
+		m.registerer.Unregister(c)
+	}
+}
+
+func (m *metrics) refused(rule string) { m.guard.WithLabelValues(rule).Inc() }
+
+func (m *metrics) applied(entries, commands int) {
+	m.entries.Add(float64(entries))
+	m.commands.Add(float64(commands))
+}
+
+var errNoSuchPeer = errors.New("no such replica")

@@ -1,0 +1,281 @@
+package replica
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// The protocols of the one peer listener.
+const (
+	protocolRaft = "quorate-raft/1"
+	protocolHTTP = "http/1.1"
+)
+
+// wire listens and dials for peers: TLS 1.3, both sides pinned.
+type wire struct {
+	network     Network
+	certificate tls.Certificate
+	pins        *pins
+	limits      Limits
+	strangers   func() // counts refused handshakes
+
+	mu    sync.Mutex
+	conns map[*pinnedConn]struct{} // accepted
+}
+
+func newWire(cfg *Config, p *pins, strangers func()) *wire {
+	return &wire{network: cfg.Network, certificate: cfg.Certificate, pins: p, limits: cfg.Limits,
+		strangers: strangers, conns: map[*pinnedConn]struct{}{}}
+}
+
+// config is what both sides share. Curve preferences stay Go's, which put the
+// hybrid X25519MLKEM768 first; no tickets, so that each connection is checked
+// against the pins of its own time.
+func (w *wire) config(verify func(tls.ConnectionState) error, protocols ...string) *tls.Config {
+	return &tls.Config{
+		Certificates:           []tls.Certificate{w.certificate},
+		MinVersion:             tls.VersionTLS13,
+		ClientAuth:             tls.RequireAnyClientCert,
+		InsecureSkipVerify:     true, // names and issuers say nothing here: VerifyConnection checks the pin
+		VerifyConnection:       verify,
+		NextProtos:             protocols,
+		SessionTicketsDisabled: true,
+	}
+}
+
+// dial connects to an address, whose certificate must satisfy accept.
+func (w *wire) dial(ctx context.Context, address, protocol string, accept func(ledger.Hash) bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.limits.HandshakeLimit)
+	defer cancel()
+	raw, err := w.network.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, w.config(func(state tls.ConnectionState) error {
+		pin, err := peerPin(state)
+		if err != nil {
+			return err
+		}
+		if !accept(pin) || state.NegotiatedProtocol != protocol {
+			return errUnpinned
+		}
+		return nil
+	}, protocol))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("handshake with %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// pinnedConn is an accepted raw connection, remembered by its pin so that it
+// can be cut when the ledger drops the pin.
+type pinnedConn struct {
+	net.Conn
+	wire *wire
+	pin  ledger.Hash // after the handshake
+	once sync.Once
+}
+
+func (c *pinnedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.wire.mu.Lock()
+		delete(c.wire.conns, c)
+		c.wire.mu.Unlock()
+	})
+	return err
+}
+
+// prune cuts the accepted connections of those who are no longer pinned.
+func (w *wire) prune() {
+	set := w.pins.now.Load()
+	var gone []*pinnedConn
+	w.mu.Lock()
+	for c := range w.conns {
+		if !c.pin.IsZero() && set.byPin(c.pin) == nil {
+			gone = append(gone, c)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range gone {
+		_ = c.Close()
+	}
+}
+
+// serve accepts until ctx ends or the listener fails, and hands each
+// connection to the listener of its protocol. It waits for its handshakes.
+func (w *wire) serve(ctx context.Context, l net.Listener, raftConns, httpConns *handoff) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	handshakes := make(chan struct{}, maxDialers)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer w.closeAll()
+	for {
+		raw, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() {
+				if !pause(ctx, 50*time.Millisecond) {
+					return nil
+				}
+				continue
+			}
+			return fmt.Errorf("accept peer: %w", err)
+		}
+		c := &pinnedConn{Conn: raw, wire: w}
+		w.mu.Lock()
+		full := len(w.conns) >= w.limits.PeerConns
+		if !full {
+			w.conns[c] = struct{}{}
+		}
+		w.mu.Unlock()
+		if full {
+			_ = raw.Close()
+			continue
+		}
+		select {
+		case handshakes <- struct{}{}:
+		case <-ctx.Done():
+			_ = c.Close()
+			return nil
+		}
+		wg.Go(func() {
+			defer func() { <-handshakes }()
+			w.accept(ctx, c, raftConns, httpConns)
+		})
+	}
+}
+
+func (w *wire) closeAll() {
+	w.mu.Lock()
+	conns := make([]*pinnedConn, 0, len(w.conns))
+	for c := range w.conns {
+		conns = append(conns, c)
+	}
+	w.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+func (w *wire) accept(ctx context.Context, c *pinnedConn, raftConns, httpConns *handoff) {
+	ctx, cancel := context.WithTimeout(ctx, w.limits.HandshakeLimit)
+	defer cancel()
+	var pin ledger.Hash
+	conn := tls.Server(c, w.config(func(state tls.ConnectionState) error {
+		var err error
+		if pin, err = peerPin(state); err != nil {
+			return err
+		}
+		if w.pins.now.Load().byPin(pin) == nil {
+			return errUnpinned
+		}
+		return nil
+	}, protocolRaft, protocolHTTP))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		w.strangers()
+		_ = c.Close()
+		return
+	}
+	w.mu.Lock()
+	c.pin = pin
+	w.mu.Unlock()
+	to := httpConns
+	if conn.ConnectionState().NegotiatedProtocol == protocolRaft {
+		to = raftConns
+	}
+	if !to.give(ctx, conn) {
+		_ = conn.Close()
+	}
+}
+
+// handoff is a net.Listener that is given its connections.
+type handoff struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	addr  net.Addr
+}
+
+func newHandoff(addr net.Addr) *handoff {
+	return &handoff{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
+}
+
+func (h *handoff) give(ctx context.Context, c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handoff) Addr() net.Addr { return h.addr }
+
+// streams is Raft's stream layer over the wire.
+type streams struct {
+	*handoff
+	wire *wire
+	ctx  context.Context // Raft's own interface has none: ends with the replica
+}
+
+// Dial connects to the replica that the ledger places at the address.
+func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	return s.wire.dial(ctx, string(address), protocolRaft, func(pin ledger.Hash) bool {
+		for _, p := range s.wire.pins.now.Load().atAddress(string(address)) {
+			if p.TLSPin == pin {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// peerAddr is a net.Addr that is only a text.
+type peerAddr string
+
+func (peerAddr) Network() string  { return "tcp" }
+func (a peerAddr) String() string { return string(a) }
+
+// pause waits, and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

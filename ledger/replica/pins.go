@@ -1,0 +1,207 @@
+package replica
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+// peer is another replica as the pins know it.
+type peer struct {
+	ledger.Replica
+	id       ledger.Hash
+	standing string
+}
+
+func (p *peer) serverID() raft.ServerID        { return raft.ServerID(p.id.String()) }
+func (p *peer) serverAddr() raft.ServerAddress { return raft.ServerAddress(p.Peer) }
+
+// pinSet is one immutable version of who may talk to us.
+type pinSet struct {
+	peers []*peer // by name
+}
+
+// pins holds the replica set that connections are checked against: that of
+// the newest applied state; on a replica that has not caught up, together with
+// genesis's and the one that it fetched from its seeds and verified.
+type pins struct {
+	now atomic.Pointer[pinSet]
+
+	mu       sync.Mutex
+	applied  []*peer
+	founding []*peer // of genesis; forgotten once caught up
+	learned  []*peer // from a seed; forgotten once caught up
+}
+
+func newPins(founding *ledger.Genesis) *pins {
+	p := &pins{}
+	for _, r := range founding.Replicas {
+		p.founding = append(p.founding, &peer{Replica: r, id: r.KeyID(), standing: fsm.ReplicaActive})
+	}
+	p.publish()
+	return p
+}
+
+func (p *pins) apply(records []fsm.ReplicaRecord) {
+	peers := make([]*peer, len(records))
+	for i, r := range records {
+		peers[i] = &peer{Replica: r.Replica, id: r.KeyID(), standing: r.Standing}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applied = peers
+	p.publish()
+}
+
+// learn takes what a seed proved.
+func (p *pins) learn(peers []*peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.learned = peers
+	p.publish()
+}
+
+// settle forgets genesis and seeds: the applied state is the ledger's now.
+func (p *pins) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.founding, p.learned = nil, nil
+	p.publish()
+}
+
+// publish requires mu, but for the first time.
+func (p *pins) publish() {
+	set := &pinSet{}
+	seen := map[ledger.Hash]bool{}
+	for _, list := range [][]*peer{p.applied, p.learned, p.founding} {
+		for _, one := range list {
+			if !seen[one.id] {
+				seen[one.id] = true
+				set.peers = append(set.peers, one)
+			}
+		}
+	}
+	slices.SortStableFunc(set.peers, func(a, b *peer) int {
+		switch {
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return 0
+	})
+	p.now.Store(set)
+}
+
+func (s *pinSet) byPin(pin ledger.Hash) *peer {
+	for _, p := range s.peers {
+		if p.TLSPin == pin {
+			return p
+		}
+	}
+	return nil
+}
+
+func (s *pinSet) byID(id ledger.Hash) *peer {
+	for _, p := range s.peers {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+func (s *pinSet) byName(name string) *peer {
+	for _, p := range s.peers {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// atAddress lists the replicas that the ledger places at an address: two while
+// a re-keyed one takes the other's place.
+func (s *pinSet) atAddress(address string) []*peer {
+	var found []*peer
+	for _, p := range s.peers {
+		if p.Peer == address {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// PinOf is the pin of a certificate: SHA-256 of its SubjectPublicKeyInfo.
+func PinOf(certificate *x509.Certificate) ledger.Hash {
+	return sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
+}
+
+// CertificatePin is PinOf for the leaf of a tls.Certificate.
+func CertificatePin(c tls.Certificate) (ledger.Hash, error) {
+	if len(c.Certificate) == 0 {
+		return ledger.Hash{}, errors.New("certificate is empty")
+	}
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		return ledger.Hash{}, fmt.Errorf("parse certificate: %w", err)
+	}
+	return PinOf(leaf), nil
+}
+
+// errUnpinned is all that a stranger's handshake gives.
+var errUnpinned = errors.New("the certificate is not pinned by the ledger")
+
+func peerPin(state tls.ConnectionState) (ledger.Hash, error) {
+	if len(state.PeerCertificates) == 0 {
+		return ledger.Hash{}, errUnpinned
+	}
+	return PinOf(state.PeerCertificates[0]), nil
+}
+
+func (s *pinSet) byServer(id raft.ServerID) *peer {
+	for _, p := range s.peers {
+		if p.serverID() == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// hasApplied says whether an applied state has spoken yet.
+func (p *pins) hasApplied() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.applied != nil
+}
+
+// voters lists the active replicas but self, as the best source known has
+// them: applied state, else a seed's proof, else genesis.
+func (p *pins) voters(self ledger.Hash) []*peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	source := p.applied
+	if source == nil {
+		source = p.learned
+	}
+	if source == nil {
+		source = p.founding
+	}
+	var list []*peer
+	for _, one := range source {
+		if one.id != self && one.standing == fsm.ReplicaActive {
+			list = append(list, one)
+		}
+	}
+	return list
+}

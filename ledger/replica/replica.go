@@ -1,0 +1,396 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
+)
+
+// Replica is one replica of one ledger. Its methods may be called from any
+// goroutine, before, during and after Run.
+type Replica struct {
+	cfg      Config
+	limits   Limits
+	log      *slog.Logger
+	genesis  ledger.Hash
+	origin   string
+	founding *ledger.Genesis
+	id       ledger.Hash // of its key
+	pin      ledger.Hash // of its certificate
+
+	files     files
+	archive   *archive.Archive
+	shell     *shell
+	certifier *certifier
+	cosigner  *cosigner
+	pins      *pins
+	wire      *wire
+	peers     *peers
+	store     logStore
+	metrics   *metrics
+
+	changed     broadcast // applied or certified size, leadership, alarms
+	pinsChanged broadcast
+	headSize    atomic.Uint64 // of the durable signed head
+
+	node     atomic.Pointer[raft.Raft] // nil until it may vote
+	leading  atomic.Pointer[leadership]
+	caughtUp atomic.Bool
+	stopping atomic.Bool
+	running  atomic.Bool
+	haltedBy atomic.Pointer[HaltedError]
+	haltCh   chan struct{}
+	stepDown chan struct{} // capacity 1
+
+	admission *admission
+	logKey    atomic.Pointer[LogKey]
+	signers   signerCache
+
+	alarmMu sync.Mutex
+	alarms  map[string]Alarm
+	disk    map[string]error
+
+	injectLog func() error // a test's fault of Raft's log
+}
+
+// ErrAbrupt, as the cause of Run's context, stops a replica without grace: no
+// leadership transfer. Nothing acknowledged depends on grace.
+var ErrAbrupt = errors.New("stop without grace")
+
+// Open reads and checks everything on disk. It starts no goroutine of its own;
+// a replica that is not run must be closed.
+func Open(cfg Config) (r *Replica, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	founding, genesis, err := ledger.ParseGenesis(cfg.Genesis)
+	if err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
+	}
+	pin, err := CertificatePin(cfg.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
+	}
+	r = &Replica{
+		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
+		id: ledger.Hash(cfg.Key.ID()), pin: pin, files: files{cfg.Dir}, pins: newPins(founding),
+		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1),
+		alarms: map[string]Alarm{}, disk: map[string]error{},
+	}
+	r.log = cfg.Logger.With("replica", cfg.Name)
+	if r.metrics, err = newMetrics(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
+	}
+	r.admission = newAdmission(cfg.Limits)
+	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
+	r.peers = newPeers(r)
+	defer func() {
+		if err != nil {
+			_ = r.Close()
+			r = nil
+		}
+	}()
+	return r, r.open()
+}
+
+func (r *Replica) open() error {
+	if err := r.files.makeDirs(); err != nil {
+		return err
+	}
+	var err error
+	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{}); err != nil {
+		return err
+	}
+	if err := r.foundHistory(); err != nil {
+		return err
+	}
+	if err := r.openCertified(); err != nil {
+		return err
+	}
+	if err := r.openShell(); err != nil {
+		return err
+	}
+	if r.cosigner, err = newCosigner(r); err != nil {
+		return err
+	}
+	if err := r.openLogKey(); err != nil {
+		return err
+	}
+	if err := r.loadHandovers(); err != nil {
+		return err
+	}
+	r.store, err = openLogStore(&r.cfg, r.log)
+	return err
+}
+
+// foundHistory makes sure that entry 0 is our genesis.
+func (r *Replica) foundHistory() error {
+	if _, _, gap := r.archive.Gap(); gap && r.archive.Whole() == 0 {
+		return errors.New("open replica: the history lacks its genesis")
+	}
+	if err := r.archive.Append(0, r.cfg.Genesis); err != nil {
+		return fmt.Errorf("open replica: the history on disk is of another ledger: %w", err)
+	}
+	_, err := r.archive.Sync()
+	return err
+}
+
+func (r *Replica) openShell() error {
+	founded, err := fsm.New(r.cfg.Genesis)
+	if err != nil {
+		return fmt.Errorf("open replica: %w", err)
+	}
+	r.shell = newShell(founded, r.cfg.Genesis, r.origin, r.genesis, r.archive, newVerifier(r.limits), r.limits)
+	r.shell.hooks = shellHooks{
+		halt: r.halt, halted: r.halted,
+		diskFail: func(err error) { r.diskFailed(diskArchive, err) },
+		applied:  r.onApplied, restored: r.adoptProven, links: r.links,
+		counted: r.metrics.applied,
+	}
+	if now := r.certifier.now.Load(); now != nil {
+		return r.shell.certify(now.checkpoint.Head, now.note)
+	}
+	return nil
+}
+
+// openCertified reads the authority chain and the newest certified checkpoint,
+// so that the certified log is served at once.
+func (r *Replica) openCertified() error {
+	links := []*ledger.Link{{Genesis: r.cfg.Genesis}}
+	chain, err := ledger.NewChain(r.genesis, links[0])
+	if err != nil {
+		return fmt.Errorf("open replica: %w", err)
+	}
+	for n := uint64(1); ; n++ {
+		b, err := r.files.read(linkName(n))
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			break
+		}
+		link, err := ledger.ParseLink(b)
+		if err == nil {
+			err = chain.Extend(link)
+		}
+		if err != nil {
+			return &FileError{File: linkName(n), Reason: err.Error()}
+		}
+	}
+	r.certifier = newCertifier(r, chain)
+	note, err := r.files.read(certifiedFile)
+	if note == nil || err != nil {
+		return err
+	}
+	checkpoint, err := chain.VerifyCheckpoint(note)
+	if err != nil {
+		return &FileError{File: certifiedFile, Reason: err.Error()}
+	}
+	head := checkpoint.Head
+	if root, err := r.archive.TreeHash(head.Size); err == nil && ledger.Hash(root) != head.Root {
+		return fmt.Errorf("open replica: the history's root at size %d is %x, the certified one is %s", head.Size, root, head.Root)
+	}
+	authority := chain.ForSize(head.Size)
+	r.certifier.now.Store(&certifiedHead{checkpoint: checkpoint, note: note, authority: authority, signed: checkpoint.Signed(authority) * 1000})
+	for _, s := range checkpoint.Cosignatures {
+		for _, replica := range authority.Active() {
+			if replica.Name == s.Replica && s.Verify(head, replica) == nil {
+				r.certifier.newest[replica.KeyID()] = cosigned{head, s}
+			}
+		}
+	}
+	return nil
+}
+
+// Close releases a replica that is not running.
+func (r *Replica) Close() error {
+	var errs []error
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
+		r.store = nil
+	}
+	if r.archive != nil {
+		errs = append(errs, r.archive.Close())
+	}
+	if r.metrics != nil {
+		r.metrics.unregister()
+	}
+	return errors.Join(errs...)
+}
+
+// onApplied runs on Raft's goroutine after each batch.
+func (r *Replica) onApplied(old, now *applied) {
+	changed := !r.pins.hasApplied() || old.state.Meta().Versions["replicas"] != now.state.Meta().Versions["replicas"] ||
+		old.state.Authority().Index != now.state.Authority().Index || old.state.PendingHandover() != now.state.PendingHandover()
+	if changed {
+		r.pins.apply(now.state.Replicas())
+		r.pinsChanged.fire()
+	}
+	r.metrics.appliedSize.Set(float64(now.state.Next()))
+	r.changed.fire()
+}
+
+// halt stops this replica for good: it found that its history is not the
+// ledger's, and must neither vote, sign nor serve.
+func (r *Replica) halt(reason string) {
+	if r.haltedBy.CompareAndSwap(nil, &HaltedError{Reason: reason}) {
+		r.log.Error("halted", "reason", reason)
+		r.raise(alarmHalted, reason)
+		close(r.haltCh)
+		r.changed.fire()
+	}
+}
+
+func (r *Replica) halted() error {
+	if h := r.haltedBy.Load(); h != nil {
+		return h
+	}
+	return nil
+}
+
+// serverAddress is where the ledger says that this replica is; a replica that
+// the ledger does not know yet says where it listens.
+func (r *Replica) serverAddress() string {
+	if me := r.pins.now.Load().byID(r.id); me != nil {
+		return me.Peer
+	}
+	return r.cfg.Listen
+}
+
+func (r *Replica) foundingMember() bool {
+	return slices.ContainsFunc(r.founding.Replicas, func(one ledger.Replica) bool { return one.KeyID() == r.id })
+}
+
+// raftConfig is Raft's configuration, by our tuning.
+func (r *Replica) raftConfig() *raft.Config {
+	t := r.cfg.Raft
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(r.id.String())
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = t.Heartbeat, t.Election, t.LeaderLease
+	c.CommitTimeout = t.Commit
+	c.MaxAppendEntries = t.MaxAppendEntries
+	c.BatchApplyCh = true
+	c.ShutdownOnRemove = false
+	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs
+	c.Logger = newRaftLogger(r.log, "raft")
+	c.NoLegacyTelemetry = true
+	return c
+}
+
+// raftNode is Raft with what it stands on.
+type raftNode struct {
+	raft  *raft.Raft
+	guard *guard
+	stop  chan struct{}
+	wg    sync.WaitGroup
+}
+
+// startRaft starts Raft; from here on this replica votes.
+func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, error) {
+	conns.addr = peerAddr(r.serverAddress())
+	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: &streams{handoff: conns, wire: r.wire, ctx: ctx}, MaxPool: 3, Timeout: r.limits.PeerTimeout,
+		MaxRPCsInFlight: 1, // a stalled follower can wedge a pipeline, which is also slower
+		Logger:          newRaftLogger(r.log, "transport"),
+	})
+	n := &raftNode{stop: make(chan struct{})}
+	n.guard = newGuard(transport, r.metrics.refused,
+		refuseWhen("halted", r.halted),
+		refuseStampsAhead(nowMillis, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }))
+	n.wg.Go(func() { n.guard.run(n.stop) })
+	fail := func(err error) (*raftNode, error) {
+		_ = transport.Close()
+		close(n.stop)
+		n.wg.Wait()
+		return nil, err
+	}
+	inner, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(r.cfg.Dir, raftDir), r.limits.SnapshotRetain, newRaftLogger(r.log, "snapshots"))
+	if err != nil {
+		return fail(fmt.Errorf("open snapshots: %w", err))
+	}
+	snapshots := &provingSnapshots{SnapshotStore: inner, prove: r.proveSnapshot}
+	watched := &watchedLog{LogStore: r.store, report: r.logWritten, inject: r.injectLog}
+	logs, err := raft.NewLogCache(512, watched)
+	if err != nil {
+		return fail(err)
+	}
+	existing, err := raft.HasExistingState(r.store, r.store, inner)
+	if err != nil {
+		return fail(fmt.Errorf("read raft log: %w", err))
+	}
+	config := r.raftConfig()
+	if !existing && r.foundingMember() {
+		var servers []raft.Server
+		for _, one := range r.founding.Replicas {
+			servers = append(servers, raft.Server{ID: raft.ServerID(one.KeyID().String()), Address: raft.ServerAddress(one.Peer)})
+		}
+		if err := raft.BootstrapCluster(config, logs, r.store, inner, n.guard, raft.Configuration{Servers: servers}); err != nil {
+			return fail(fmt.Errorf("bootstrap raft: %w", err))
+		}
+	}
+	if n.raft, err = raft.NewRaft(config, r.shell, logs, r.store, snapshots, n.guard); err != nil {
+		return fail(fmt.Errorf("start raft: %w", err))
+	}
+	r.node.Store(n.raft)
+	r.changed.fire()
+	return n, nil
+}
+
+func (n *raftNode) shutdown() error {
+	err := n.raft.Shutdown().Error()
+	close(n.stop)
+	n.wg.Wait()
+	return err
+}
+
+// proveSnapshot checks a snapshot that is being written here, by a leader or
+// by ourselves.
+func (r *Replica) proveSnapshot(from io.Reader) error {
+	content, err := readSnapshot(from, r.limits.SnapshotBytes)
+	if err != nil {
+		return err
+	}
+	_, err = content.prove(r.cfg.Genesis, r.genesis)
+	return err
+}
+
+// logWritten hears how each write to Raft's log went.
+func (r *Replica) logWritten(err error) {
+	if err != nil {
+		r.diskFailed(diskLog, err)
+	} else {
+		r.diskWell(diskLog)
+	}
+}
+
+// graceful hands leadership over, so that writers need not wait for an
+// election.
+func (r *Replica) graceful(node *raft.Raft) {
+	if node.State() != raft.Leader {
+		return
+	}
+	done := make(chan error, 1)
+	go func() { done <- node.LeadershipTransfer().Error() }()
+	timer := time.NewTimer(r.limits.ShutdownLimit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			r.log.Info("transfer leadership", "error", err)
+		}
+	case <-timer.C:
+	}
+}

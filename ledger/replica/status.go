@@ -1,0 +1,268 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
+)
+
+// The codes of alarms.
+const (
+	alarmHalted      = "halted"
+	alarmDisk        = "disk_full"
+	alarmGap         = "gap"
+	alarmFork        = "fork"
+	alarmNoLogKey    = "no_log_key"
+	alarmUncertified = "uncertified"
+)
+
+// raise sets an alarm; its time is that of the first raising.
+func (r *Replica) raise(code, detail string) {
+	r.alarmMu.Lock()
+	old, ok := r.alarms[code]
+	since := nowMillis()
+	if ok {
+		since = old.Since
+	}
+	r.alarms[code] = Alarm{Code: code, Detail: detail, Since: since}
+	r.alarmMu.Unlock()
+	if !ok {
+		r.log.Warn("alarm", "code", code, "detail", detail)
+		r.changed.fire()
+	}
+}
+
+func (r *Replica) clear(code string) {
+	r.alarmMu.Lock()
+	_, ok := r.alarms[code]
+	delete(r.alarms, code)
+	r.alarmMu.Unlock()
+	if ok {
+		r.log.Info("alarm over", "code", code)
+		r.changed.fire()
+	}
+}
+
+// diskFailed notes that a part of the disk refuses writes: from now on writes
+// are refused, reads go on, and a leader steps down.
+func (r *Replica) diskFailed(part string, err error) {
+	r.alarmMu.Lock()
+	first := r.disk[part] == nil
+	r.disk[part] = err
+	r.alarmMu.Unlock()
+	r.metrics.diskErrors.Inc()
+	if first {
+		r.raise(alarmDisk, fmt.Sprintf("%s: %v", part, err))
+		select {
+		case r.stepDown <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// diskWell notes that a part takes writes again.
+func (r *Replica) diskWell(part string) {
+	r.alarmMu.Lock()
+	_, failed := r.disk[part]
+	delete(r.disk, part)
+	left := len(r.disk)
+	r.alarmMu.Unlock()
+	if failed && left == 0 {
+		r.clear(alarmDisk)
+	}
+}
+
+// noteDisk files an error that came up in some other part.
+func (r *Replica) noteDisk(err error) {
+	if !isDisk(err) {
+		return
+	}
+	part := diskFiles
+	if errors.Is(err, archive.ErrFailed) {
+		part = diskArchive
+	}
+	r.diskFailed(part, err)
+}
+
+func (r *Replica) diskError() error {
+	r.alarmMu.Lock()
+	defer r.alarmMu.Unlock()
+	for _, err := range r.disk {
+		return err
+	}
+	return nil
+}
+
+// watchLoop looks at what no event tells: a disk that takes writes again, and a
+// ledger that stays uncertified.
+func (r *Replica) watchLoop(ctx context.Context) error {
+	timer := time.NewTicker(time.Second)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		r.probeDisk()
+		newest := r.shell.newest()
+		late := newest != nil && newest.head.Size > r.certifier.size() &&
+			newest.stamp+3*newest.state.Policy().MaxSkewMillis < nowMillis()
+		if late {
+			r.raise(alarmUncertified, fmt.Sprintf("size %d is sealed, %d certified", newest.head.Size, r.certifier.size()))
+		} else {
+			r.clear(alarmUncertified)
+		}
+	}
+}
+
+// probeDisk tries a small write where one failed. The archive's failure is for
+// this process's life: what the kernel dropped can't be known.
+func (r *Replica) probeDisk() {
+	r.alarmMu.Lock()
+	_, files := r.disk[diskFiles]
+	_, log := r.disk[diskLog]
+	r.alarmMu.Unlock()
+	if !files && !log {
+		return
+	}
+	if err := r.files.replace("probe", make([]byte, 64<<10)); err != nil {
+		return
+	}
+	_ = r.files.remove("probe")
+	r.diskWell(diskFiles)
+	if log && r.injectLog == nil {
+		r.diskWell(diskLog)
+	}
+}
+
+// Status is what this replica says of itself, without asking anybody.
+func (r *Replica) Status() Status {
+	now := r.shell.now.Load()
+	authority := now.state.Authority()
+	active := len(authority.Active())
+	s := Status{
+		Name: r.cfg.Name, ID: r.id, Ledger: r.genesis, Role: RoleStopped,
+		Applied: now.state.Next(), Certified: r.certifier.size(), Authority: r.certifier.authorityIndex(),
+		Generation: now.state.Meta().Generation, Threshold: ledger.CosignThreshold(active), Faults: ledger.Faults(active),
+		Ready: r.caughtUp.Load() && r.serving() == nil && r.certifier.size() > 0, RaftIndex: now.index, Peers: r.Peers(),
+	}
+	if c := r.certifier.now.Load(); c != nil {
+		s.Signed = c.signed
+	}
+	s.CertifyLag = s.Applied - min(s.Applied, s.Certified)
+	if me, ok := now.state.Replica(r.cfg.Name); ok && me.KeyID() == r.id {
+		s.Standing = me.Standing
+	}
+	if from, to, gap := r.archive.Gap(); gap {
+		s.GapFrom, s.GapTo = from, to
+	}
+	if node := r.node.Load(); node != nil {
+		s.Role = role(node.State())
+		s.Term = node.CurrentTerm()
+		s.CommitLag = node.CommitIndex() - min(node.CommitIndex(), node.AppliedIndex())
+		for _, p := range s.Peers {
+			if p.Leader {
+				s.Leader = p.Name
+			}
+			if p.Suffrage == raft.Voter.String() {
+				s.Quorum++
+			}
+		}
+		s.Quorum = s.Quorum/2 + 1
+	}
+	if s.Role == RoleFollower && s.Standing != "active" {
+		s.Role = RoleJoining
+	}
+	if r.halted() != nil {
+		s.Role = RoleHalted
+	}
+	r.alarmMu.Lock()
+	for _, a := range r.alarms {
+		s.Alarms = append(s.Alarms, a)
+	}
+	r.alarmMu.Unlock()
+	slices.SortFunc(s.Alarms, func(a, b Alarm) int { return int(a.Since) - int(b.Since) })
+	return s
+}
+
+func role(state raft.RaftState) string {
+	switch state {
+	case raft.Leader:
+		return RoleLeader
+	case raft.Candidate:
+		return RoleCandidate
+	case raft.Shutdown:
+		return RoleStopped
+	}
+	return RoleFollower
+}
+
+// Peers lists the replicas, this one too, by name.
+func (r *Replica) Peers() []PeerStatus {
+	suffrage := map[raft.ServerID]raft.ServerSuffrage{}
+	var leader raft.ServerID
+	if node := r.node.Load(); node != nil {
+		_, leader = node.LeaderWithID()
+		if future := node.GetConfiguration(); future.Error() == nil {
+			for _, s := range future.Configuration().Servers {
+				suffrage[s.ID] = s.Suffrage
+			}
+		}
+	}
+	var list []PeerStatus
+	for _, p := range r.pins.now.Load().peers {
+		one := PeerStatus{Name: p.Name, ID: p.id, Address: p.Peer, Operator: p.Operator, Standing: p.standing,
+			Leader: leader == p.serverID(), Self: p.id == r.id}
+		if s, ok := suffrage[p.serverID()]; ok {
+			one.Suffrage = s.String()
+		}
+		if signed, ok := r.certifier.newestOf(p.id); ok {
+			one.Cosigned, one.CosignedAt = signed.head.Size, signed.Time*1000
+		}
+		c := r.peers.contact(p.id)
+		one.Reachable, one.LastContact = c.reachable || one.Self, c.last
+		list = append(list, one)
+	}
+	return list
+}
+
+// Snapshot makes Raft write a snapshot now.
+func (r *Replica) Snapshot(ctx context.Context) error {
+	node := r.node.Load()
+	if node == nil {
+		return ErrStopped
+	}
+	err := futureError(ctx, node.Snapshot())
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// TransferLeadership hands leadership to a replica by name, or to any when
+// name is "".
+func (r *Replica) TransferLeadership(ctx context.Context, name string) error {
+	node := r.node.Load()
+	if node == nil {
+		return ErrStopped
+	}
+	if node.State() != raft.Leader {
+		return fmt.Errorf("transfer leadership: %w", raft.ErrNotLeader)
+	}
+	if name == "" {
+		return futureError(ctx, node.LeadershipTransfer())
+	}
+	to := r.pins.now.Load().byName(name)
+	if to == nil {
+		return fmt.Errorf("transfer leadership to %q: %w", name, errNoSuchPeer)
+	}
+	return futureError(ctx, node.LeadershipTransferToServer(to.serverID(), to.serverAddr()))
+}

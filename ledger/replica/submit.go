@@ -1,0 +1,366 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+// admission bounds what is under way. Taking a place costs nothing but a lock,
+// so that a flood is refused before any signature is looked at.
+type admission struct {
+	mu      sync.Mutex
+	count   int
+	bytes   int64
+	maximum int
+	most    int64
+
+	forwards chan struct{}
+
+	stampMu sync.Mutex
+	stamp   uint64
+}
+
+func newAdmission(l Limits) *admission {
+	return &admission{maximum: l.Pending, most: l.PendingBytes, forwards: make(chan struct{}, l.Forwarded)}
+}
+
+func (a *admission) enter(size int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count >= a.maximum || a.bytes+size > a.most {
+		return false
+	}
+	a.count++
+	a.bytes += size
+	return true
+}
+
+func (a *admission) leave(size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count--
+	a.bytes -= size
+}
+
+func (a *admission) pending() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.count
+}
+
+// Submit brings statements (all of them or none) onto the ledger, by this
+// replica if it leads, else by the leader. It returns once they are committed,
+// or with WaitCertified once a certified checkpoint covers them. After a lost
+// leader it submits the same bytes again, which is safe: what was accepted
+// gives its first result.
+//
+// Errors: *RejectedError, *BusyError, ErrNoLeader, ErrUnknownOutcome,
+// ErrDiskFull, ErrStopped, ErrHalted, ErrCatchingUp, or ctx's when it ended
+// before anything was sent.
+func (r *Replica) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*Receipt, error) {
+	if err := r.serving(); err != nil {
+		return nil, err
+	}
+	size := int64(0)
+	for _, e := range envelopes {
+		size += int64(len(e))
+	}
+	if len(envelopes) == 0 || len(envelopes) > ledger.MaxBundle {
+		return nil, tooMany(envelopes)
+	}
+	if !r.admission.enter(size) {
+		r.metrics.busy.Inc()
+		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
+	}
+	defer r.admission.leave(size)
+	receipt, err := r.commit(ctx, envelopes)
+	if err != nil {
+		return nil, err
+	}
+	if wait == WaitCertified {
+		// The statement is committed whatever happens now.
+		if err := r.WaitCertified(ctx, receipt.Last); err != nil {
+			return receipt, fmt.Errorf("committed, not yet certified: %w", err)
+		}
+		receipt.Level, receipt.Checkpoint = LevelCertified, r.certifier.size()
+	}
+	return receipt, nil
+}
+
+func tooMany(envelopes [][]byte) error {
+	verdicts := make([]fsm.Verdict, max(len(envelopes), 1))
+	for i := range verdicts {
+		verdicts[i] = fsm.Verdict{Code: fsm.BundleTooLarge, Detail: fmt.Sprintf("want 1 to %d statements", ledger.MaxBundle)}
+	}
+	return &RejectedError{Verdicts: verdicts}
+}
+
+// serving says why this replica answers nothing, if it does not.
+func (r *Replica) serving() error {
+	if err := r.halted(); err != nil {
+		return err
+	}
+	if r.stopping.Load() || !r.running.Load() {
+		return ErrStopped
+	}
+	return nil
+}
+
+// errNotSent says that a try certainly had no effect, so that another follows.
+var errNotSent = errors.New("not sent")
+
+// commit tries until there is an answer: here, or at the leader. Only after a
+// try whose outcome is unknown does it end in ErrUnknownOutcome.
+func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
+	deadline := time.Now().Add(r.limits.LeaderHold)
+	unknown := false
+	for {
+		receipt, err := r.tryOnce(ctx, envelopes)
+		switch {
+		case err == nil:
+			return receipt, nil
+		case errors.Is(err, ErrUnknownOutcome):
+			unknown = true
+		case errors.Is(err, errNotSent):
+		default:
+			return nil, err
+		}
+		ended := ctx.Err() != nil || r.serving() != nil || time.Now().After(deadline)
+		if ended || !pause(ctx, jitter(50*time.Millisecond)) {
+			switch {
+			case unknown:
+				return nil, ErrUnknownOutcome
+			case ctx.Err() != nil:
+				return nil, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+			case r.serving() != nil:
+				return nil, r.serving()
+			}
+			return nil, ErrNoLeader
+		}
+	}
+}
+
+func (r *Replica) tryOnce(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
+	node := r.node.Load()
+	if node == nil {
+		return nil, errNotSent
+	}
+	if node.State() == raft.Leader {
+		return r.propose(ctx, node, envelopes)
+	}
+	_, id := node.LeaderWithID()
+	leader, err := ledger.ParseHash(string(id))
+	if err != nil || leader == r.id {
+		return nil, errNotSent
+	}
+	to := r.pins.now.Load().byID(leader)
+	if to == nil {
+		return nil, errNotSent
+	}
+	return r.forward(ctx, to, envelopes)
+}
+
+// propose is the leader's part: an early answer from the newest state, then a
+// place in Raft's log.
+func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]byte) (*Receipt, error) {
+	if err := r.diskError(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	lead := r.leading.Load()
+	if lead == nil || !lead.ready.Load() {
+		return nil, errNotSent // it must first have applied what earlier leaders committed
+	}
+	state := r.shell.now.Load().state
+	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: r.stamp(), Statements: envelopes}
+	// What is under way is not accounted for: the FSM decides.
+	if _, result := fsm.Apply(state, command, r.shell.verifier); refused(result.Verdicts) {
+		r.metrics.rejected.Inc()
+		return nil, &RejectedError{Verdicts: result.Verdicts}
+	} else if duplicates(result.Verdicts) {
+		return receiptOf(result.Verdicts, 0), nil // accepted before, and committed since it is in the state
+	}
+	result, err := r.order(ctx, node, command)
+	if err != nil {
+		return nil, err
+	}
+	if refused(result.Verdicts) {
+		r.metrics.rejected.Inc()
+		return nil, &RejectedError{Verdicts: result.Verdicts}
+	}
+	if err := r.diskError(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	r.metrics.accepted.Add(float64(len(envelopes)))
+	return receiptOf(result.Verdicts, result.stamp), nil
+}
+
+// order brings a command into Raft's log and waits until it is applied here.
+func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command) (*applyResult, error) {
+	future := node.ApplyLog(raft.Log{Data: r.stamped(c)}, r.limits.Enqueue)
+	err := futureError(ctx, future)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return nil, ErrUnknownOutcome
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return nil, errNotSent
+	case isDisk(err):
+		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
+	default: // ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore
+		return nil, ErrUnknownOutcome
+	}
+	switch result := future.Response().(type) {
+	case *applyResult:
+		return result, nil
+	case error:
+		return nil, result
+	}
+	return nil, ErrUnknownOutcome
+}
+
+// futureError waits for a future no longer than ctx.
+func futureError(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends with Raft at the latest
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stamp is the time that the next command carries: our clock, never behind
+// what was stamped before.
+func (r *Replica) stamp() uint64 {
+	r.admission.stampMu.Lock()
+	defer r.admission.stampMu.Unlock()
+	r.admission.stamp = max(nowMillis(), r.admission.stamp, r.shell.now.Load().state.Stamp())
+	return r.admission.stamp
+}
+
+func (r *Replica) stamped(c *ledger.Command) []byte {
+	c.Stamp = r.stamp()
+	return c.Encode()
+}
+
+func refused(verdicts []fsm.Verdict) bool {
+	for _, v := range verdicts {
+		if v.Code != fsm.OK {
+			return true
+		}
+	}
+	return false
+}
+
+func duplicates(verdicts []fsm.Verdict) bool {
+	for _, v := range verdicts {
+		if !v.Duplicate {
+			return false
+		}
+	}
+	return len(verdicts) > 0
+}
+
+func receiptOf(verdicts []fsm.Verdict, stamp uint64) *Receipt {
+	receipt := &Receipt{Verdicts: verdicts, Stamp: stamp, Level: LevelCommitted}
+	for i, v := range verdicts {
+		if i == 0 || v.Seq < receipt.First {
+			receipt.First = v.Seq
+		}
+		receipt.Last = max(receipt.Last, v.Seq)
+	}
+	return receipt
+}
+
+// The answers of the leader's /submit, by status:
+// 200 receipt; 422 verdicts; 429 busy; 503 not the leader, certainly without
+// effect; 504 unknown outcome; 507 disk full.
+type submitAnswer struct {
+	Receipt    *Receipt      `json:"receipt,omitempty"`
+	Verdicts   []fsm.Verdict `json:"verdicts,omitempty"`
+	RetryAfter time.Duration `json:"retry_after,omitempty"`
+	Detail     string        `json:"detail,omitempty"`
+}
+
+// forward submits at the leader.
+func (r *Replica) forward(ctx context.Context, to *peer, envelopes [][]byte) (*Receipt, error) {
+	select {
+	case r.admission.forwards <- struct{}{}:
+		defer func() { <-r.admission.forwards }()
+	default:
+		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
+	}
+	r.metrics.forwarded.Inc()
+	body, err := r.peers.do(ctx, to, http.MethodPost, pathSubmit, frame(envelopes), r.limits.PeerBody)
+	var answer submitAnswer
+	var failed *peerError
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(body, &answer); err != nil || answer.Receipt == nil {
+			return nil, ErrUnknownOutcome
+		}
+		return answer.Receipt, nil
+	case errors.As(err, &failed):
+		_ = json.Unmarshal(failed.Body, &answer)
+		switch failed.Status {
+		case http.StatusUnprocessableEntity:
+			return nil, &RejectedError{Verdicts: answer.Verdicts}
+		case http.StatusTooManyRequests:
+			return nil, &BusyError{RetryAfter: answer.RetryAfter}
+		case http.StatusServiceUnavailable, http.StatusForbidden, http.StatusBadRequest:
+			return nil, errNotSent
+		case http.StatusInsufficientStorage:
+			return nil, fmt.Errorf("%w: at the leader: %s", ErrDiskFull, answer.Detail)
+		}
+		return nil, ErrUnknownOutcome
+	case isDialError(err):
+		return nil, errNotSent
+	}
+	return nil, ErrUnknownOutcome
+}
+
+// serveSubmit answers a follower. It does not forward again.
+func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, _ *peer) error {
+	body, err := io.ReadAll(q.Body)
+	if err != nil {
+		return err
+	}
+	envelopes, err := parseFramed(body, ledger.MaxEnvelopeBytes, ledger.MaxBundle)
+	if err != nil || len(envelopes) == 0 {
+		return errors.Join(errors.New("want 1 to 512 envelopes"), err)
+	}
+	if !r.admission.enter(int64(len(body))) {
+		r.metrics.busy.Inc()
+		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: r.limits.BusyRetry})
+	}
+	defer r.admission.leave(int64(len(body)))
+	node := r.node.Load()
+	if node == nil || node.State() != raft.Leader || r.serving() != nil {
+		return answerJSON(w, http.StatusServiceUnavailable, submitAnswer{Detail: "not the leader"})
+	}
+	receipt, err := r.propose(q.Context(), node, envelopes)
+	var rejected *RejectedError
+	switch {
+	case err == nil:
+		return answerJSON(w, http.StatusOK, submitAnswer{Receipt: receipt})
+	case errors.As(err, &rejected):
+		return answerJSON(w, http.StatusUnprocessableEntity, submitAnswer{Verdicts: rejected.Verdicts})
+	case errors.Is(err, errNotSent):
+		return answerJSON(w, http.StatusServiceUnavailable, submitAnswer{Detail: err.Error()})
+	case errors.Is(err, ErrDiskFull):
+		return answerJSON(w, http.StatusInsufficientStorage, submitAnswer{Detail: err.Error()})
+	}
+	return answerJSON(w, http.StatusGatewayTimeout, submitAnswer{Detail: err.Error()})
+}
