@@ -13,7 +13,7 @@ import (
 // computed from the old one and the signed statements, and compared with the
 // record that the link shows, so that a link can change nothing else.
 
-// authorises checks that statements, which stand at causes, make a change under
+// successor checks that statements, which stand at causes, make a change under
 // prev, and gives the record that follows.
 func (prev Authority) successor(genesis Hash, statements []*Statement, causes []uint64) (Authority, error) {
 	for i, s := range statements {
@@ -79,33 +79,39 @@ func (next *Authority) applyProposal(prev Authority, statements []*Statement, ca
 	if err != nil {
 		return err
 	}
-	want := prev.needs(p.Action, *next)
-	if want == 0 {
-		return fmt.Errorf("statement %d: %s: nobody may decide it under authority %d", causes[0], p.Action, prev.Index)
-	}
-	if uint64(have) < want {
+	if want := prev.needs(p.Action, *next); uint64(have) < want {
 		return fmt.Errorf("statement %d: %s has the approval of %d, needs %d", causes[0], p.Action, have, want)
 	}
 	return nil
 }
 
 // needs is how many distinct operators (of council.reseat: recovery holders)
-// decide an action under prev, or 0 if nobody can. A policy change needs the
-// stricter of the old and the new rule.
+// decide an action under prev. What changes authority is never decided by less
+// than the majority of operators, and a policy change needs the stricter of the
+// old and the new rule.
 func (prev Authority) needs(action string, next Authority) uint64 {
-	switch {
-	case action != "council.reseat":
-		return max(prev.Thresholds[action], next.Thresholds[action])
-	case prev.Recovery != nil:
+	if action == "council.reseat" {
 		return prev.Recovery.Threshold
 	}
-	return 0
+	need := max(prev.Thresholds[action], MajorityOfOperators(len(prev.operators())))
+	if action == "policy.change" {
+		need = max(need, next.Thresholds[action])
+	}
+	return need
 }
 
-// approvals counts whom the statements bind: the proposal's own author and each
-// approve. What someone says who has no vote under prev counts for nothing, as
-// it did when the proposal was executed; the proposal itself is bound by its
-// id, which the approvals name. What a voter says must verify.
+// operators are those that have a governor.
+func (prev Authority) operators() map[string]bool {
+	operators := map[string]bool{}
+	for _, m := range prev.Council {
+		operators[m.Operator] = true
+	}
+	return operators
+}
+
+// approvals counts the distinct voices of the statements: the proposal's own
+// author and each approve. Whoever speaks must have a vote under prev and have
+// signed: the causes of a record are the votes that counted.
 func (prev Authority) approvals(action string, statements []*Statement, causes []uint64) (int, error) {
 	proposal := statements[0].ID
 	counted := map[string]bool{}
@@ -122,14 +128,14 @@ func (prev Authority) approvals(action string, statements []*Statement, causes [
 			if ballot.Proposal != proposal {
 				return 0, fmt.Errorf("statement %d: it approves proposal %s, not %s", causes[i], ballot.Proposal, proposal)
 			}
-			if authors[s.Payload.Author] {
-				return 0, fmt.Errorf("statement %d: a second approval by %s", causes[i], s.Payload.Author)
-			}
-			authors[s.Payload.Author] = true
 		}
+		if authors[s.Payload.Author] {
+			return 0, fmt.Errorf("statement %d: a second vote by %s", causes[i], s.Payload.Author)
+		}
+		authors[s.Payload.Author] = true
 		voice, public := prev.voter(action, s)
 		if public == nil {
-			continue
+			return 0, fmt.Errorf("statement %d: %s has no vote with key %s on %s", causes[i], s.Payload.Author, s.KeyID, action)
 		}
 		if err := verifyBy(s, public); err != nil {
 			return 0, fmt.Errorf("statement %d of %s: %w", causes[i], s.Payload.Author, err)
@@ -195,12 +201,8 @@ func (next *Authority) act(p Propose) error {
 		if err != nil {
 			return err
 		}
-		operators := map[string]bool{}
-		for _, m := range next.Council {
-			operators[m.Operator] = true
-		}
 		next.Thresholds = authorityThresholds(args.Policy)
-		return ValidatePolicy(args.Policy, len(operators))
+		return ValidatePolicy(args.Policy, len(next.operators()))
 	case "replica.add", "replica.rekey", "replica.remove":
 		return next.changeReplicas(p)
 	case "format.upgrade":
@@ -270,10 +272,12 @@ func (next *Authority) changeReplicas(p Propose) error {
 		return err
 	}
 	at := named(args.Replica.Name)
-	if (at >= 0) != (p.Action == "replica.rekey") {
-		return fmt.Errorf("replica %s is there: %t", args.Replica.Name, at >= 0)
-	}
-	if at >= 0 {
+	switch {
+	case p.Action == "replica.add" && at >= 0:
+		return fmt.Errorf("there is a replica named %s", args.Replica.Name)
+	case p.Action == "replica.rekey" && at < 0:
+		return fmt.Errorf("no replica is named %s", args.Replica.Name)
+	case at >= 0:
 		next.Replicas[at] = authorityReplica(args.Replica, true)
 		return nil
 	}
