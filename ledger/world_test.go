@@ -228,10 +228,16 @@ func (w *world) handover(causes []uint64, change func(a *Authority), signers ...
 	next.Causes = causes
 	change(&next)
 	next.CosignThreshold = uint64(CosignThreshold(len(next.Active())))
+	return w.enact(next, signers...)
+}
+
+// enact is handover with whatever record.
+func (w *world) enact(next Authority, signers ...string) *Link {
+	w.t.Helper()
 	w.now = next
 	w.put(AuthorityKey, next)
 	h := w.seal(next.Index)
-	return w.link(causes, h, signers...)
+	return w.link(next.Causes, h, signers...)
 }
 
 func (w *world) link(causes []uint64, h Head, signers ...string) *Link {
