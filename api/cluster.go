@@ -13,7 +13,7 @@ import (
 
 func (s *Server) clusterRoutes(h huma.API) {
 	registerRead(s, h, "list-replicas", "/v1/replicas", "The replicas that the ledger names",
-		func(_ context.Context, v *View, _ *readInput) (*client.Replicas, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Replicas, error) {
 			out := &client.Replicas{Replicas: []client.Replica{}}
 			for _, r := range v.State.Replicas() {
 				out.Replicas = append(out.Replicas, presentReplica(r))
@@ -25,11 +25,11 @@ func (s *Server) clusterRoutes(h huma.API) {
 			return out, nil
 		})
 	registerRead(s, h, "get-cluster", "/v1/cluster", "The replicas that the ledger names, with what this one sees of each",
-		func(_ context.Context, v *View, _ *readInput) (*client.Cluster, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Cluster, error) {
 			return cluster(v, s.backend.Status()), nil
 		})
 	registerRead(s, h, "get-epoch", "/v1/epochs/current", "The current epoch",
-		func(_ context.Context, v *View, _ *readInput) (*client.Epoch, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Epoch, error) {
 			meta := v.State.Meta()
 			return &client.Epoch{Epoch: meta.Epoch, Start: meta.EpochStart, Next: meta.EpochStart + v.State.Policy().EpochMillis}, nil
 		})

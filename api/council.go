@@ -10,13 +10,13 @@ import (
 )
 
 type idInput struct {
-	readInput
+	ReadInput
 	ID string `path:"id" pattern:"^[0-9a-f]{64}$" doc:"64 lower-case hex digits"`
 }
 
 func (s *Server) councilRoutes(h huma.API) {
 	registerRead(s, h, "get-council", "/v1/council", "The governors",
-		func(_ context.Context, v *View, _ *readInput) (*client.Council, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Council, error) {
 			council := v.State.Council()
 			out := &client.Council{Governors: make([]client.Governor, 0, len(council))}
 			operators := map[string]bool{}
@@ -28,7 +28,7 @@ func (s *Server) councilRoutes(h huma.API) {
 			return out, nil
 		})
 	registerRead(s, h, "get-operators", "/v1/operators", "The operators",
-		func(_ context.Context, v *View, _ *readInput) (*client.Operators, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Operators, error) {
 			out := &client.Operators{Operators: []client.Operator{}}
 			for _, o := range v.State.Operators() {
 				out.Operators = append(out.Operators, client.Operator{Name: o.Name, Sponsor: o.Sponsor, Since: o.Since})
@@ -36,11 +36,11 @@ func (s *Server) councilRoutes(h huma.API) {
 			return out, nil
 		})
 	registerRead(s, h, "get-policy", "/v1/policy", "The policy: a rule for every action, and the ledger's parameters",
-		func(_ context.Context, v *View, _ *readInput) (*client.Policy, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Policy, error) {
 			return &client.Policy{Policy: v.State.Policy(), Version: v.State.Meta().Versions["policy"]}, nil
 		})
 	registerRead(s, h, "get-recovery", "/v1/recovery", "The recovery set, which re-seats a lost council",
-		func(_ context.Context, v *View, _ *readInput) (*client.Recovery, error) {
+		func(_ context.Context, v *View, _ *ReadInput) (*client.Recovery, error) {
 			out := &client.Recovery{Holders: []client.Holder{}}
 			recovery := v.State.Recovery()
 			if recovery == nil {

@@ -14,7 +14,7 @@ import (
 )
 
 type entriesInput struct {
-	readInput
+	ReadInput
 	From  uint64 `query:"from" doc:"First seq"`
 	Limit int    `query:"limit" minimum:"1" maximum:"256" doc:"Entries of a page"`
 	Kinds string `query:"kinds" maxLength:"64" doc:"Only these kinds, comma-separated: genesis, statement, effect, seal"`
@@ -22,7 +22,7 @@ type entriesInput struct {
 }
 
 type seqInput struct {
-	readInput
+	ReadInput
 	Seq  uint64 `path:"seq"`
 	Size uint64 `query:"size" doc:"Of the tree that the proof is for; 0: the newest certified one"`
 }
@@ -51,7 +51,7 @@ func (s *Server) entryRoutes(h huma.API) {
 			return &e, nil
 		})
 	registerRead(s, h, "list-epochs", "/v1/epochs", "Past epochs, newest first, from the history",
-		func(_ context.Context, v *View, in *pageInput) (*client.Epochs, error) { return s.epochs(v, in) })
+		func(_ context.Context, v *View, in *PageInput) (*client.Epochs, error) { return s.epochs(v, in) })
 }
 
 // filter says which entries a reader wants.
@@ -130,7 +130,7 @@ func (s *Server) entries(v *View, in *entriesInput) (*client.Entries, error) {
 }
 
 // epochs walks the history backwards, at most epochScan entries a page.
-func (s *Server) epochs(v *View, in *pageInput) (*client.Epochs, error) {
+func (s *Server) epochs(v *View, in *PageInput) (*client.Epochs, error) {
 	before, err := cursorSeq("epochs", in.Cursor, v.Size)
 	if err != nil {
 		return nil, err

@@ -11,17 +11,17 @@ import (
 )
 
 type nameInput struct {
-	readInput
+	ReadInput
 	Name string `path:"name" maxLength:"63"`
 }
 
 func (s *Server) nodeRoutes(h huma.API) {
 	registerRead(s, h, "list-nodes", "/v1/nodes", "The admitted nodes, by name",
-		func(_ context.Context, v *View, in *pageInput) (*client.Nodes, error) {
+		func(_ context.Context, v *View, in *PageInput) (*client.Nodes, error) {
 			return s.nodes(v, in, "nodes", func(fsm.NodeRecord) bool { return true })
 		})
 	registerRead(s, h, "list-quarantine", "/v1/quarantine", "The nodes in quarantine, by name",
-		func(_ context.Context, v *View, in *pageInput) (*client.Nodes, error) {
+		func(_ context.Context, v *View, in *PageInput) (*client.Nodes, error) {
 			return s.nodes(v, in, "quarantine", func(n fsm.NodeRecord) bool { return n.Standing == fsm.NodeQuarantined })
 		})
 	registerRead(s, h, "get-node", "/v1/nodes/{name}", "One node",
@@ -34,12 +34,12 @@ func (s *Server) nodeRoutes(h huma.API) {
 			return &out, nil
 		})
 	registerRead(s, h, "list-joins", "/v1/joins", "The nodes that ask to be admitted, by statement id",
-		func(_ context.Context, v *View, in *pageInput) (*client.Joins, error) { return s.joins(v, in) })
+		func(_ context.Context, v *View, in *PageInput) (*client.Joins, error) { return s.joins(v, in) })
 }
 
 // nodes gives a page of the nodes that keep keeps. It reads in steps, so that
 // a filter over a large fleet copies little.
-func (s *Server) nodes(v *View, in *pageInput, list string, keep func(fsm.NodeRecord) bool) (*client.Nodes, error) {
+func (s *Server) nodes(v *View, in *PageInput, list string, keep func(fsm.NodeRecord) bool) (*client.Nodes, error) {
 	after, err := parseCursor(list, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (s *Server) nodes(v *View, in *pageInput, list string, keep func(fsm.NodeRe
 	}
 }
 
-func (s *Server) joins(v *View, in *pageInput) (*client.Joins, error) {
+func (s *Server) joins(v *View, in *PageInput) (*client.Joins, error) {
 	after, err := cursorHash("joins", in.Cursor)
 	if err != nil {
 		return nil, err

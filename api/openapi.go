@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -13,6 +15,15 @@ func describe(h huma.API, op *huma.Operation) { h.OpenAPI().AddOperation(op) }
 
 func queryParam(name, doc string, schema *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: doc, Schema: schema}
+}
+
+// schemaName names the ledger's own types apart from the answers that hold them.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	if strings.HasSuffix(t.PkgPath(), "/ledger") {
+		return "Ledger" + name
+	}
+	return name
 }
 
 // openAPI gives the document, OpenAPI 3.1. It is committed as api/openapi.json,

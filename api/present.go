@@ -65,11 +65,19 @@ func presentProposal(s *fsm.State, p *fsm.Proposal) client.Proposal {
 		Approvals: presentVotes(p.Approvals), Rejections: presentVotes(p.Rejections), Vetoes: presentVotes(p.Vetoes),
 	}
 	if p.Standing == fsm.ProposalOpen || p.Standing == fsm.ProposalDecided {
-		rule := s.Rule(p)
-		out.Rule = &client.Rule{
-			Threshold: rule.Threshold, DelayMillis: rule.DelayMillis,
-			Vetoers: orEmpty(rule.Vetoers), Signed: orEmpty(rule.Signed), Missing: orEmpty(rule.Missing),
-		}
+		out.Rule = presentRule(s.Rule(p))
+	}
+	return out
+}
+
+func presentRule(r fsm.RuleView) *client.Rule {
+	out := &client.Rule{
+		Threshold: r.Threshold, DelayMillis: r.DelayMillis, Vetoers: orEmpty(r.Vetoers), Signed: orEmpty(r.Signed),
+		Rejected: orEmpty(r.Rejected), Missing: orEmpty(r.Missing), Consents: make([]client.Consent, len(r.Consents)),
+		Recovery: r.Recovery, Met: r.Met, VetoThreshold: r.VetoThreshold,
+	}
+	for i, c := range r.Consents {
+		out.Consents[i] = client.Consent{Operator: c.Operator, By: c.By, Given: c.Given}
 	}
 	return out
 }

@@ -16,19 +16,19 @@ import (
 )
 
 type inclusionInput struct {
-	readInput
+	ReadInput
 	Seq  uint64 `query:"seq" required:"true"`
 	Size uint64 `query:"size" doc:"Of the tree; 0: the newest certified one"`
 }
 
 type consistencyInput struct {
-	readInput
+	ReadInput
 	From uint64 `query:"from" required:"true" doc:"Size of the older tree, at least 1"`
 	To   uint64 `query:"to" doc:"Size of the newer tree; 0: the newest certified one"`
 }
 
 type stateInput struct {
-	readInput
+	ReadInput
 	Key string `query:"key" required:"true" maxLength:"256" doc:"Key of the record, such as node/edge-7 or policy"`
 }
 

@@ -15,12 +15,12 @@ import (
 )
 
 type proposalsInput struct {
-	pageInput
+	PageInput
 	Standing string `query:"standing" enum:"open,decided,executed,failed,rejected,withdrawn,vetoed,expired" doc:"Only those; without it all"`
 }
 
 type baseInput struct {
-	readInput
+	ReadInput
 	Action string `query:"action" required:"true" maxLength:"64"`
 	Args   string `query:"args" maxLength:"8192" doc:"The action's args as canonical JSON, for actions whose tables depend on them"`
 }
@@ -33,10 +33,10 @@ type simulateInput struct {
 func (s *Server) proposalRoutes(h huma.API) {
 	registerRead(s, h, "list-proposals", "/v1/proposals", "Proposals, by statement id",
 		func(_ context.Context, v *View, in *proposalsInput) (*client.Proposals, error) {
-			return s.proposals(v, &in.pageInput, "proposals/"+in.Standing, in.Standing, func(*fsm.Proposal) bool { return true })
+			return s.proposals(v, &in.PageInput, "proposals/"+in.Standing, in.Standing, func(*fsm.Proposal) bool { return true })
 		})
 	registerRead(s, h, "list-decisions", "/v1/decisions", "Proposals that were decided, by statement id; older ones are effects of type decision in /v1/entries",
-		func(_ context.Context, v *View, in *pageInput) (*client.Proposals, error) {
+		func(_ context.Context, v *View, in *PageInput) (*client.Proposals, error) {
 			return s.proposals(v, in, "decisions", "", func(p *fsm.Proposal) bool { return p.Decided != 0 })
 		})
 	registerRead(s, h, "get-proposal", "/v1/proposals/{id}", "One proposal: the rule that applies, who has signed and who is missing, and the effect that it would have now",
@@ -52,7 +52,7 @@ func (s *Server) proposalRoutes(h huma.API) {
 	s.simulateRoute(h)
 }
 
-func (s *Server) proposals(v *View, in *pageInput, list, standing string, keep func(*fsm.Proposal) bool) (*client.Proposals, error) {
+func (s *Server) proposals(v *View, in *PageInput, list, standing string, keep func(*fsm.Proposal) bool) (*client.Proposals, error) {
 	after, err := cursorHash(list, in.Cursor)
 	if err != nil {
 		return nil, err

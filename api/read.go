@@ -16,19 +16,20 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// readInput is what every read takes.
-type readInput struct {
+// ReadInput is what every read takes. It is exported, like PageInput and
+// SubmitInput, only because huma looks into embedded structs of exported type.
+type ReadInput struct {
 	Consistency string `query:"consistency" enum:"certified,stale,linearizable" default:"certified" doc:"certified: the state at the newest certified head; stale: what this replica has applied; linearizable: at least all that was acknowledged before"`
 	Index       uint64 `query:"index" doc:"With wait: answer once the size exceeds this (Quorate-Size of the answer before)"`
 	Wait        string `query:"wait" maxLength:"16" doc:"How long to wait for that, such as 30s; with If-None-Match also for another answer"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
 }
 
-func (in *readInput) reading() *readInput { return in }
+func (in *ReadInput) reading() *ReadInput { return in }
 
-// pageInput is what every list takes.
-type pageInput struct {
-	readInput
+// PageInput is what every list takes.
+type PageInput struct {
+	ReadInput
 	Limit  int    `query:"limit" minimum:"1" doc:"Items of a page, within the server's bound"`
 	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
 }
@@ -51,7 +52,7 @@ type readOutput struct {
 // a view.
 func registerRead[T any, I any, P interface {
 	*I
-	reading() *readInput
+	reading() *ReadInput
 }](s *Server, h huma.API, id, path, summary string, build func(ctx context.Context, v *View, in P) (T, error)) {
 	op := huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"read"},
@@ -76,7 +77,7 @@ func schemaOf[T any](h huma.API) *huma.Schema {
 }
 
 // read answers from a view, at once or once there is something new.
-func (s *Server) read(ctx context.Context, in *readInput, build func(*View) (any, error)) (*readOutput, error) {
+func (s *Server) read(ctx context.Context, in *ReadInput, build func(*View) (any, error)) (*readOutput, error) {
 	patience, err := s.patience(in.Wait)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func (s *Server) patience(wait string) (time.Duration, error) {
 	return min(d, s.limits.Wait), nil
 }
 
-func answerOf(v *View, in *readInput, build func(*View) (any, error)) (*readOutput, error) {
+func answerOf(v *View, in *ReadInput, build func(*View) (any, error)) (*readOutput, error) {
 	value, err := build(v)
 	if err != nil {
 		return nil, err

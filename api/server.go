@@ -84,6 +84,7 @@ func (s *Server) routes() error {
 	})
 	config := huma.DefaultConfig("quorate", "1")
 	config.Info.Description = "The shared ledger of what the operators of a fleet decided. Writes are signed statements and need no other authorisation; reads are of certified state."
+	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	config.CreateHooks = nil // no $schema in answers
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	h := humachi.New(router, config)

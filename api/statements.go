@@ -19,14 +19,14 @@ import (
 
 const mediaCOSE = "application/cose"
 
-type submitInput struct {
+type SubmitInput struct {
 	Wait        string `query:"wait" enum:"committed,certified" default:"committed" doc:"committed: Raft's majority holds it; certified: a certified checkpoint covers it"`
 	ContentType string `header:"Content-Type"`
 	RawBody     []byte `contentType:"application/cose"`
 }
 
 type voteInput struct {
-	submitInput
+	SubmitInput
 	ID string `path:"id" pattern:"^[0-9a-f]{64}$" doc:"The proposal's statement id, hex"`
 }
 
@@ -45,7 +45,7 @@ func (s *Server) statementRoutes(h huma.API) {
 		}
 	}
 	huma.Register(h, operation("submit", "/v1/statements", "Submit statements of any type"),
-		func(ctx context.Context, in *submitInput) (*submitOutput, error) {
+		func(ctx context.Context, in *SubmitInput) (*submitOutput, error) {
 			answer, _, err := s.submit(ctx, in, nil)
 			if err != nil {
 				return nil, problemOf(err, s.limits.RetryAfter)
@@ -53,7 +53,7 @@ func (s *Server) statementRoutes(h huma.API) {
 			return &submitOutput{answer}, nil
 		})
 	huma.Register(h, operation("propose", "/v1/proposals", "Submit a proposal, with the joins that it admits before it and approvals behind it"),
-		func(ctx context.Context, in *submitInput) (*proposalOutput, error) {
+		func(ctx context.Context, in *SubmitInput) (*proposalOutput, error) {
 			return s.submitProposal(ctx, in, nil)
 		})
 	huma.Register(h, operation("vote", "/v1/proposals/{id}/approvals", "Submit approve, reject, withdraw and veto statements on one proposal"),
@@ -62,14 +62,14 @@ func (s *Server) statementRoutes(h huma.API) {
 			if err != nil {
 				return nil, badParameter("path.id", "%v", err)
 			}
-			return s.submitProposal(ctx, &in.submitInput, &id)
+			return s.submitProposal(ctx, &in.SubmitInput, &id)
 		})
 }
 
 // submit reads the statements, checks them with check, and gives them to the
 // ledger. What can be refused without the state is refused here; signatures
 // and rules are the replica's.
-func (s *Server) submit(ctx context.Context, in *submitInput, check func([]*ledger.Statement) error) (*client.SubmitAnswer, []*ledger.Statement, error) {
+func (s *Server) submit(ctx context.Context, in *SubmitInput, check func([]*ledger.Statement) error) (*client.SubmitAnswer, []*ledger.Statement, error) {
 	if err := wantMedia(in.ContentType, mediaCOSE); err != nil {
 		return nil, nil, err
 	}
@@ -146,7 +146,7 @@ func wantMedia(header, want string) error {
 
 // submitProposal submits with a typed answer. With id, the statements must be
 // votes on that proposal; without, a proposal with what belongs to it.
-func (s *Server) submitProposal(ctx context.Context, in *submitInput, id *ledger.Hash) (*proposalOutput, error) {
+func (s *Server) submitProposal(ctx context.Context, in *SubmitInput, id *ledger.Hash) (*proposalOutput, error) {
 	var proposal ledger.Hash
 	answer, _, err := s.submit(ctx, in, func(statements []*ledger.Statement) (err error) {
 		if id != nil {

@@ -19,11 +19,24 @@ type Vote struct {
 
 // Rule is the rule that applies to a proposal now, and who has signed.
 type Rule struct {
-	Threshold   uint64   `json:"threshold" doc:"Distinct operators"`
-	DelayMillis uint64   `json:"delay_millis"`
-	Vetoers     []string `json:"vetoers"`
-	Signed      []string `json:"signed" doc:"Operators that approved"`
-	Missing     []string `json:"missing" doc:"Operators that have not; where each must consent, only those"`
+	Threshold     uint64    `json:"threshold" doc:"Distinct operators; of council.reseat, recovery holders"`
+	DelayMillis   uint64    `json:"delay_millis" doc:"From decision to execution"`
+	Vetoers       []string  `json:"vetoers" doc:"Governors; any of them ends it"`
+	Signed        []string  `json:"signed" doc:"Operators (or holders) whose approval counts"`
+	Rejected      []string  `json:"rejected"`
+	Missing       []string  `json:"missing" doc:"Those who have not voted"`
+	Consents      []Consent `json:"consents" doc:"Of node.admit: operators whose signature it needs besides"`
+	Recovery      bool      `json:"recovery,omitempty" doc:"Recovery holders decide it"`
+	Met           bool      `json:"met"`
+	VetoThreshold uint64    `json:"veto_threshold,omitempty" doc:"Of council.reseat: how many operators' vetoes cancel it"`
+}
+
+// Consent is an operator whose signature a proposal needs, by whom, and
+// whether it is there.
+type Consent struct {
+	Operator string `json:"operator"`
+	By       string `json:"by" doc:"The operator whose governors consent for it: itself, or its sponsor; empty when nobody can"`
+	Given    bool   `json:"given"`
 }
 
 // Change is what a proposal would do to one record of the state. Before is
