@@ -36,8 +36,9 @@ var floors = map[string]int{
 	"cmd/quorate":    6,
 }
 
-// testFloor is above every room: what lives under test/ may use all of them,
-// and nothing may use it.
+// testFloor is above every room: what lives under test/, and packages of
+// helpers for tests, whose names end in test, may use all of them, and no room
+// may use them but in its tests.
 const testFloor = 7
 
 // pureRooms import nothing that reads a clock, a disk, a network or chance, and
@@ -94,7 +95,7 @@ func listPackages(t *testing.T) []pkg {
 }
 
 func floorOf(room string) (int, bool) {
-	if room == "test" || strings.HasPrefix(room, "test/") {
+	if room == "test" || strings.HasPrefix(room, "test/") || strings.HasSuffix(room, "test") {
 		return testFloor, true
 	}
 	floor, ok := floors[room]
@@ -184,6 +185,8 @@ func TestBreachesAreFound(t *testing.T) {
 		{"upwards", []pkg{room("ledger/archive", module+"ledger/replica")}, "ledger/archive (floor 3) imports ledger/replica (floor 4)"},
 		{"sideways", []pkg{room("fsm", module+"ledger/archive")}, "fsm (floor 3) imports ledger/archive (floor 3)"},
 		{"a room that imports a test", []pkg{room("api", module+"test/thirdparty")}, "imports test/thirdparty (floor 7)"},
+		{"a room that imports helpers for tests", []pkg{room("api", module+"ledger/replica/replicatest")}, "(floor 7)"},
+		{"helpers for tests that import a room", []pkg{room("api"), room("ledger/replica/replicatest", module+"ledger/replica", "time")}, ""},
 		{"unknown room", []pkg{room("ledger"), room("ledger/utils")}, "ledger/utils is on no floor"},
 		{"clock", []pkg{room("fsm", "time")}, "fsm is pure, and imports time"},
 		{"disk", []pkg{room("ledger/canon", "os/exec")}, "ledger/canon is pure, and imports os/exec"},

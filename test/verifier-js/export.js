@@ -8,6 +8,7 @@ import { parseStatement } from './cose.js';
 import { effect, leafHash, maxEntryBytes, parseEntry, seal } from './entry.js';
 import { Frontier, tileLevels, tilesOf } from './merkle.js';
 import { Principals } from './principals.js';
+import { verifyProofFile } from './prooffile.js';
 import { bytes, object, string, uint, optional } from './shape.js';
 
 const hashBytes = 32;
@@ -29,6 +30,7 @@ export async function verifyExport(source, genesisHash, { progress = () => {} } 
   await checkTiles(source, head, leaves);
   await checkKeys(source, authority);
   await checkLines(source, walk);
+  await checkProofs(source, genesisHash, chain);
   return {
     origin: head.origin, size: head.size, root: hex(head.root), signed: certified.signed, cosigners: certified.cosigners,
     threshold: authority.cosign_threshold, authority: authority.index, ...walk.counts,
@@ -248,6 +250,14 @@ async function checkLines(source, { lines }) {
     seq++;
   }
   if (seq !== lines.length) throw new Refused(`entries.jsonl: ${seq} lines for ${lines.length} entries`);
+}
+
+// checkProofs verifies the proof files that an export may hold besides.
+async function checkProofs(source, genesisHash, chain) {
+  for (const name of await source.list('proofs')) {
+    const file = await must(source, name);
+    within(name, () => verifyProofFile(file, genesisHash, chain));
+  }
 }
 
 function parseJSON(line) {

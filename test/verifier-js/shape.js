@@ -42,8 +42,9 @@ export const bytes = (length) => (v) => {
   return b;
 };
 
-export const list = (shape, { max } = {}) => (v) => {
+export const list = (shape, { min = 0, max } = {}) => (v) => {
   if (!Array.isArray(v)) throw new Refused('want a list');
+  if (v.length < min) throw new Refused(`want at least ${min} items`);
   if (max !== undefined && v.length > max) throw new Refused(`want at most ${max} items`);
   return v.map((item, i) => within(`[${i}]`, () => shape(item)));
 };

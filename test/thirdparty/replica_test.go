@@ -1,0 +1,151 @@
+package thirdparty
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// buildQuorate builds the program as a user does.
+func buildQuorate(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "quorate")
+	if out, err := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", bin, "../../cmd/quorate").CombinedOutput(); err != nil {
+		t.Fatalf("build quorate: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// freePort finds a port P such that P to P+3 and P+100 to P+103, which dev
+// takes, are free.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 50 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if port < 65_000 && allFree(port) {
+			return port
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+func allFree(port int) bool {
+	for i := range 4 {
+		for _, p := range []int{port + i, port + 100 + i} {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+			if err != nil {
+				return false
+			}
+			_ = l.Close()
+		}
+	}
+	return true
+}
+
+// startDev runs `quorate dev` until the test ends, and demands that an
+// interrupt stops it cleanly.
+func startDev(t *testing.T, bin, dir string, port int) {
+	t.Helper()
+	var log bytes.Buffer
+	cmd := exec.Command(bin, "dev", "--dir", dir, "--port", fmt.Sprint(port))
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case err := <-exited:
+			if err != nil {
+				t.Errorf("dev ended with %v:\n%s", err, log.String())
+			}
+		case <-time.After(30 * time.Second):
+			_ = cmd.Process.Kill()
+			t.Errorf("an interrupt did not stop dev in 30 s:\n%s", log.String())
+		}
+	})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/checkpoint", port))
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("dev ended: %v\n%s", err, log.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("dev certified nothing in a minute:\n%s", log.String())
+		}
+	}
+}
+
+// A ledger that runs, as third parties see it: what the replicas serve and what
+// an export holds, with decisions and a handover on it.
+func TestARunningReplicaAndItsExport(t *testing.T) {
+	bin, dir, port := buildQuorate(t), filepath.Join(t.TempDir(), "run"), freePort(t)
+	startDev(t, bin, dir, port)
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	hash, err := os.ReadFile(filepath.Join(dir, "genesis"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	genesis, err := ledger.ParseHash(strings.TrimSpace(string(hash)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, bin, args...)
+		cmd.Env = append(os.Environ(), "QUORATE_SERVER="+url, "QUORATE_GENESIS="+genesis.String())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("quorate %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	for i := range 5 {
+		run("record", "--text", fmt.Sprintf("note %d", i), "--key", filepath.Join(dir, "keys", "alice.key"), "--wait", "certified")
+	}
+
+	vkey := writeFile(t, filepath.Join(t.TempDir(), "log.vkey"), string(get(t, url+"/log.vkey")))
+	for i := range 4 {
+		replica := fmt.Sprintf("http://127.0.0.1:%d/", port+i)
+		if out, ok := runFsck(t, replica, vkey); !ok {
+			t.Errorf("fsck of replica %d:\n%s", i, out)
+		}
+	}
+	export := filepath.Join(t.TempDir(), "export")
+	run("export", "--out", export)
+	if out, ok := runFsck(t, "file://"+export+"/", filepath.Join(export, "log.vkey")); !ok {
+		t.Errorf("fsck of the export:\n%s", out)
+	}
+	run("verify", export, "--genesis", genesis.String())
+	if out, ok := runVerifier(t, export, genesis); !ok {
+		t.Errorf("the verifier in JavaScript:\n%s", out)
+	}
+}
