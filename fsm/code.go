@@ -111,11 +111,9 @@ const (
 	TooManySeats
 	LastReplica
 	WrongOperator
-	NoRecovery
 	NothingChanges
 	AlreadyQuarantined
 	NotQuarantined
-	AlreadyFrozen
 	NotFrozen
 	FormatTooLow
 	ReplicasNotReady
@@ -207,11 +205,9 @@ var codes = [...]codeInfo{
 	TooManySeats:           {"too_many_seats", ClassLimit, "more governors, operators, replicas or nodes than allowed"},
 	LastReplica:            {"last_replica", ClassConflict, "no active replica would remain"},
 	WrongOperator:          {"wrong_operator", ClassConflict, "the holder belongs to another operator"},
-	NoRecovery:             {"no_recovery", ClassConflict, "genesis names no recovery set"},
 	NothingChanges:         {"nothing_changes", ClassContent, "the action would change nothing"},
 	AlreadyQuarantined:     {"already_quarantined", ClassConflict, "the node is quarantined already"},
 	NotQuarantined:         {"not_quarantined", ClassConflict, "the node is not quarantined"},
-	AlreadyFrozen:          {"already_frozen", ClassConflict, "the ledger is frozen already"},
 	NotFrozen:              {"not_frozen", ClassConflict, "the ledger is not frozen"},
 	FormatTooLow:           {"format_too_low", ClassConflict, "the format is not above the ledger's, or not above what the replica stated"},
 	ReplicasNotReady:       {"replicas_not_ready", ClassConflict, "fewer than the cosign threshold of active replicas stated this format"},

@@ -49,7 +49,7 @@ func (t *transition) changeCouncil(args councilArgs, _ occasion) *problem {
 // council.
 func (t *transition) reseatCouncil(args reseatArgs, _ occasion) *problem {
 	if t.recovery == nil {
-		return refuse(NoRecovery, "", "genesis names no recovery set")
+		return refuse(WrongRole, "author", "genesis names no recovery set")
 	}
 	leaving, names := map[string]bool{}, []string{}
 	for _, m := range t.members() {

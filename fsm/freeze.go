@@ -13,7 +13,7 @@ func (t *transition) freeze(args freezeArgs, _ occasion) *problem {
 		return p
 	}
 	if t.meta.Frozen != "" {
-		return refuse(AlreadyFrozen, "", fmt.Sprintf("frozen since %d: %s", t.meta.FrozenAt, t.meta.Frozen))
+		return refuse(Frozen, "", fmt.Sprintf("frozen since %d: %s", t.meta.FrozenAt, t.meta.Frozen))
 	}
 	t.changeMeta(func(m *Meta) {
 		m.Frozen, m.FrozenAt = args.Reason, t.stamp

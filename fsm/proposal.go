@@ -91,17 +91,14 @@ func (v *view) checkBase(act action, name string, args canon.Raw, base map[strin
 	if p != nil {
 		return p
 	}
-	if len(base) != len(tables) {
-		return refuse(BadBase, "body.base", fmt.Sprintf("%s needs %v", name, tables))
-	}
 	for _, table := range tables {
-		version, named := base[table]
-		if !named {
-			return refuse(BadBase, "body.base", fmt.Sprintf("%s needs %v", name, tables))
-		}
 		now, p := v.version(table)
 		if p != nil {
 			return p
+		}
+		version, named := base[table]
+		if !named || len(base) != len(tables) {
+			return refuse(BadBase, "body.base", fmt.Sprintf("%s needs %v", name, tables))
 		}
 		if version != now {
 			return refuse(StaleBase, "body.base."+table, fmt.Sprintf("it is at version %d, not %d", now, version))
