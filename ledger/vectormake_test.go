@@ -22,6 +22,8 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"commands-with-test-keys.json":    func(t testing.TB) any { return makeCommands(t) },
 	"trie.json":                       func(t testing.TB) any { return makeTrie(t) },
 	"checkpoints-with-test-keys.json": func(t testing.TB) any { return makeCheckpoints(t) },
+	"authority-with-test-keys.json":   func(t testing.TB) any { return makeAuthority(t) },
+	"proofs-with-test-keys.json":      func(t testing.TB) any { return makeProofs(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -174,6 +176,7 @@ type checkpointVector struct {
 
 type authorityVectors struct {
 	About       string        `json:"about"`
+	Strings     []string      `json:"strings"` // what the texts are shortened by
 	Genesis     hexBytes      `json:"genesis"` // hash
 	Links       []string      `json:"links"`   // canonical JSON; a chain
 	Certifiers  []string      `json:"certifiers"`
@@ -195,6 +198,7 @@ type refusedLink struct {
 
 type proofVectors struct {
 	About   string        `json:"about"`
+	Strings []string      `json:"strings"` // what the texts are shortened by
 	Genesis hexBytes      `json:"genesis"`
 	Cases   []proofVector `json:"cases"`
 }
@@ -317,6 +321,47 @@ func writeVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Texts that repeat the same keys and signatures are shortened: $N$ in them
+// stands for string N of their file.
+var (
+	shortened = regexp.MustCompile(`\$[0-9]+\$`)
+	long      = regexp.MustCompile(`[A-Za-z0-9_+/=-]{100,}`)
+)
+
+func lengthen(t *testing.T, text string, table []string) []byte {
+	return shortened.ReplaceAllFunc([]byte(text), func(ref []byte) []byte {
+		n, err := strconv.Atoi(strings.Trim(string(ref), "$"))
+		if err != nil || n >= len(table) {
+			t.Fatalf("no string %s", ref)
+		}
+		return []byte(table[n])
+	})
+}
+
+// shorten moves into a table what texts repeat.
+func shorten(texts ...*string) []string {
+	count := map[string]int{}
+	for _, text := range texts {
+		for _, s := range long.FindAllString(*text, -1) {
+			count[s]++
+		}
+	}
+	table, index := []string{}, map[string]int{}
+	for _, text := range texts {
+		*text = long.ReplaceAllStringFunc(*text, func(s string) string {
+			if count[s] < 2 {
+				return s
+			}
+			if _, ok := index[s]; !ok {
+				index[s] = len(table)
+				table = append(table, s)
+			}
+			return fmt.Sprintf("$%d$", index[s])
+		})
+	}
+	return table
 }
 
 // wants fails unless a vector file has cases of every sort that is named.
@@ -561,7 +606,7 @@ func certify(a Authority, c checkpointVector) string {
 func checkAuthority(t *testing.T, v authorityVectors) {
 	var links []*Link
 	for i, text := range v.Links {
-		l, err := ParseLink([]byte(text))
+		l, err := ParseLink(lengthen(t, text, v.Strings))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -579,7 +624,7 @@ func checkAuthority(t *testing.T, v authorityVectors) {
 		}
 	}
 	for _, c := range v.Refused {
-		l, err := ParseLink([]byte(c.Link))
+		l, err := ParseLink(lengthen(t, c.Link, v.Strings))
 		if err == nil && c.After < 0 {
 			_, err = NewChain(Hash(v.Genesis), l)
 		} else if err == nil {
@@ -599,7 +644,7 @@ func checkAuthority(t *testing.T, v authorityVectors) {
 	}
 	sorts := map[string]int{"refused": len(v.Refused), "certified": 0, "not certified": 0}
 	for _, c := range v.Checkpoints {
-		_, err := chain.VerifyCheckpoint([]byte(c.Note))
+		_, err := chain.VerifyCheckpoint(lengthen(t, c.Note, v.Strings))
 		if (err == nil) != c.OK {
 			t.Errorf("checkpoint %s: want ok %t, got %v", c.Name, c.OK, err)
 		}
@@ -615,7 +660,7 @@ func checkAuthority(t *testing.T, v authorityVectors) {
 func checkProofs(t *testing.T, v proofVectors) {
 	sorts := map[string]int{"entry": 0, "state": 0, "absence": 0, "refused": 0}
 	for _, c := range v.Cases {
-		report, err := verifyProofFile([]byte(c.File), Hash(v.Genesis))
+		report, err := verifyProofFile(lengthen(t, c.File, v.Strings), Hash(v.Genesis))
 		if (err == nil) != c.Holds {
 			t.Errorf("%s: want it to hold: %t; got %v", c.Name, c.Holds, err)
 			continue
