@@ -32,6 +32,7 @@ type Limits struct {
 	HeaderTimeout     time.Duration
 	IdleTimeout       time.Duration
 	SubmitTimeout     time.Duration // the longest that a submission waits
+	ViewTimeout       time.Duration // the longest that a read waits for its state
 	ShutdownTimeout   time.Duration
 	PageDefault, Page int           // of lists
 	RetryAfter        time.Duration // what 429 and 503 say, when nobody knows better
@@ -75,6 +76,7 @@ func (l Limits) withDefaults() Limits {
 	orTime(&l.HeaderTimeout, d.HeaderTimeout)
 	orTime(&l.IdleTimeout, d.IdleTimeout)
 	orTime(&l.SubmitTimeout, d.SubmitTimeout)
+	orTime(&l.ViewTimeout, d.ViewTimeout)
 	orTime(&l.ShutdownTimeout, d.ShutdownTimeout)
 	orTime(&l.RetryAfter, d.RetryAfter)
 	return l
@@ -102,6 +104,7 @@ func DefaultLimits() Limits {
 		HeaderTimeout:   10 * time.Second,
 		IdleTimeout:     120 * time.Second,
 		SubmitTimeout:   30 * time.Second,
+		ViewTimeout:     5 * time.Second,
 		ShutdownTimeout: 10 * time.Second,
 		PageDefault:     100,
 		Page:            500,

@@ -86,7 +86,7 @@ func (s *Server) read(ctx context.Context, in *ReadInput, build func(*View) (any
 	defer timer.Stop()
 	for waiting := patience > 0; ; {
 		changed := s.backend.Changed() // before the view, so that no change is missed
-		v, err := s.backend.View(ctx, in.Consistency)
+		v, err := s.view(ctx, in.Consistency)
 		if err != nil {
 			return nil, err
 		}
@@ -106,6 +106,14 @@ func (s *Server) read(ctx context.Context, in *ReadInput, build func(*View) (any
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// view bounds how long a state is waited for: a certified one after a start, a
+// linearizable one without a leader.
+func (s *Server) view(ctx context.Context, consistency string) (*View, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.ViewTimeout)
+	defer cancel()
+	return s.backend.View(ctx, consistency)
 }
 
 // patience reads ?wait=, which is capped rather than refused when it is long.

@@ -162,7 +162,7 @@ func (s *Server) submitProposal(ctx context.Context, in *SubmitInput, id *ledger
 	out := &client.ProposalAnswer{SubmitAnswer: *answer}
 	// What was just committed may not be certified here yet, nor applied on a
 	// replica that forwarded it; then the answer goes without.
-	if v, err := s.backend.View(ctx, client.Stale); err == nil && v.Size > answer.Last {
+	if v, err := s.view(ctx, client.Stale); err == nil && v.Size > answer.Last {
 		if p, ok := v.State.Proposal(proposal); ok {
 			presented := presentProposal(v.State, p)
 			out.Proposal = &presented

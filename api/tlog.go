@@ -126,7 +126,9 @@ func link(b Backend, name string) (*logFile, error) {
 
 // certifiedAuthority is the authority that certifies the newest head.
 func certifiedAuthority(b Backend) (ledger.Authority, error) {
-	v, err := b.View(context.Background(), client.Certified)
+	ctx, cancel := context.WithTimeout(context.Background(), DefaultLimits().ViewTimeout)
+	defer cancel()
+	v, err := b.View(ctx, client.Certified)
 	if err != nil {
 		return ledger.Authority{}, err
 	}

@@ -98,7 +98,7 @@ func (s *Server) watchOptions(r *http.Request) (watching, error) {
 			return o, badParameter("query.from", "want a number: the first seq")
 		}
 	default:
-		v, err := s.backend.View(r.Context(), o.consistency)
+		v, err := s.view(r.Context(), o.consistency)
 		if err != nil {
 			return o, err
 		}
@@ -114,7 +114,7 @@ func (s *Server) follow(ctx context.Context, stream *eventStream, o watching) er
 	next, told := o.from, uint64(0)
 	for {
 		changed := s.backend.Changed() // before the view, so that no change is missed
-		v, err := s.backend.View(ctx, o.consistency)
+		v, err := s.view(ctx, o.consistency)
 		if err != nil && !errors.Is(err, ErrNotReady) {
 			return err
 		}

@@ -27,15 +27,20 @@ type Replicas struct {
 	Cosign   int       `json:"cosign_threshold" doc:"How many cosignatures certify a head"`
 }
 
-// PeerStatus is what a replica sees of another one.
+// PeerStatus is a replica as another one sees it.
 type PeerStatus struct {
 	Name        string `json:"name"`
-	ID          string `json:"id" doc:"Raft server id"`
+	ID          string `json:"id" doc:"Key id, hex; also the Raft server id"`
 	Address     string `json:"address"`
-	Suffrage    string `json:"suffrage,omitempty" enum:"voter,nonvoter,none,"`
-	Reachable   bool   `json:"reachable"`
-	LastContact uint64 `json:"last_contact_millis,omitempty" doc:"Milliseconds ago"`
-	Certified   uint64 `json:"certified,omitempty" doc:"The size that it last cosigned"`
+	Operator    string `json:"operator"`
+	Standing    string `json:"standing" doc:"On the ledger"`
+	Suffrage    string `json:"suffrage,omitempty" doc:"In Raft: Voter, Nonvoter, or none"`
+	Leader      bool   `json:"leader,omitempty"`
+	Self        bool   `json:"self,omitempty"`
+	Reachable   bool   `json:"reachable" doc:"The last request to it was answered"`
+	LastContact uint64 `json:"last_contact,omitempty" doc:"When, milliseconds"`
+	Cosigned    uint64 `json:"cosigned,omitempty" doc:"The size that it last cosigned"`
+	CosignedAt  uint64 `json:"cosigned_at,omitempty" doc:"When, milliseconds"`
 }
 
 // Status is the answer of /v1/status: this replica as it sees itself.
@@ -61,7 +66,10 @@ type Status struct {
 	Generation      uint64       `json:"generation"`
 	Authority       uint64       `json:"authority" doc:"Index of the newest link"`
 	Frozen          string       `json:"frozen,omitempty"`
-	Ready           bool         `json:"ready"`
+	Standing        string       `json:"standing,omitempty" doc:"Of this replica on the ledger"`
+	Ready           bool         `json:"ready" doc:"Caught up: reads and writes are answered"`
+	GapFrom         uint64       `json:"gap_from,omitempty" doc:"First entry of the history that is not here yet"`
+	GapTo           uint64       `json:"gap_to,omitempty" doc:"First entry after the gap"`
 	Alarms          []string     `json:"alarms"`
 	Peers           []PeerStatus `json:"peers"`
 }

@@ -17,6 +17,7 @@ const (
 	requestTimeout  = 30 * time.Second // of one try that does not block on purpose
 	blockingMargin  = 10 * time.Second // on top of the wait that the caller asked for
 	watchSilence    = 45 * time.Second // three missed heartbeats: the stream is dead
+	certifyPatience = 60 * time.Second // for a certified head over what was committed
 	submitTimeout   = 60 * time.Second // the server gives up before
 
 	// MaxEntriesPage is the most entries that one page of /v1/entries holds.

@@ -325,6 +325,28 @@ type genesisAnswer struct {
 	Genesis
 }
 
+// awaitCovered waits until a certified head that the client verified covers
+// seq: the server that answers may be behind the one that took the submission.
+func (c *Client) awaitCovered(ctx context.Context, seq uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, certifyPatience)
+	defer cancel()
+	pause := retryFirst
+	for {
+		_, err := c.covering(ctx, seq)
+		var problem *Problem
+		var rollback *RollbackError
+		var stale *StaleError
+		behind := errors.As(err, &problem) && problem.Status == http.StatusNotFound || errors.As(err, &rollback) || errors.As(err, &stale)
+		if err == nil || !behind {
+			return err
+		}
+		if sleep(ctx, pause) != nil {
+			return fmt.Errorf("committed, and not certified in time: %w", err)
+		}
+		pause = min(2*pause, retryMost)
+	}
+}
+
 // confirm checks, when wait is WaitCertified, that every statement is included
 // under a certified head that the client verified.
 func (c *Client) confirm(ctx context.Context, envelopes [][]byte, wait Wait, answer *SubmitAnswer) error {
@@ -354,6 +376,9 @@ func (c *Client) confirm(ctx context.Context, envelopes [][]byte, wait Wait, ans
 		for run < len(seqs) && run < MaxEntriesPage && seqs[run] < first+MaxEntriesPage {
 			run++
 		}
+		if err := c.awaitCovered(ctx, seqs[run-1]); err != nil {
+			return fmt.Errorf("check submission: %w", err)
+		}
 		entries, err := c.Entries(ctx, first, int(seqs[run-1]-first)+1)
 		if err != nil {
 			return fmt.Errorf("check submission: %w", err)
@@ -366,6 +391,9 @@ func (c *Client) confirm(ctx context.Context, envelopes [][]byte, wait Wait, ans
 			seqs = seqs[1:]
 		}
 	}
-	answer.Verified = true
+	answer.Verified, answer.Level = true, string(WaitCertified)
+	if head := c.Head(); head != nil {
+		answer.Checkpoint = max(answer.Checkpoint, head.Size)
+	}
 	return nil
 }
