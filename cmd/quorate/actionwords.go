@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// actionWords says in words what a proposal asks for, from its own bytes: what
+// is signed, whatever a server claims about it.
+func actionWords(action string, args canon.Raw) []string {
+	var a struct {
+		Add     []ledger.Member `json:"add,omitempty"`
+		Cause   bool            `json:"cause,omitempty"`
+		Council []ledger.Member `json:"council,omitempty"`
+		Ed25519 []byte          `json:"ed25519,omitempty"`
+		Format  uint64          `json:"format,omitempty"`
+		Join    ledger.Hash     `json:"join,omitempty"`
+		Joins   []ledger.Hash   `json:"joins,omitempty"`
+		MLDSA44 []byte          `json:"mldsa44,omitempty"`
+		Name    string          `json:"name,omitempty"`
+		Policy  *ledger.Policy  `json:"policy,omitempty"`
+		Reason  string          `json:"reason,omitempty"`
+		Remove  []string        `json:"remove,omitempty"`
+		Replica *ledger.Replica `json:"replica,omitempty"`
+		Sponsor string          `json:"sponsor,omitempty"`
+	}
+	if err := canon.Unmarshal(args, &a); err != nil {
+		return []string{fmt.Sprintf("the arguments of %s cannot be read: %v", action, err)}
+	}
+	switch action {
+	case "council.change":
+		var words []string
+		for _, m := range a.Add {
+			words = append(words, "seat "+memberWords(m))
+		}
+		for _, name := range a.Remove {
+			words = append(words, "take the seat of "+name)
+		}
+		return words
+	case "council.reseat":
+		words := []string{fmt.Sprintf("replace the whole council by these %d", len(a.Council))}
+		for _, m := range a.Council {
+			words = append(words, "seat "+memberWords(m))
+		}
+		return words
+	case "operator.add":
+		if a.Sponsor != "" {
+			return []string{fmt.Sprintf("add the operator %s, for which the governors of %s consent", a.Name, a.Sponsor)}
+		}
+		return []string{"add the operator " + a.Name}
+	case "operator.remove":
+		return []string{"remove the operator " + a.Name}
+	case actionPolicyChange:
+		return []string{"replace the policy"}
+	case "replica.add", "replica.rekey":
+		return replicaWords(action, a.Replica)
+	case "replica.remove":
+		if a.Cause {
+			return []string{"remove the replica " + a.Name + " for cause: the log key changes too"}
+		}
+		return []string{"remove the replica " + a.Name}
+	case "node.admit":
+		return []string{fmt.Sprintf("admit the %d nodes of the listed joins", len(a.Joins))}
+	case "node.rekey":
+		return []string{fmt.Sprintf("give the node of join %s… its new key", a.Join.String()[:16])}
+	case "node.remove":
+		return []string{"remove the node " + a.Name + " for ever"}
+	case "node.quarantine":
+		return []string{fmt.Sprintf("quarantine the node %s: %s", a.Name, a.Reason)}
+	case "node.release":
+		return []string{fmt.Sprintf("release the node %s from quarantine: %s", a.Name, a.Reason)}
+	case "epoch.advance":
+		return []string{"begin the next epoch now"}
+	case "ledger.freeze":
+		return []string{"freeze the ledger: " + a.Reason}
+	case "ledger.unfreeze":
+		return []string{"end the freeze"}
+	case "format.upgrade":
+		return []string{fmt.Sprintf("take up format %d", a.Format)}
+	case "log.rekey":
+		return []string{"replace the log's own key"}
+	}
+	return []string{"an action that this program does not know: " + action}
+}
+
+func memberWords(m ledger.Member) string {
+	return fmt.Sprintf("%s of %s, whose key is: %s", m.Name, m.Operator, wordsOf(m.KeyID()))
+}
+
+func replicaWords(action string, r *ledger.Replica) []string {
+	if r == nil {
+		return []string{action + " without a replica"}
+	}
+	verb := "add the replica"
+	if action == "replica.rekey" {
+		verb = "give a new key to the replica"
+	}
+	return []string{
+		fmt.Sprintf("%s %s of %s at %s", verb, r.Name, r.Operator, r.Peer),
+		"its key is: " + wordsOf(r.KeyID()),
+	}
+}
+
+// ruleSuffix says what a rule has besides its threshold.
+func ruleSuffix(r ledger.Rule) string {
+	text := ""
+	if r.DelayMillis > 0 {
+		text += ", after " + (time.Duration(r.DelayMillis) * time.Millisecond).String()
+	}
+	if len(r.Vetoers) > 0 {
+		text += fmt.Sprintf(", vetoers %v", r.Vetoers)
+	}
+	return text
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// policyRequest reads the arguments of policy.change: policy=@FILE (JSON or
+// YAML, whole), or changes of the current policy by path, such as
+// quota=4096 or rules.node.admit.threshold=3.
+func policyRequest(given map[string]any, dir string, current func() (*ledger.Policy, error)) (*request, error) {
+	policy, err := editPolicy(given, dir, current)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := canon.Marshal(map[string]any{"policy": *policy})
+	if err != nil {
+		return nil, fmt.Errorf("encode policy: %w", err)
+	}
+	return &request{Action: actionPolicyChange, Args: raw}, nil
+}
+
+func editPolicy(given map[string]any, dir string, current func() (*ledger.Policy, error)) (*ledger.Policy, error) {
+	if value, whole := given["policy"]; whole {
+		if len(given) > 1 {
+			return nil, usage("give policy alone, or single fields", "policy and single fields exclude each other")
+		}
+		return wholePolicy(value, dir)
+	}
+	if len(given) == 0 {
+		return nil, usage("say e.g. quota=4096 or rules.node.admit.threshold=3", "policy.change names no change")
+	}
+	policy, err := current()
+	if err != nil {
+		return nil, err
+	}
+	changed := *policy
+	changed.Rules = maps.Clone(policy.Rules)
+	for _, path := range sortedKeys(given) {
+		text, ok := asText(given[path])
+		if !ok {
+			return nil, usage("give a number or names", "%s: not a single value", path)
+		}
+		if err := setPolicy(&changed, path, text); err != nil {
+			return nil, usage("quorate list policy shows the fields", "%w", err)
+		}
+	}
+	return &changed, nil
+}
+
+func wholePolicy(value any, dir string) (*ledger.Policy, error) {
+	text, isText := value.(string)
+	var doc any = value
+	if isText {
+		path, err := fileOf("policy", text, dir, "a policy file")
+		if err != nil {
+			return nil, err
+		}
+		var file struct {
+			Policy any `yaml:"policy"`
+		}
+		if err := readYAML(path, &file); err != nil {
+			return nil, err
+		}
+		doc = file.Policy
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	raw, err = canonical(raw)
+	if err != nil {
+		return nil, err
+	}
+	var policy ledger.Policy
+	if err := canon.Unmarshal(raw, &policy); err != nil {
+		return nil, usage("quorate list policy --output json gives a whole one", "policy: %w", err)
+	}
+	return &policy, nil
+}
+
+// canonical gives the canonical form of plain JSON.
+func canonical(raw []byte) ([]byte, error) {
+	var v any
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, fmt.Errorf("read JSON: %w", err)
+	}
+	return canon.Marshal(wholeNumbers(v))
+}
+
+// wholeNumbers replaces the numbers of decoded JSON by uint64 where they fit;
+// the canonical encoder refuses the others.
+func wholeNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, item := range v {
+			v[k] = wholeNumbers(item)
+		}
+	case []any:
+		for i, item := range v {
+			v[i] = wholeNumbers(item)
+		}
+	case json.Number:
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return n
+		}
+		f, _ := v.Float64()
+		return f
+	}
+	return v
+}
+
+func setPolicy(p *ledger.Policy, path, text string) error {
+	number := map[string]*uint64{
+		"closed_retention_millis": &p.ClosedRetentionMillis, "epoch_millis": &p.EpochMillis,
+		"grace_epochs": &p.GraceEpochs, "key_epochs": &p.KeyEpochs, "max_head_age_millis": &p.MaxHeadAgeMillis,
+		"max_skew_millis": &p.MaxSkewMillis, "proposal_lifetime_millis": &p.ProposalLifetimeMillis,
+		"quota": &p.Quota, "tick_millis": &p.TickMillis,
+	}
+	if field, ok := number[path]; ok {
+		return setNumber(field, path, text)
+	}
+	rest, ok := strings.CutPrefix(path, "rules.")
+	cut := strings.LastIndexByte(rest, '.')
+	if !ok || cut < 0 {
+		return fmt.Errorf("%s: the policy has no such field", path)
+	}
+	action, field := rest[:cut], rest[cut+1:]
+	rule, ok := p.Rules[action]
+	if !ok {
+		return fmt.Errorf("%s: there is no action %q", path, action)
+	}
+	var err error
+	switch field {
+	case "threshold":
+		err = setNumber(&rule.Threshold, path, text)
+	case "delay_millis":
+		err = setNumber(&rule.DelayMillis, path, text)
+	case "vetoers":
+		rule.Vetoers = nil
+		if text != "" {
+			rule.Vetoers = strings.Split(text, ",")
+			slices.Sort(rule.Vetoers)
+		}
+	default:
+		err = fmt.Errorf("%s: a rule has threshold, delay_millis and vetoers", path)
+	}
+	p.Rules[action] = rule
+	return err
+}
+
+func setNumber(field *uint64, path, text string) error {
+	n, err := strconv.ParseUint(text, 10, 53)
+	if err != nil {
+		return fmt.Errorf("%s: want a whole number, got %q", path, text)
+	}
+	*field = n
+	return nil
+}

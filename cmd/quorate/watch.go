@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/api/client"
+)
+
+// errEnough ends a watch that has shown as many entries as were asked for.
+var errEnough = errors.New("enough")
+
+func (a *app) watchCommand() *cobra.Command {
+	var server serverFlags
+	var kinds, types []string
+	var from uint64
+	var count int
+	var stale bool
+	c := &cobra.Command{
+		Use:     "watch",
+		Short:   "follow the ledger, entry by entry",
+		Long:    "watch prints each entry once a certified head covers it, and resumes where it\nwas when a server goes away. With --output json each is a line of JSON.",
+		Example: "  quorate watch --type decision,executed --server http://127.0.0.1:7400",
+		Args:    exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := a.connect(c.Context(), &server)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			options := client.WatchOptions{From: from, Kinds: kinds, Types: types, Consistency: client.Certified}
+			if stale {
+				options.Consistency = client.Stale
+			}
+			if !c.Flags().Changed("from") {
+				status, err := l.Status(c.Context())
+				if err != nil {
+					return l.explain(err)
+				}
+				options.From = status.Certified
+			}
+			seen := 0
+			err = l.Watch(c.Context(), options, func(e *client.Entry) error {
+				if err := a.printEntry(e); err != nil {
+					return err
+				}
+				if seen++; seen == count {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) || errors.Is(err, context.Canceled) {
+				return nil
+			}
+			if err != nil {
+				return l.explain(err)
+			}
+			return nil
+		},
+	}
+	server.add(c.Flags())
+	c.Flags().StringSliceVar(&kinds, "kind", nil, "only entries of these kinds: statement, effect, seal")
+	c.Flags().StringSliceVar(&types, "type", nil, "only statements and effects of these types")
+	c.Flags().Uint64Var(&from, "from", 0, "begin at this seq (default: now)")
+	c.Flags().IntVar(&count, "count", 0, "stop after this many entries")
+	c.Flags().BoolVar(&stale, "uncertified", false, "show entries before they are certified")
+	return c
+}
+
+func (a *app) printEntry(e *client.Entry) error {
+	if a.output == "json" {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("write entry: %w", err)
+		}
+		_, err = fmt.Fprintf(a.out, "%s\n", line)
+		return err
+	}
+	view := ""
+	if e.Kind == "effect" || e.Kind == "seal" {
+		view = " " + shorten(string(e.View))
+	}
+	if e.ID != "" {
+		view = " " + e.ID
+	}
+	_, err := fmt.Fprintf(a.out, "%8d  %s  %-9s %-12s%s\n", e.Seq, time.UnixMilli(int64(e.Stamp)).UTC().Format("15:04:05.000"), e.Kind, e.Type, view)
+	return err
+}
