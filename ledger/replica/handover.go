@@ -43,7 +43,7 @@ func (c *certifier) extend(link *ledger.Link) error {
 		_ = c.r.files.remove(linkName(link.Index))
 		return err
 	}
-	c.r.log.Info("handover", "index", link.Index, "size", c.chain.Len())
+	c.r.log.Info("handover", "index", link.Index, "replicas", len(c.chain.Latest.Active()))
 	return nil
 }
 

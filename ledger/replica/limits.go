@@ -35,6 +35,7 @@ type Limits struct {
 	PeerTimeout    time.Duration // one request of the peer service
 	HandshakeLimit time.Duration
 	ShutdownLimit  time.Duration
+	Linger         time.Duration // how long a removed replica may still talk to us
 }
 
 func (l Limits) withDefaults() Limits {
@@ -47,7 +48,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -77,6 +78,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.PeerTimeout, d.PeerTimeout)
 	orInt(&l.HandshakeLimit, d.HandshakeLimit)
 	orInt(&l.ShutdownLimit, d.ShutdownLimit)
+	orInt(&l.Linger, d.Linger)
 	return l
 }
 

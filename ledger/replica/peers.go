@@ -195,6 +195,10 @@ func (p *peers) loop(ctx context.Context) error {
 	}()
 	for {
 		changed := p.r.pinsChanged.wait()
+		var leavers <-chan time.Time
+		if next := p.r.pins.expire(); !next.IsZero() {
+			leavers = time.After(time.Until(next))
+		}
 		wanted := map[ledger.Hash]*peer{}
 		for _, one := range p.others() {
 			wanted[one.id] = one
@@ -224,6 +228,7 @@ func (p *peers) loop(ctx context.Context) error {
 		p.r.wire.prune()
 		select {
 		case <-changed:
+		case <-leavers:
 		case <-ctx.Done():
 			return nil
 		}

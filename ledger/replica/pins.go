@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -41,10 +42,19 @@ type pins struct {
 	applied  []*peer
 	founding []*peer // of genesis; forgotten once caught up
 	learned  []*peer // from a seed; forgotten once caught up
+	leaving  []leaver
+	linger   time.Duration
 }
 
-func newPins(founding *ledger.Genesis) *pins {
-	p := &pins{}
+// leaver was removed or re-keyed a moment ago. It lingers, so that it still
+// hears that its own removal is certified.
+type leaver struct {
+	*peer
+	until time.Time
+}
+
+func newPins(founding *ledger.Genesis, linger time.Duration) *pins {
+	p := &pins{linger: linger}
 	for _, r := range founding.Replicas {
 		p.founding = append(p.founding, &peer{Replica: r, id: r.KeyID(), standing: fsm.ReplicaActive})
 	}
@@ -59,8 +69,33 @@ func (p *pins) apply(records []fsm.ReplicaRecord) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, old := range p.applied {
+		stays := slices.ContainsFunc(peers, func(one *peer) bool { return one.id == old.id })
+		if !stays && p.linger > 0 {
+			p.leaving = append(p.leaving, leaver{old, time.Now().Add(p.linger)})
+		}
+	}
 	p.applied = peers
 	p.publish()
+}
+
+// expire drops the leavers whose time is over, and says when the next one's
+// is; zero when there is none.
+func (p *pins) expire() (next time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.leaving) == 0 {
+		return time.Time{}
+	}
+	now := time.Now()
+	p.leaving = slices.DeleteFunc(p.leaving, func(l leaver) bool { return !l.until.After(now) })
+	p.publish()
+	for _, l := range p.leaving {
+		if next.IsZero() || l.until.Before(next) {
+			next = l.until
+		}
+	}
+	return next
 }
 
 // learn takes what a seed proved.
@@ -83,7 +118,11 @@ func (p *pins) settle() {
 func (p *pins) publish() {
 	set := &pinSet{}
 	seen := map[ledger.Hash]bool{}
-	for _, list := range [][]*peer{p.applied, p.learned, p.founding} {
+	leaving := make([]*peer, len(p.leaving))
+	for i, l := range p.leaving {
+		leaving[i] = l.peer
+	}
+	for _, list := range [][]*peer{p.applied, p.learned, p.founding, leaving} {
 		for _, one := range list {
 			if !seen[one.id] {
 				seen[one.id] = true

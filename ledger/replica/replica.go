@@ -86,7 +86,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	}
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
-		id: ledger.Hash(cfg.Key.ID()), pin: pin, files: files{cfg.Dir}, pins: newPins(founding),
+		id: ledger.Hash(cfg.Key.ID()), pin: pin, files: files{cfg.Dir}, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{},
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -29,6 +30,9 @@ type logStore interface {
 func openLogStore(cfg *Config, log *slog.Logger) (logStore, error) {
 	dir := filepath.Join(cfg.Dir, raftDir)
 	if cfg.LogStore == LogStoreWAL {
+		if err := os.MkdirAll(filepath.Join(dir, "wal"), 0o700); err != nil {
+			return nil, fmt.Errorf("open raft log: %w", err)
+		}
 		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes), wal.WithLogger(newRaftLogger(log, "wal")))
 		if err != nil {
 			return nil, fmt.Errorf("open raft log: %w", err)

@@ -25,6 +25,7 @@ type Cluster struct {
 	*Ceremony
 	Nodes  []*Node
 	t      testing.TB
+	dir    string
 	change func(*replica.Config)
 }
 
@@ -42,7 +43,7 @@ type Node struct {
 // configuration; nil leaves the tests' own. Everything stops with the test.
 func Start(t testing.TB, n int, change func(*replica.Config), genesis ...func(*ledger.Genesis)) *Cluster {
 	t.Helper()
-	c := &Cluster{Ceremony: NewCeremony(t, n, genesis...), t: t, change: change}
+	c := &Cluster{Ceremony: NewCeremony(t, n, genesis...), t: t, dir: t.TempDir(), change: change}
 	t.Cleanup(c.Close)
 	for _, identity := range c.Replicas {
 		c.Add(identity).Start()
@@ -52,7 +53,7 @@ func Start(t testing.TB, n int, change func(*replica.Config), genesis ...func(*l
 
 // Add makes a node of an identity, with an empty disk; it does not start it.
 func (c *Cluster) Add(identity *Identity) *Node {
-	n := &Node{Identity: identity, Dir: filepath.Join(c.t.TempDir(), identity.Record.Name), cluster: c}
+	n := &Node{Identity: identity, Dir: filepath.Join(c.dir, fmt.Sprintf("%s-%d", identity.Record.Name, len(c.Nodes))), cluster: c}
 	c.Nodes = append(c.Nodes, n)
 	return n
 }
