@@ -132,6 +132,15 @@ func ParseTransparentStatement(b []byte) (envelope []byte, r Receipt, err error)
 	return envelope, r, nil
 }
 
+// ParseReceipt reads what Receipt.Encode gives, and nothing else.
+func ParseReceipt(b []byte) (Receipt, error) {
+	r, err := parseReceipt(b)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("parse receipt: %w", err)
+	}
+	return r, nil
+}
+
 func parseReceipt(b []byte) (Receipt, error) {
 	var r Receipt
 	d := cborReader{rest: b}

@@ -1,11 +1,12 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,62 +15,92 @@ import (
 	"github.com/quorate/quorate/ledger/archive"
 )
 
+// PackedSuffix is how the name of an export ends that is one file.
+const PackedSuffix = ".tar.zst"
+
 // ExportOptions say what Export takes along.
 type ExportOptions struct {
-	Genesis   ledger.Hash              // the ledger that the source must be
-	Decisions bool                     // also proofs/SEQ.tlog-proof for each decision effect
-	Progress  func(done, total uint64) // entries; may be nil
+	Genesis ledger.Hash // the ledger that the source must be
+
+	// Decisions takes along, for each decision effect, proofs/SEQ.tlog-proof,
+	// which proves it alone, and, if the source gives receipts, for the decided
+	// proposal's statement the transparent statement proofs/SEQ.cose.
+	Decisions bool
+
+	Progress func(done, total uint64) // entries; called from one goroutine; may be nil
 }
 
 // ExportReport says what an export holds.
 type ExportReport struct {
-	Path   string      `json:"path"`
-	Origin string      `json:"origin"`
-	Size   uint64      `json:"size"`
-	Root   ledger.Hash `json:"root"`
-	Links  int         `json:"links"`
-	Files  int         `json:"files"`
-}
-
-// sink takes the files of an export in order.
-type sink interface {
-	add(path string, data []byte) error
-	addStream(path string, size int64, r io.Reader) error
+	Path    string      `json:"path"`
+	Origin  string      `json:"origin"`
+	Size    uint64      `json:"size"`
+	Root    ledger.Hash `json:"-"`
+	RootHex string      `json:"root"`
+	Links   int         `json:"authority_links"`
+	Proofs  int         `json:"proofs"`
+	Files   int         `json:"files"`
 }
 
 // Export writes the source's ledger to path: a directory, or an archive when
-// path ends in .tar.zst. Everything is written beside path and renamed when it
-// is whole, so an interrupted export is never mistaken for one. An existing
-// path is refused.
-func Export(ctx context.Context, src Source, path string, opts ExportOptions) (*ExportReport, error) {
-	if _, err := os.Lstat(path); err == nil {
-		return nil, fmt.Errorf("export to %s: it exists; name a new path", path)
+// path ends in .tar.zst. Everything is written beside path and put there when
+// it is whole, so an interrupted export is never mistaken for one. An existing
+// path is refused. What the source gives is checked as it comes; a *BadError
+// says that it is wrong.
+func Export(ctx context.Context, src Source, path string, opts ExportOptions) (report *ExportReport, err error) {
+	path = filepath.Clean(path)
+	defer func() {
+		if err != nil {
+			report, err = nil, fmt.Errorf("export to %s: %w", path, err)
+		}
+	}()
+	if err := checkFree(path); err != nil {
+		return nil, err
 	}
-	partial := path + ".partial"
-	if err := os.RemoveAll(partial); err != nil {
-		return nil, fmt.Errorf("export to %s: %w", path, err)
+	partial, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".partial-*")
+	if err != nil {
+		return nil, err
 	}
-	var report *ExportReport
-	var err error
-	if strings.HasSuffix(path, ".tar.zst") {
-		report, err = exportPacked(ctx, src, partial, opts)
+	defer func() { err = joinSecond(err, os.RemoveAll(partial)) }()
+	whole := filepath.Join(partial, "export")
+	if strings.HasSuffix(path, PackedSuffix) {
+		report, err = exportPacked(ctx, src, whole, opts)
 	} else {
-		report, err = exportDirectory(ctx, src, partial, opts)
-	}
-	if err == nil {
-		err = os.Rename(partial, path)
+		report, err = exportDirectory(ctx, src, whole, opts)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("export to %s: %w", path, err), os.RemoveAll(partial))
+		return nil, err
+	}
+	if err := checkFree(path); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(whole, path); err != nil {
+		return nil, err
 	}
 	report.Path = path
 	return report, nil
 }
 
-func exportDirectory(ctx context.Context, src Source, root string, opts ExportOptions) (*ExportReport, error) {
-	if err := os.MkdirAll(root, 0o755); err != nil {
+var errExists = errors.New("it exists; name a new path")
+
+func checkFree(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return errExists
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func exportDirectory(ctx context.Context, src Source, name string, opts ExportOptions) (_ *ExportReport, err error) {
+	if err := os.Mkdir(name, 0o755); err != nil {
 		return nil, err
 	}
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = joinSecond(err, root.Close()) }()
 	return export(ctx, src, &directorySink{root: root}, opts)
 }
 
@@ -82,10 +113,11 @@ func exportPacked(ctx context.Context, src Source, name string, opts ExportOptio
 	if err == nil {
 		err = f.Sync()
 	}
-	return report, errors.Join(err, f.Close())
+	return report, joinSecond(err, f.Close())
 }
 
-// WritePacked streams the export as a zstd-compressed tar to w.
+// WritePacked streams the export as a zstd-compressed tar to w. After an error
+// what was written is no archive: neither tar nor zstd have their end.
 func WritePacked(ctx context.Context, src Source, w io.Writer, opts ExportOptions) (*ExportReport, error) {
 	p, err := newPackedSink(w)
 	if err != nil {
@@ -93,7 +125,8 @@ func WritePacked(ctx context.Context, src Source, w io.Writer, opts ExportOption
 	}
 	report, err := export(ctx, src, p, opts)
 	if err != nil {
-		return nil, errors.Join(err, p.abort())
+		p.abort()
+		return nil, err
 	}
 	return report, p.close()
 }
@@ -103,29 +136,33 @@ func export(ctx context.Context, src Source, out sink, opts ExportOptions) (*Exp
 	if err != nil {
 		return nil, err
 	}
-	x := &exporter{ctx: ctx, src: src, out: out, head: h, opts: opts}
-	if err := x.headFiles(); err != nil {
+	get := func(path string) ([]byte, error) { return src.Get(ctx, path) }
+	x := &exporter{src: src, out: out, head: h, opts: opts, tree: newTree(get, h.checkpoint.Head)}
+	if err := h.fits(x.tree); err != nil {
 		return nil, err
 	}
-	if err := x.tiles(); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context) error{x.headFiles, x.upperTiles, x.entries, x.proofs} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := x.entries(); err != nil {
-		return nil, err
-	}
+	root := h.checkpoint.Head.Root
 	return &ExportReport{
-		Origin: h.authority.Origin, Size: h.checkpoint.Head.Size, Root: h.checkpoint.Head.Root,
-		Links: len(h.links), Files: x.files,
+		Origin: h.authority.Origin, Size: h.size(), Root: root, RootHex: root.String(),
+		Links: len(h.links), Proofs: x.proofFiles, Files: x.files,
 	}, nil
 }
 
 type exporter struct {
-	ctx   context.Context
-	src   Source
-	out   sink
-	head  *head
-	opts  ExportOptions
-	files int
+	src        Source
+	out        sink
+	head       *head
+	opts       ExportOptions
+	tree       *tree
+	decisions  []decision
+	proposals  map[ledger.Hash]uint64 // seq by statement id; only with Decisions
+	files      int
+	proofFiles int
 }
 
 func (x *exporter) add(path string, data []byte) error {
@@ -138,115 +175,128 @@ func (x *exporter) add(path string, data []byte) error {
 
 // headFiles writes what is small. The keys and the policy are not taken from
 // the source: the authority chain gives them.
-func (x *exporter) headFiles() error {
-	a := x.head.authority
-	genesis, err := ledger.ParseLink(x.head.links[0])
+func (x *exporter) headFiles(context.Context) error {
+	links, err := x.head.parsedLinks()
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{
-		{"checkpoint", x.head.note},
-		{"log.vkey", []byte(ledger.LogVKey(a.Origin, a.Log) + "\n")},
-		{"log-mldsa44.vkey", []byte(ledger.LogMLDSA44VKey(a.Origin, a.Log) + "\n")},
-		{"policy", ledger.TLogPolicy(a)},
-		{"genesis.cbor", genesis.Genesis},
-	} {
-		if err := x.add(f.path, f.data); err != nil {
-			return err
-		}
-	}
+	files := append([]file{{"checkpoint", x.head.note}, {"genesis.cbor", links[0].Genesis}}, x.head.derivedFiles()...)
 	for n, raw := range x.head.links {
-		if err := x.add(fmt.Sprintf("authority/%d.json", n), raw); err != nil {
+		files = append(files, file{fmt.Sprintf("authority/%d.json", n), raw})
+	}
+	for _, f := range files {
+		if err := x.add(f.path, f.data); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tiles copies every hash tile of the tree and checks each against the root.
-func (x *exporter) tiles() error {
-	size := x.head.checkpoint.Head.Size
-	reader := newTree(x.get, x.head.checkpoint.Head)
-	return eachTile(size, func(level int, n uint64, width int) error {
-		data, err := reader.tile(level, n, width)
+// upperTiles copies the tiles above the leaves, each checked up to the root.
+func (x *exporter) upperTiles(ctx context.Context) error {
+	return eachTile(x.head.size(), func(level int, n uint64, width int) error {
+		if level == 0 {
+			return nil // with its bundle
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		hashes, err := x.tree.hashes(level, n, width)
 		if err != nil {
 			return err
 		}
-		return x.add(archive.TilePath(level, n, width), data)
+		return x.add(archive.TilePath(level, n, width), joinHashes(hashes))
 	})
 }
 
-func (x *exporter) get(path string) ([]byte, error) { return x.src.Get(x.ctx, path) }
+// fetched is a bundle on its way from the source, with its lines of the view.
+type fetched struct {
+	n         uint64
+	bundle    verifiedBundle
+	lines     []byte
+	decisions []decision
+	proposals map[ledger.Hash]uint64
+	err       error
+}
 
-// entries copies every bundle, checked against the level-0 tiles, and writes
-// entries.jsonl beside them. The view is spooled to a temporary file, because a
+// entries copies every bundle with its tile, checked against the tile above,
+// and writes entries.jsonl. The view is spooled to a temporary file, because a
 // tar member's size comes before its bytes.
-func (x *exporter) entries() (err error) {
+func (x *exporter) entries(ctx context.Context) (err error) {
 	spool, err := os.CreateTemp("", "quorate-export-*.jsonl")
 	if err != nil {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, spool.Close(), os.Remove(spool.Name()))
+		err = joinSecond(err, errors.Join(spool.Close(), os.Remove(spool.Name())))
 	}()
-	size := x.head.checkpoint.Head.Size
-	reader := newTree(x.get, x.head.checkpoint.Head)
-	var lines []byte
-	var decisions []uint64
-	for n := uint64(0); n*archive.TileWidth < size; n++ {
-		width := int(min(size-n*archive.TileWidth, archive.TileWidth))
-		raw, entries, err := reader.bundle(n, width)
-		if err != nil {
-			return err
-		}
-		if err := x.add(archive.BundlePath(n, width), raw); err != nil {
-			return err
-		}
-		lines = lines[:0]
-		for i, entry := range entries {
-			seq := n*archive.TileWidth + uint64(i)
-			var decision bool
-			if lines, decision, err = appendLine(lines, entry); err != nil {
-				return fmt.Errorf("entry %d: %w", seq, err)
+	x.proposals = map[ledger.Hash]uint64{}
+	err = inOrder(ctx, exportFetchersAhead, unitsAhead, x.bundles(),
+		func(_ context.Context, f *fetched) { f.err = x.fetch(f) },
+		func(f *fetched) error {
+			if f.err != nil {
+				return f.err
 			}
-			if decision {
-				decisions = append(decisions, seq)
-			}
-		}
-		if _, err := spool.Write(lines); err != nil {
-			return err
-		}
-		x.progress(n*archive.TileWidth+uint64(width), size)
-	}
-	if err := x.addSpool("entries.jsonl", spool); err != nil {
+			return x.take(f, spool)
+		})
+	if err != nil {
 		return err
 	}
-	if !x.opts.Decisions {
-		return nil
-	}
-	return x.proofs(reader, decisions)
+	return x.addSpool(viewName, spool)
 }
 
-func appendLine(lines, entry []byte) ([]byte, bool, error) {
-	e, err := ledger.ParseEntry(entry)
-	if err != nil {
-		return nil, false, err
+func (x *exporter) bundles() iter.Seq[*fetched] {
+	return func(yield func(*fetched) bool) {
+		for n := uint64(0); n*archive.TileWidth < x.head.size(); n++ {
+			if !yield(&fetched{n: n}) {
+				return
+			}
+		}
 	}
-	decision, err := isDecision(e)
-	if err != nil {
-		return nil, false, err
-	}
-	lines, err = appendView(lines, entry, e)
-	return lines, decision, err
 }
 
-func (x *exporter) progress(done, total uint64) {
+// fetch reads and renders a bundle; several may be fetched at a time.
+func (x *exporter) fetch(f *fetched) (err error) {
+	if f.bundle, err = x.tree.bundle(f.n); err != nil {
+		return err
+	}
+	for i, raw := range f.bundle.entries {
+		seq := f.n*archive.TileWidth + uint64(i)
+		c := checked{raw: raw, leaf: f.bundle.leaves[i]}
+		if err := c.parse(seq); err != nil {
+			return badEntry(StepEntry, seq, x.head.size(), err)
+		}
+		if f.lines, err = appendView(f.lines, raw, c.leaf, c.entry, c.statement); err != nil {
+			return badEntry(StepEntry, seq, x.head.size(), err)
+		}
+		if err := f.note(&c); err != nil {
+			return badEntry(StepEntry, seq, x.head.size(), err)
+		}
+	}
+	return nil
+}
+
+func (x *exporter) take(f *fetched, spool io.Writer) error {
+	width := len(f.bundle.leaves)
+	if err := x.add(archive.TilePath(0, f.n, width), joinHashes(f.bundle.leaves)); err != nil {
+		return err
+	}
+	if err := x.add(archive.BundlePath(f.n, width), f.bundle.raw); err != nil {
+		return err
+	}
+	if _, err := spool.Write(f.lines); err != nil {
+		return fmt.Errorf("write %s: %w", viewName, err)
+	}
+	if x.opts.Decisions {
+		x.decisions = append(x.decisions, f.decisions...)
+		for id, seq := range f.proposals {
+			x.proposals[id] = seq
+		}
+	}
 	if x.opts.Progress != nil {
-		x.opts.Progress(done, total)
+		x.opts.Progress(f.n*archive.TileWidth+uint64(width), x.head.size())
 	}
+	return nil
 }
 
 func (x *exporter) addSpool(path string, spool *os.File) error {
@@ -258,57 +308,8 @@ func (x *exporter) addSpool(path string, spool *os.File) error {
 		return err
 	}
 	x.files++
-	return x.out.addStream(path, length, spool)
-}
-
-// proofs writes a self-contained proof for each decision.
-func (x *exporter) proofs(reader *tree, decisions []uint64) error {
-	links := make([]*ledger.Link, len(x.head.links))
-	for i, raw := range x.head.links {
-		link, err := ledger.ParseLink(raw)
-		if err != nil {
-			return err
-		}
-		links[i] = link
-	}
-	for _, seq := range decisions {
-		entry, err := reader.entry(seq)
-		if err != nil {
-			return err
-		}
-		proof, err := reader.inclusion(seq)
-		if err != nil {
-			return err
-		}
-		file := ledger.EntryProof{Seq: seq, Proof: proof, Entry: entry, Authority: links, Checkpoint: x.head.note}
-		data, err := file.Encode()
-		if err != nil {
-			return err
-		}
-		if err := x.add(fmt.Sprintf("proofs/%d.tlog-proof", seq), data); err != nil {
-			return err
-		}
+	if err := x.out.addStream(path, length, spool); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-// directorySink writes files below root.
-type directorySink struct{ root string }
-
-func (d *directorySink) add(path string, data []byte) error {
-	return d.addStream(path, int64(len(data)), bytes.NewReader(data))
-}
-
-func (d *directorySink) addStream(path string, _ int64, r io.Reader) (err error) {
-	name := filepath.Join(d.root, filepath.FromSlash(path))
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = io.Copy(f, r)
-	return err
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"sync"
 
@@ -9,34 +10,38 @@ import (
 	"github.com/quorate/quorate/ledger/keys"
 )
 
-// knownKeys holds every public key that the log has shown so far, by its id.
-// It only lets signatures be verified ahead of the replay: which key an author
-// may use, the replay decides.
+// knownKeys holds every public key that the log has shown so far, packed, by
+// its id. It only lets signatures be verified ahead of the replay: which key an
+// author may use, the replay decides.
 type knownKeys struct {
-	mu   sync.RWMutex
-	byID map[ledger.Hash]*keys.PublicKey
+	unpacked *keys.Cache
+
+	mu     sync.RWMutex
+	packed map[ledger.Hash][]byte
 }
 
-func newKnownKeys() *knownKeys { return &knownKeys{byID: map[ledger.Hash]*keys.PublicKey{}} }
+func newKnownKeys() *knownKeys {
+	return &knownKeys{unpacked: keys.NewCache(knownKeysUnpacked), packed: map[ledger.Hash][]byte{}}
+}
 
-func (k *knownKeys) get(id ledger.Hash) *keys.PublicKey {
+// get gives the packed key of an id, or nil.
+func (k *knownKeys) get(id ledger.Hash) []byte {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.byID[id]
+	return k.packed[id]
 }
 
 func (k *knownKeys) add(public []byte) {
+	if len(public) != keys.PublicKeySize {
+		return // the replay says what is wrong with it
+	}
 	id := ledger.Hash(sha256.Sum256(public))
 	if k.get(id) != nil {
 		return
 	}
-	p, err := keys.ParsePublicKey(public)
-	if err != nil {
-		return // the replay says what is wrong with it
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.byID[id] = p
+	k.packed[id] = bytes.Clone(public)
 }
 
 // learn takes the keys that a statement brings.

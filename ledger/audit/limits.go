@@ -1,16 +1,29 @@
 package audit
 
+import "github.com/quorate/quorate/ledger"
+
 const (
-	maxCheckpointBytes = 1 << 20
-	maxVKeyBytes       = 16 << 10
-	maxPolicyBytes     = 1 << 20
-	maxLinkBytes       = 4 << 20
-	maxTileBytes       = 256 * 32
-	maxBundleBytes     = 256 * (2 + 65_535)
-	maxLineBytes       = 1 << 20
-	maxLinks           = 1 << 20
-	maxUnpackedBytes   = 1 << 40
-	maxUnpackedFiles   = 1 << 26
-	chunkBundles       = 8 // bundles that are read, hashed and verified as one unit of work
-	chunksAhead        = 8 // units that may wait for the replay
+	maxVKeyBytes   = 16 << 10
+	maxPolicyBytes = 1 << 20
+	maxTileBytes   = 256 * 32
+	maxBundleBytes = 256 * (2 + ledger.MaxEntryBytes)
+	maxLevels      = 8 // of tiles: 256^7 entries are more than 2^53
+	maxLineBytes   = 1 << 20
+	maxReceipt     = 8 << 10
+
+	// An archive unpacks to at most this many times its size, proofs aside,
+	// plus a little: each entry brings 32 bytes that no compressor makes
+	// smaller (its prev), each statement 3,309 more, so the most that the
+	// longest and dullest entries give is 36.
+	maxUnpackRatio      = 64
+	unpackAllowance     = 16 << 20
+	maxUnpackedBytes    = 1 << 40
+	maxUnpackedFiles    = 1 << 26
+	maxUnpackedProofs   = 4 << 30 // bytes of all proofs: one resembles the other, so no ratio bounds them
+	maxTarPadding       = 1 << 20
+	maxDecoderWindow    = 64 << 20
+	unitsAhead          = 16   // bundles that are read and not yet replayed or written, of at most 40 MB each
+	knownKeysUnpacked   = 4096 // of about 40 kB each
+	directKeysUnpacked  = 64
+	exportFetchersAhead = 8 // requests to a source at a time
 )

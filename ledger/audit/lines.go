@@ -2,31 +2,32 @@ package audit
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 )
 
 // lineReader reads lines of bounded length.
-type lineReader struct {
-	scan *bufio.Scanner
-	line int
-}
+type lineReader struct{ buf *bufio.Reader }
 
 func newLineReader(r io.Reader) *lineReader {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 64<<10), maxLineBytes)
-	return &lineReader{scan: s}
+	return &lineReader{buf: bufio.NewReaderSize(r, maxLineBytes)}
 }
 
-// next returns the next line without its end, or io.ErrUnexpectedEOF when
-// there is none.
-func (l *lineReader) next() ([]byte, error) {
-	l.line++
-	if l.scan.Scan() {
-		return l.scan.Bytes(), nil
+var errLongLine = fmt.Errorf("a line is longer than %d bytes", maxLineBytes)
+
+// appendLine appends the next line with its line feed to b. Without a whole
+// line it gives io.EOF, and appends what there is.
+func (l *lineReader) appendLine(b []byte) ([]byte, error) {
+	line, err := l.buf.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return b, errLongLine
 	}
-	if err := l.scan.Err(); err != nil {
-		return nil, fmt.Errorf("line %d: %w", l.line, err)
-	}
-	return nil, io.ErrUnexpectedEOF
+	return append(b, line...), err
+}
+
+// ended says whether nothing follows.
+func (l *lineReader) ended() bool {
+	_, err := l.buf.Peek(1)
+	return errors.Is(err, io.EOF)
 }

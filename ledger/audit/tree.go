@@ -10,47 +10,17 @@ import (
 	"github.com/quorate/quorate/ledger/archive"
 )
 
-// BadError names the first thing in an export that is wrong.
-type BadError struct {
-	Seq    uint64 // the entry; meaningful when HasSeq
-	HasSeq bool
-	File   string // where it stands, if one file is to blame
-	Step   string // files, head, tree, entry, signature, replay, view
-	Reason error
-}
-
-func (e *BadError) Error() string {
-	where := ""
-	if e.HasSeq {
-		where = fmt.Sprintf("entry %d: ", e.Seq)
-	}
-	if e.File != "" {
-		where = e.File + ": " + where
-	}
-	return e.Step + ": " + where + e.Reason.Error()
-}
-
-func (e *BadError) Unwrap() error { return e.Reason }
-
-func badFile(step, file string, reason error) *BadError {
-	return &BadError{Step: step, File: file, Reason: reason}
-}
-
-func badEntry(step string, seq uint64, reason error) *BadError {
-	n := seq / archive.TileWidth
-	return &BadError{Step: step, Seq: seq, HasSeq: true, Reason: reason, File: fmt.Sprintf("bundle %d", n)}
-}
-
 // tree reads tiles and bundles that hash to the head's root. The tiles on the
 // right edge are checked against the root at once, every full tile against its
 // entry in the tile above. Safe for concurrent use.
 type tree struct {
-	get  func(path string) ([]byte, error)
-	head ledger.Head
+	get    func(path string) ([]byte, error)
+	head   ledger.Head
+	reader *archive.Reader // gives roots and proofs of the same tree
 
 	mu    sync.Mutex
-	edge  map[int][]ledger.Hash // partial tiles, by level
-	cache map[int]cachedTile    // the last full tile of each level above 0
+	edge  *[maxLevels][]ledger.Hash // partial tiles, by level; nil before they are read
+	cache [maxLevels]*cachedTile    // the last full tile of each level that was read
 }
 
 type cachedTile struct {
@@ -59,23 +29,15 @@ type cachedTile struct {
 }
 
 func newTree(get func(path string) ([]byte, error), head ledger.Head) *tree {
-	return &tree{get: get, head: head, cache: map[int]cachedTile{}}
+	return &tree{get: get, head: head, reader: archive.NewReader(get, head.Size)}
 }
 
 // eachTile calls fn for every tile of a tree of the given size, leaves first.
 func eachTile(size uint64, fn func(level int, n uint64, width int) error) error {
-	for level := 0; level < 8; level++ {
+	for level := range maxLevels {
 		count := size >> (8 * level)
-		if count == 0 {
-			return nil
-		}
-		for n := uint64(0); n < count/256; n++ {
-			if err := fn(level, n, 256); err != nil {
-				return err
-			}
-		}
-		if width := int(count % 256); width > 0 {
-			if err := fn(level, count/256, width); err != nil {
+		for n := uint64(0); n*archive.TileWidth < count; n++ {
+			if err := fn(level, n, bundleWidth(n, count)); err != nil {
 				return err
 			}
 		}
@@ -83,69 +45,68 @@ func eachTile(size uint64, fn func(level int, n uint64, width int) error) error 
 	return nil
 }
 
-// tile returns the verified bytes of a tile.
-func (t *tree) tile(level int, n uint64, width int) ([]byte, error) {
-	hashes, err := t.hashes(level, n, width)
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, 0, 32*len(hashes))
+// joinHashes gives the bytes of a tile.
+func joinHashes(hashes []ledger.Hash) []byte {
+	data := make([]byte, 0, len(ledger.Hash{})*len(hashes))
 	for i := range hashes {
 		data = append(data, hashes[i][:]...)
 	}
-	return data, nil
+	return data
 }
 
 // hashes returns the verified hashes of a tile.
 func (t *tree) hashes(level int, n uint64, width int) ([]ledger.Hash, error) {
-	if width < 256 {
+	if width < archive.TileWidth {
 		edge, err := t.edges()
 		if err != nil {
 			return nil, err
 		}
 		return edge[level], nil
 	}
-	if cached, ok := t.cached(level, n); ok {
+	if cached := t.cached(level, n); cached != nil {
 		return cached, nil
 	}
-	hashes, err := t.read(level, n, 256)
+	// The tile above comes first: a parent that is wrong must not be taken for
+	// a wrong child.
+	parentWidth := bundleWidth(n/archive.TileWidth, t.head.Size>>(8*(level+1)))
+	parent, err := t.hashes(level+1, n/archive.TileWidth, parentWidth)
 	if err != nil {
 		return nil, err
 	}
-	above := (t.head.Size >> (8 * (level + 1)))
-	parentWidth := int(min(above-(n/256)*256, 256))
-	parent, err := t.hashes(level+1, n/256, parentWidth)
+	hashes, err := t.read(level, n, archive.TileWidth)
 	if err != nil {
 		return nil, err
 	}
-	if perfectRoot(hashes) != parent[n%256] {
-		return nil, badFile("tree", archive.TilePath(level, n, 256), errors.New("does not hash to its place in the tile above"))
+	if perfectRoot(hashes) != parent[n%archive.TileWidth] {
+		return nil, badFile(StepTree, archive.TilePath(level, n, archive.TileWidth), errors.New("it does not hash to its place in the tile above"))
 	}
 	t.keep(level, n, hashes)
 	return hashes, nil
 }
 
-func (t *tree) cached(level int, n uint64) ([]ledger.Hash, bool) {
+func (t *tree) cached(level int, n uint64) []ledger.Hash {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c, ok := t.cache[level]
-	return c.hashes, ok && c.n == n
+	if c := t.cache[level]; c != nil && c.n == n {
+		return c.hashes
+	}
+	return nil
 }
 
 func (t *tree) keep(level int, n uint64, hashes []ledger.Hash) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.cache[level] = cachedTile{n: n, hashes: hashes}
+	t.cache[level] = &cachedTile{n: n, hashes: hashes}
 }
 
 func (t *tree) read(level int, n uint64, width int) ([]ledger.Hash, error) {
 	path := archive.TilePath(level, n, width)
 	data, err := t.get(path)
 	if err != nil {
-		return nil, badFile("tree", path, err)
+		return nil, readError(StepTree, path, err)
 	}
 	if len(data) != 32*width {
-		return nil, badFile("tree", path, fmt.Errorf("%d bytes, want %d", len(data), 32*width))
+		return nil, badFile(StepTree, path, fmt.Errorf("%d bytes, want %d", len(data), 32*width))
 	}
 	hashes := make([]ledger.Hash, width)
 	for i := range hashes {
@@ -157,39 +118,90 @@ func (t *tree) read(level int, n uint64, width int) ([]ledger.Hash, error) {
 // edges reads the partial tiles, which together with nothing else hash to the
 // root (RFC 6962 section 2.1: a tree is perfect subtrees, folded from the
 // right).
-func (t *tree) edges() (map[int][]ledger.Hash, error) {
+func (t *tree) edges() (*[maxLevels][]ledger.Hash, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.edge != nil {
 		return t.edge, nil
 	}
-	edge := map[int][]ledger.Hash{}
+	var edge [maxLevels][]ledger.Hash
 	var subtrees []ledger.Hash // left to right
-	for level := 7; level >= 0; level-- {
+	for level := maxLevels - 1; level >= 0; level-- {
 		count := t.head.Size >> (8 * level)
-		width := int(count % 256)
+		width := int(count % archive.TileWidth)
 		if width == 0 {
 			continue
 		}
-		hashes, err := t.read(level, count/256, width)
+		hashes, err := t.read(level, count/archive.TileWidth, width)
 		if err != nil {
 			return nil, err
 		}
 		edge[level] = hashes
 		subtrees = append(subtrees, perfectSubtrees(hashes)...)
 	}
-	if t.head.Size == 0 || len(subtrees) == 0 {
-		return nil, badFile("tree", "checkpoint", errors.New("the tree is empty"))
+	if len(subtrees) == 0 {
+		return nil, badFile(StepTree, "checkpoint", errors.New("the tree is empty"))
 	}
 	root := subtrees[len(subtrees)-1]
 	for i := len(subtrees) - 2; i >= 0; i-- {
 		root = nodeHash(subtrees[i], root)
 	}
 	if root != t.head.Root {
-		return nil, badFile("tree", "tile", fmt.Errorf("the partial tiles of size %d hash to %s, the checkpoint's root is %s", t.head.Size, root, t.head.Root))
+		return nil, t.blameEdge(&edge, root)
 	}
-	t.edge = edge
-	return edge, nil
+	t.edge = &edge
+	return t.edge, nil
+}
+
+// blameEdge names the partial tile that does not fit what lies below it, when
+// the partial tiles do not hash to the root. If all of them fit, the whole tree
+// is another one than the checkpoint's.
+func (t *tree) blameEdge(edge *[maxLevels][]ledger.Hash, root ledger.Hash) error {
+	for level, hashes := range edge {
+		if len(hashes) == 0 {
+			continue
+		}
+		n := (t.head.Size >> (8 * level)) / archive.TileWidth
+		if at, err := t.unlike(level, n, hashes); err != nil {
+			return err
+		} else if at >= 0 {
+			return badFile(StepTree, archive.TilePath(level, n, len(hashes)),
+				fmt.Errorf("hash %d of the tile is not that of what lies below it, and the partial tiles do not hash to the checkpoint's root", at))
+		}
+	}
+	return badFile(StepTree, "checkpoint", fmt.Errorf("the partial tiles of size %d hash to %s, the checkpoint's root is %s", t.head.Size, root, t.head.Root))
+}
+
+// unlike gives the first hash of a tile that is not that of the entry or full
+// tile below it, or -1.
+func (t *tree) unlike(level int, n uint64, hashes []ledger.Hash) (int, error) {
+	if level == 0 {
+		path := archive.BundlePath(n, len(hashes))
+		raw, err := t.get(path)
+		if err != nil {
+			return 0, readError(StepTree, path, err)
+		}
+		entries, err := archive.ParseBundle(raw)
+		if err != nil || len(entries) != len(hashes) {
+			return 0, badFile(StepTree, path, errors.New("it does not hold the entries of its tile"))
+		}
+		for i, entry := range entries {
+			if ledger.LeafHash(entry) != hashes[i] {
+				return i, nil
+			}
+		}
+		return -1, nil
+	}
+	for i, hash := range hashes {
+		below, err := t.read(level-1, n*archive.TileWidth+uint64(i), archive.TileWidth)
+		if err != nil {
+			return 0, err
+		}
+		if perfectRoot(below) != hash {
+			return i, nil
+		}
+	}
+	return -1, nil
 }
 
 // perfectSubtrees splits hashes by the bits of their number, largest first.
@@ -224,34 +236,42 @@ func nodeHash(left, right ledger.Hash) ledger.Hash {
 	return sha256.Sum256(b[:])
 }
 
-// bundle returns a bundle's bytes and entries, each entry checked against its
-// leaf hash.
-func (t *tree) bundle(n uint64, width int) (raw []byte, entries [][]byte, err error) {
+// verifiedBundle is a bundle whose entries have the leaf hashes that the tree
+// holds.
+type verifiedBundle struct {
+	raw     []byte
+	entries [][]byte // parts of raw
+	leaves  []ledger.Hash
+}
+
+// bundle reads bundle n and checks each entry against its leaf hash.
+func (t *tree) bundle(n uint64) (verifiedBundle, error) {
+	width := bundleWidth(n, t.head.Size)
 	path := archive.BundlePath(n, width)
 	leaves, err := t.hashes(0, n, width)
 	if err != nil {
-		return nil, nil, err
+		return verifiedBundle{}, err
 	}
-	raw, err = t.get(path)
+	raw, err := t.get(path)
 	if err != nil {
-		return nil, nil, badFile("tree", path, err)
+		return verifiedBundle{}, readError(StepTree, path, err)
 	}
-	entries, err = archive.ParseBundle(raw)
+	entries, err := archive.ParseBundle(raw)
 	if err != nil || len(entries) != width {
-		return nil, nil, t.blame(path, n, raw, leaves)
+		return verifiedBundle{}, blameBundle(path, n, raw, leaves)
 	}
 	for i, entry := range entries {
 		if ledger.LeafHash(entry) != leaves[i] {
-			return nil, nil, t.blame(path, n, raw, leaves)
+			return verifiedBundle{}, blameBundle(path, n, raw, leaves)
 		}
 	}
-	return raw, entries, nil
+	return verifiedBundle{raw: raw, entries: entries, leaves: leaves}, nil
 }
 
-// blame names the first entry of a bundle that is not what the tree holds,
-// also when a changed length has put every later one out of place.
-func (t *tree) blame(path string, n uint64, raw []byte, leaves []ledger.Hash) error {
-	bad := &BadError{Step: "tree", File: path, HasSeq: true, Reason: errors.New("does not hash to its leaf in the tree")}
+// blameBundle names the first entry of a bundle that is not what the tree
+// holds, also when a changed length has put every later one out of place.
+func blameBundle(path string, n uint64, raw []byte, leaves []ledger.Hash) error {
+	bad := &BadError{Step: StepTree, File: path, HasSeq: true, Reason: errors.New("it does not hash to its leaf in the tree")}
 	rest := raw
 	for i, leaf := range leaves {
 		bad.Seq = n*archive.TileWidth + uint64(i)
@@ -265,23 +285,22 @@ func (t *tree) blame(path string, n uint64, raw []byte, leaves []ledger.Hash) er
 		}
 		rest = rest[2+length:]
 	}
-	return badFile("tree", path, fmt.Errorf("%d bytes after its last entry", len(rest)))
+	return badFile(StepTree, path, fmt.Errorf("%d bytes after its last entry", len(rest)))
 }
 
 func (t *tree) entry(seq uint64) ([]byte, error) {
-	n := seq / archive.TileWidth
-	width := int(min(t.head.Size-n*archive.TileWidth, archive.TileWidth))
-	_, entries, err := t.bundle(n, width)
+	b, err := t.bundle(seq / archive.TileWidth)
 	if err != nil {
 		return nil, err
 	}
-	return entries[seq%archive.TileWidth], nil
+	return b.entries[seq%archive.TileWidth], nil
 }
 
+// inclusion proves entry seq in the whole tree.
 func (t *tree) inclusion(seq uint64) ([]ledger.Hash, error) {
-	proof, err := archive.NewReader(t.get, t.head.Size).ProveInclusion(seq, t.head.Size)
+	proof, err := t.reader.ProveInclusion(seq, t.head.Size)
 	if err != nil {
-		return nil, err
+		return nil, damage(fmt.Sprintf("prove entry %d", seq), err)
 	}
 	out := make([]ledger.Hash, len(proof))
 	for i, h := range proof {
@@ -295,9 +314,18 @@ func (t *tree) rootAt(size uint64) (ledger.Hash, error) {
 	if size == t.head.Size {
 		return t.head.Root, nil
 	}
-	root, err := archive.NewReader(t.get, t.head.Size).TreeHash(size)
+	root, err := t.reader.TreeHash(size)
 	if err != nil {
-		return ledger.Hash{}, badFile("tree", "tile", err)
+		return ledger.Hash{}, damage(fmt.Sprintf("hash the first %d entries", size), err)
 	}
 	return ledger.Hash(root), nil
+}
+
+// damage names the file that archive.Reader found to be wrong.
+func damage(doing string, err error) error {
+	var bad *archive.DamageError
+	if errors.As(err, &bad) {
+		return badFile(StepTree, bad.File, errors.New(bad.Reason))
+	}
+	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -24,29 +24,14 @@ type Options struct {
 
 // Verify proves the export at path, a directory or a .tar.zst. A bad export
 // gives a Report with OK false and the *BadError that it names; any other error
-// means that verification could not be done.
+// means that verification could not be done, and comes without a report.
 func Verify(ctx context.Context, path string, opts Options) (*Report, error) {
 	started := time.Now()
-	root := path
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("verify %s: %w", path, err)
-	}
-	if !info.IsDir() {
-		if root, err = unpack(path); err != nil {
-			bad := badFile("files", filepath.Base(path), err)
-			return &Report{Bad: bad.report(), Genesis: opts.Genesis, GenesisHex: opts.Genesis.String()}, bad
-		}
-		defer os.RemoveAll(root)
-	}
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	v := &verifier{src: directory{root: root}, root: root, opts: opts, report: &Report{
-		Genesis: opts.Genesis, GenesisHex: opts.Genesis.String(), Words: keys.Words([16]byte(opts.Genesis[:16])),
-		Kinds: map[string]int{}, Statements: map[string]int{}, Effects: map[string]int{},
-	}}
-	err = v.run(ctx)
+	v := &verifier{opts: opts, report: newReport(opts.Genesis)}
+	err := v.open(ctx, path)
 	v.report.Seconds = time.Since(started).Seconds()
 	var bad *BadError
 	if errors.As(err, &bad) {
@@ -61,8 +46,7 @@ func Verify(ctx context.Context, path string, opts Options) (*Report, error) {
 }
 
 type verifier struct {
-	src     directory
-	root    string
+	dir     *Directory
 	opts    Options
 	report  *Report
 	head    *head
@@ -70,95 +54,145 @@ type verifier struct {
 	tree    *tree
 }
 
+// open unpacks an archive, and verifies the folder.
+func (v *verifier) open(ctx context.Context, path string) (err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		if path, err = unpack(ctx, path); err != nil {
+			return err
+		}
+		defer func() { err = joinSecond(err, os.RemoveAll(path)) }()
+	}
+	if v.dir, err = OpenDirectory(path); err != nil {
+		return err
+	}
+	defer func() { err = joinSecond(err, v.dir.Close()) }()
+	return v.run(ctx)
+}
+
+// run takes the steps of DESIGN.md in order.
 func (v *verifier) run(ctx context.Context) error {
-	if err := v.headFiles(ctx); err != nil {
-		return err
-	}
-	v.tree = newTree(func(path string) ([]byte, error) { return v.src.Get(ctx, path) }, v.head.checkpoint.Head)
-	if err := eachTile(v.head.checkpoint.Head.Size, func(level int, n uint64, width int) error {
-		if level == 0 {
-			return ctx.Err() // checked with its bundle
-		}
-		_, err := v.tree.hashes(level, n, width)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := v.atLeast(ctx); err != nil {
-		return err
-	}
-	return v.entries(ctx)
-}
-
-// headFiles verifies everything but the tree: steps 1 and 2 of DESIGN.md.
-func (v *verifier) headFiles(ctx context.Context) error {
-	genesis, err := v.src.Get(ctx, "genesis.cbor")
-	if err != nil {
-		return badFile("files", "genesis.cbor", err)
-	}
-	if got := ledger.LeafHash(genesis); got != v.opts.Genesis {
-		return badFile("files", "genesis.cbor", fmt.Errorf("this is ledger %s, not %s: either the wrong export or the wrong genesis hash", got, v.opts.Genesis))
-	}
-	v.genesis = genesis
-	if v.head, err = readHead(ctx, v.src, v.opts.Genesis); err != nil {
-		return err
-	}
-	h, a := v.head, v.head.authority
-	if h.checkpoint.Head.Size == 0 {
-		return badFile("head", "checkpoint", errors.New("size 0"))
-	}
-	n, err := a.Certifies(h.checkpoint)
-	if err != nil {
-		return badFile("head", "checkpoint", err)
-	}
-	r := v.report
-	r.Origin, r.Size, r.Root = a.Origin, h.checkpoint.Head.Size, h.checkpoint.Head.Root.String()
-	r.Cosigners, r.Threshold, r.Links = n, a.CosignThreshold, len(h.links)
-	r.LastSigned = time.Unix(int64(h.checkpoint.Signed(a)), 0).UTC()
-	return v.derivedFiles(ctx)
-}
-
-// derivedFiles compares the files that follow from the authority chain.
-func (v *verifier) derivedFiles(ctx context.Context) error {
-	a := v.head.authority
-	for _, f := range []struct {
-		path string
-		want []byte
-	}{
-		{"log.vkey", []byte(ledger.LogVKey(a.Origin, a.Log) + "\n")},
-		{"log-mldsa44.vkey", []byte(ledger.LogMLDSA44VKey(a.Origin, a.Log) + "\n")},
-		{"policy", ledger.TLogPolicy(a)},
+	for _, step := range []func(context.Context) error{
+		v.headFiles, v.names, v.upperTiles, v.atLeast, v.entries, v.proofFiles,
 	} {
-		got, err := v.src.Get(ctx, f.path)
-		if err != nil {
-			return badFile("files", f.path, err)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		if !bytes.Equal(got, f.want) {
-			return badFile("files", f.path, errors.New("is not what the authority chain gives"))
+		if err := step(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// atLeast proves that the export extends the checkpoint that the caller has.
-func (v *verifier) atLeast(ctx context.Context) error {
-	if v.opts.AtLeast == nil {
-		return nil
-	}
-	want, err := v.head.chain.VerifyCheckpoint(v.opts.AtLeast)
+// headFiles verifies the authority chain, the checkpoint and what follows from
+// them.
+func (v *verifier) headFiles(ctx context.Context) error {
+	genesis, err := v.dir.Get(ctx, "genesis.cbor")
 	if err != nil {
-		return badFile("head", "", fmt.Errorf("the checkpoint of --at-least: %w", err))
+		return readError(StepFiles, "genesis.cbor", err)
 	}
-	have := v.head.checkpoint.Head
-	if want.Head.Size > have.Size {
-		return badFile("head", "checkpoint", fmt.Errorf("the export ends at size %d, before the known checkpoint of size %d: it is old or cut", have.Size, want.Head.Size))
+	if got := ledger.LeafHash(genesis); got != v.opts.Genesis {
+		return badFile(StepFiles, "genesis.cbor", fmt.Errorf("this is ledger %s, not %s: either the wrong export or the wrong genesis hash", got, v.opts.Genesis))
 	}
-	root, err := v.tree.rootAt(want.Head.Size)
+	v.genesis = genesis
+	if v.head, err = readHead(ctx, v.dir, v.opts.Genesis); err != nil {
+		return err
+	}
+	h, a := v.head, v.head.authority
+	n, err := a.Certifies(h.checkpoint)
+	if err != nil {
+		return badFile(StepHead, "checkpoint", err)
+	}
+	r := v.report
+	r.Origin, r.Size, r.Root = a.Origin, h.size(), h.checkpoint.Head.Root.String()
+	r.Cosigners, r.Threshold, r.Links = n, a.CosignThreshold, len(h.links)
+	r.LastSigned = unixTime(h.checkpoint.Signed(a))
+	for _, f := range h.derivedFiles() {
+		got, err := v.dir.Get(ctx, f.path)
+		if err != nil {
+			return readError(StepHead, f.path, err)
+		}
+		if !bytes.Equal(got, f.data) {
+			return badFile(StepHead, f.path, errors.New("it is not what the authority chain gives"))
+		}
+	}
+	return nil
+}
+
+// unixTime is a time of the ledger, which is below 2^53.
+func unixTime(seconds uint64) time.Time {
+	return time.Unix(int64(min(seconds, math.MaxInt64)), 0).UTC()
+}
+
+// names refuses files that do not belong here, which nothing would verify.
+func (v *verifier) names(ctx context.Context) error {
+	return v.dir.each(func(path string) error {
+		if !belongs(path, v.head.size(), len(v.head.links)) {
+			return badFile(StepFiles, path, fmt.Errorf("%w of %d entries and %d authority links", errOddFile, v.head.size(), len(v.head.links)))
+		}
+		return ctx.Err()
+	})
+}
+
+// upperTiles verifies the tiles above the leaves up to the root, and that the
+// authority chain is of this tree. Tiles of leaves come with their bundles.
+func (v *verifier) upperTiles(ctx context.Context) error {
+	v.tree = newTree(func(path string) ([]byte, error) { return v.dir.Get(ctx, path) }, v.head.checkpoint.Head)
+	if _, err := v.tree.edges(); err != nil {
+		return err
+	}
+	err := eachTile(v.head.size(), func(level int, n uint64, width int) error {
+		if level == 0 {
+			return nil
+		}
+		_, err := v.tree.hashes(level, n, width)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if root != want.Head.Root {
-		return badFile("head", "checkpoint", fmt.Errorf("at size %d the export has root %s, the known certified checkpoint %s: two histories were certified; keep both as evidence", want.Head.Size, root, want.Head.Root))
+	return v.head.fits(v.tree)
+}
+
+// atLeast proves that the export extends the checkpoint that the caller has.
+func (v *verifier) atLeast(context.Context) error {
+	if v.opts.AtLeast == nil {
+		return nil
 	}
-	return ctx.Err()
+	known, err := ledger.ParseCheckpoint(v.opts.AtLeast)
+	if err != nil {
+		return fmt.Errorf("the known checkpoint: %w", err)
+	}
+	want, have := known.Head, v.head.checkpoint.Head
+	if want.Origin != have.Origin {
+		return fmt.Errorf("the known checkpoint is of %q, the export of %q", want.Origin, have.Origin)
+	}
+	if want.Size > have.Size {
+		return badFile(StepHead, "checkpoint", fmt.Errorf("the export ends at size %d, before the known checkpoint of size %d: it is old, or cut", have.Size, want.Size))
+	}
+	root, err := v.tree.rootAt(want.Size)
+	if err != nil {
+		return err
+	}
+	if root == want.Root {
+		v.report.AtLeast = want.Size
+		return nil
+	}
+	// Only what was certified is evidence against anyone.
+	if _, err := v.head.chain.VerifyCheckpoint(v.opts.AtLeast); err != nil && !errors.Is(err, ledger.ErrEquivocation) {
+		return fmt.Errorf("the known checkpoint is not of this ledger, and nobody certified it: %w", err)
+	}
+	return badFile(StepHead, "checkpoint", fmt.Errorf("at size %d the export has root %s, the known checkpoint %s: %w: keep both as evidence",
+		want.Size, root, want.Root, ledger.ErrEquivocation))
+}
+
+func newReport(genesis ledger.Hash) *Report {
+	return &Report{
+		Genesis: genesis, GenesisHex: genesis.String(), Words: keys.Words([16]byte(genesis[:16])),
+		Kinds: map[string]uint64{}, Statements: map[string]uint64{}, Effects: map[string]uint64{},
+	}
 }
