@@ -65,9 +65,19 @@ export class Chain {
     return this.steps.at(-1).authority;
   }
 
-  /** forSize is the authority that certifies a head of this size. */
-  forSize(size) {
-    return (this.steps.findLast((s) => s.size <= size) ?? this.steps[0]).authority;
+  /**
+   * certify demands that those who have authority over a head's size certify
+   * it: of a handover the authority before, too. It gives the authority, the
+   * cosigners and when they last signed.
+   */
+  certify(head) {
+    const at = this.steps.findLastIndex((s) => s.size <= head.size);
+    const step = this.steps[Math.max(at, 0)];
+    if (step.root && step.size === head.size) {
+      if (!equal(step.root, head.root)) throw new Refused('checkpoint: another root than that of the handover of its size');
+      within('under the authority before', () => verifyCheckpoint(head, this.steps[at - 1].authority));
+    }
+    return { authority: step.authority, ...verifyCheckpoint(head, step.authority) };
   }
 
   /** extend accepts the next link or throws. */
@@ -84,11 +94,10 @@ export class Chain {
     record.index = link.index;
     record.causes = link.statements.map((s) => s.seq);
     if (canon.encode(record) !== canon.encode(link.record)) throw new Refused('record: is not what the statements make of the one before');
-    for (const seq of record.causes) {
-      if (this.causes.has(seq)) throw new Refused(`entry ${seq} was a cause before`);
-      this.causes.add(seq);
-    }
-    this.steps.push({ size: head.size, record, authority, seal: link.seal, statements: link.statements });
+    const again = record.causes.find((seq) => this.causes.has(seq));
+    if (again !== undefined) throw new Refused(`entry ${again} was a cause before`);
+    for (const seq of record.causes) this.causes.add(seq);
+    this.steps.push({ size: head.size, root: head.root, record, authority, seal: link.seal, statements: link.statements });
   }
 
   // The record stands in the state under a seal that both authorities certify.
@@ -166,19 +175,26 @@ function decided(record, authority, proposal, approvals) {
     if (s !== proposal && !(s.type === 'approve' && equal(s.body.proposal, proposal.id))) {
       throw new Refused(`the ${s.type} of ${s.author} is no approval of ${hex(proposal.id)}`);
     }
-    if (s !== proposal && authors.has(s.author)) throw new Refused(`two approvals of ${s.author}`);
-    if (s !== proposal) authors.add(s.author);
+    if (authors.has(s.author)) throw new Refused(`two voices of ${s.author}`);
+    authors.add(s.author);
     const who = holder(s, voters);
-    if (!who) continue;
+    if (!who) throw new Refused(`${s.author} has no vote`);
     within(`${s.type} of ${s.author}`, () => verifySignature(s, who.public));
     voices.add(reseat ? who.name : who.operator);
   }
-  const wants = [reseat ? authority.recovery.threshold : authority.thresholds[action]];
-  if (action === 'policy.change') wants.push(changed.thresholds[action]);
-  for (const want of wants) {
+  for (const want of reseat ? [authority.recovery.threshold] : wanted(action, authority, changed)) {
     if (!(want >= 1 && voices.size >= want)) throw new Refused(`${action} has ${voices.size} of ${want} approvals`);
   }
   return changed;
+}
+
+// No threshold that changes authority counts for less than a majority of the
+// operators, and a change of policy needs the stricter of the old and the new.
+function wanted(action, { council, thresholds }, changed) {
+  const operators = new Set(council.map((m) => m.operator)).size;
+  const wants = [thresholds[action], Math.floor(operators / 2) + 1];
+  if (action === 'policy.change') wants.push(changed.thresholds[action]);
+  return wants;
 }
 
 const replicaArgs = object({ replica: replicaShape });

@@ -3,7 +3,7 @@
 // follows from the statements before it.
 import { Refused, concat, equal, hex, text, unbase64url, within } from './bytes.js';
 import { Chain } from './authority.js';
-import { cosignerVKey, logVKey, logVKey44, parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { cosignerVKey, logVKey, logVKey44, parseCheckpoint } from './checkpoint.js';
 import { parseStatement } from './cose.js';
 import { effect, leafHash, maxEntryBytes, parseEntry, seal } from './entry.js';
 import { Frontier, tileLevels, tilesOf } from './merkle.js';
@@ -20,8 +20,7 @@ const hashBytes = 32;
 export async function verifyExport(source, genesisHash, { progress = () => {} } = {}) {
   const chain = await readChain(source, genesisHash);
   const head = within('checkpoint', () => parseCheckpoint(chain.checkpoint));
-  const authority = chain.forSize(head.size);
-  const certified = within('checkpoint', () => verifyCheckpoint(head, authority));
+  const { authority, ...certified } = within('checkpoint', () => chain.certify(head));
   if (authority !== chain.latest) throw new Refused('authority: links beyond the checkpoint');
 
   const walk = new Walk(chain, genesisHash);

@@ -1,9 +1,9 @@
 // Proof files: FORMAT.md section 11. One entry, or one record of the state,
 // shown with nothing but the genesis hash.
-import { Refused, equal, hex, text, unbase64, utf8, within } from './bytes.js';
+import { Refused, equal, text, unbase64, utf8, within } from './bytes.js';
 import * as canon from './canon.js';
 import { Chain } from './authority.js';
-import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { parseCheckpoint } from './checkpoint.js';
 import { leafHash, parseEntry, seal } from './entry.js';
 import { verifyInclusion } from './merkle.js';
 import { any, anyObject, bytes, list, object, oneOf, optional, string } from './shape.js';
@@ -25,7 +25,7 @@ export function verifyProofFile(file, genesisHash, chain) {
 
 function certified(checkpoint, chain) {
   const head = parseCheckpoint(checkpoint);
-  return { head, ...verifyCheckpoint(head, chain.forSize(head.size)) };
+  return { head, ...chain.certify(head) };
 }
 
 function walk(links, genesisHash) {
@@ -53,7 +53,7 @@ function verifyEntryProof(file, genesisHash, ownChain) {
   verifyInclusion(path, seq, head.size, leafHash(entry), head.root);
   const parsed = parseEntry(entry);
   if (parsed.seq !== seq) throw new Refused('the entry has another seq');
-  return { shows: `entry ${seq}`, hash: hex(leafHash(entry)), size: head.size, signed };
+  return { shows: `entry ${seq}`, seq, entry, size: head.size, signed };
 }
 
 const stateShape = object({
@@ -69,6 +69,6 @@ function verifyStateProof(file, genesisHash) {
   const proof = parseProof(p.proof);
   const value = proof.value === undefined ? undefined : utf8(canon.encode(proof.value));
   verifyProof(proof, seal(entry).digest, value);
-  return { shows: value ? `record ${proof.key}` : `no record ${proof.key}`, record: value && text(value), size: head.size, signed };
+  return { shows: value ? `record ${proof.key}` : `no record ${proof.key}`, key: proof.key, value: value && text(value), size: head.size, signed };
 }
 
