@@ -31,9 +31,9 @@ type Report struct {
 	Signatures uint64            `json:"signatures_verified"`
 	Digests    uint64            `json:"digests_derived"`
 	Proofs     uint64            `json:"proofs_verified"` // files below proofs/
-	Kinds      map[string]uint64 `json:"kinds"`
-	Statements map[string]uint64 `json:"statements"` // by type
-	Effects    map[string]uint64 `json:"effects"`    // by type
+	Kinds      map[string]int `json:"kinds"`
+	Statements map[string]int `json:"statements"` // by type
+	Effects    map[string]int `json:"effects"`    // by type
 	View       bool              `json:"entries_jsonl_compared"`
 	Seconds    float64           `json:"seconds"`
 }
@@ -70,7 +70,7 @@ func (r *Report) Text() string {
 	line("verified", "%d of %d entries, %d signatures, %d state digests, %d proof files", r.Entries, r.Size, r.Signatures, r.Digests, r.Proofs)
 	for _, counts := range []struct {
 		name string
-		of   map[string]uint64
+		of   map[string]int
 	}{{"statements", r.Statements}, {"effects", r.Effects}} {
 		if len(counts.of) > 0 {
 			line(counts.name, "%s", countsText(counts.of))
@@ -94,7 +94,7 @@ func (r *Report) Text() string {
 	return b.String()
 }
 
-func countsText(counts map[string]uint64) string {
+func countsText(counts map[string]int) string {
 	parts := make([]string, 0, len(counts))
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%s %d", name, counts[name]))

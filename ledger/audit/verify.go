@@ -193,6 +193,6 @@ func (v *verifier) atLeast(context.Context) error {
 func newReport(genesis ledger.Hash) *Report {
 	return &Report{
 		Genesis: genesis, GenesisHex: genesis.String(), Words: keys.Words([16]byte(genesis[:16])),
-		Kinds: map[string]uint64{}, Statements: map[string]uint64{}, Effects: map[string]uint64{},
+		Kinds: map[string]int{}, Statements: map[string]int{}, Effects: map[string]int{},
 	}
 }
