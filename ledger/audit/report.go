@@ -14,28 +14,28 @@ import (
 // is wrong, and the counts say how far verification got. Its JSON is stable:
 // fields are added, never renamed (DESIGN.md).
 type Report struct {
-	OK         bool              `json:"ok"`
-	Bad        *Bad              `json:"bad,omitempty"`
-	Genesis    ledger.Hash       `json:"-"`
-	GenesisHex string            `json:"genesis"`
-	Words      string            `json:"words"` // of the genesis hash, to compare aloud
-	Origin     string            `json:"origin"`
-	Size       uint64            `json:"size"` // complete to this many entries
-	Root       string            `json:"root"`
-	LastSigned time.Time         `json:"last_signed"`        // the time that a threshold of replicas stated last
-	AtLeast    uint64            `json:"at_least,omitempty"` // size of the known checkpoint that the export extends
-	Cosigners  int               `json:"cosigners"`
-	Threshold  uint64            `json:"cosign_threshold"`
-	Links      int               `json:"authority_links"`
-	Entries    uint64            `json:"entries_verified"`
-	Signatures uint64            `json:"signatures_verified"`
-	Digests    uint64            `json:"digests_derived"`
-	Proofs     uint64            `json:"proofs_verified"` // files below proofs/
+	OK         bool           `json:"ok"`
+	Bad        *Bad           `json:"bad,omitempty"`
+	Genesis    ledger.Hash    `json:"-"`
+	GenesisHex string         `json:"genesis"`
+	Words      string         `json:"words"` // of the genesis hash, to compare aloud
+	Origin     string         `json:"origin"`
+	Size       uint64         `json:"size"` // complete to this many entries
+	Root       string         `json:"root"`
+	LastSigned time.Time      `json:"last_signed"`        // the time that a threshold of replicas stated last
+	AtLeast    uint64         `json:"at_least,omitempty"` // size of the known checkpoint that the export extends
+	Cosigners  int            `json:"cosigners"`
+	Threshold  uint64         `json:"cosign_threshold"`
+	Links      int            `json:"authority_links"`
+	Entries    uint64         `json:"entries_verified"`
+	Signatures uint64         `json:"signatures_verified"`
+	Digests    uint64         `json:"digests_derived"`
+	Proofs     uint64         `json:"proofs_verified"` // files below proofs/
 	Kinds      map[string]int `json:"kinds"`
 	Statements map[string]int `json:"statements"` // by type
 	Effects    map[string]int `json:"effects"`    // by type
-	View       bool              `json:"entries_jsonl_compared"`
-	Seconds    float64           `json:"seconds"`
+	View       bool           `json:"entries_jsonl_compared"`
+	Seconds    float64        `json:"seconds"`
 }
 
 // Bad is the first thing that is wrong.
