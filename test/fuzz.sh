@@ -16,7 +16,7 @@ for dir in $(git ls-files --cached --others --exclude-standard '*_test.go' | xar
 		printf '%-20s %-28s ' "$dir" "$target"
 		log=bin/fuzz/$target.log
 		# An input that fails is kept in the package's testdata/fuzz, so it is a test from then on.
-		if ! (cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+		if ! (cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" -test.fuzzminimizetime=5x \
 			-test.fuzzcachedir="$cache/$dir" -test.parallel=2 -test.timeout=30m) >"$log" 2>&1; then
 			echo FAILED
 			cat "$log"
