@@ -67,8 +67,8 @@ floors: ## dependencies run one way, and the checks of the house
 unit: ## unit tests, transcripts, scripts, cluster
 	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
 
-thirdparty: ## tessera's fsck and other people's clients on our logs
-	$(GO) test $(GOFLAGS_) -timeout 8m ./test/thirdparty
+thirdparty: tools $(VERIFIER)/node_modules/.installed ## tessera's fsck and other people's clients on our logs
+	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -timeout 8m ./test/thirdparty
 
 verifier-js: $(VERIFIER)/node_modules/.installed ## the independent verifier: its own tests, then the vectors
 	cd $(VERIFIER) && node --test
@@ -97,10 +97,12 @@ bin/staticcheck bin/fsck: test/tools/go.mod test/tools/go.sum
 	@touch bin/staticcheck bin/fsck
 
 node: ## Node 18 or newer, from Debian when it is missing
-	@if ! node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null || ! command -v npm >/dev/null; then \
+	@need=; node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null || need=nodejs; \
+	command -v npm >/dev/null || need="$$need npm"; \
+	[ -z "$$need" ] || { \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nodejs npm; \
-	fi
+		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$need; \
+	}
 
 $(VERIFIER)/node_modules/.installed: $(VERIFIER)/package-lock.json | node
 	cd $(VERIFIER) && npm ci --loglevel=error --no-audit --no-fund
