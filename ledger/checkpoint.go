@@ -36,7 +36,7 @@ func (h Head) Body() []byte {
 
 // parseBody reads what Body gives, and nothing else.
 func parseBody(text []byte) (Head, error) {
-	lines := strings.Split(string(text), "\n")
+	lines := strings.SplitN(string(text), "\n", 5)
 	if len(lines) != 4 || lines[3] != "" {
 		return Head{}, errors.New("want three lines: origin, size, root")
 	}

@@ -284,6 +284,11 @@ func (g *Genesis) Validate() error {
 	if err := strictlySorted("operators", g.Operators, func(o Operator) string { return o.Name }); err != nil {
 		return err
 	}
+	for _, o := range g.Operators {
+		if o.Sponsor != "" && (!operators[o.Sponsor] || o.Sponsor == o.Name) {
+			return fmt.Errorf("operators: %s: sponsor %q is no other operator", o.Name, o.Sponsor)
+		}
+	}
 	if len(g.Council) < 1 || len(g.Council) > MaxCouncil {
 		return fmt.Errorf("council: want 1 to %d governors", MaxCouncil)
 	}
@@ -316,11 +321,46 @@ func (g *Genesis) Validate() error {
 	if len(g.Log.Ed25519) != 32 || len(g.Log.MLDSA44) != keys.Cosigner44PublicKeySize {
 		return errors.New("log: want a 32-byte Ed25519 and a 1,312-byte ML-DSA-44 public key")
 	}
-	if g.WitnessQuorum > uint64(len(g.Witnesses)) {
-		return fmt.Errorf("witness_quorum: %d of %d witnesses", g.WitnessQuorum, len(g.Witnesses))
+	if err := g.validateWitnesses(); err != nil {
+		return err
 	}
 	if err := ValidatePolicy(g.Policy, CouncilOperators(g.Council)); err != nil {
 		return fmt.Errorf("policy: %w", err)
+	}
+	return g.validateVetoers()
+}
+
+func (g *Genesis) validateWitnesses() error {
+	if err := strictlySorted("witnesses", g.Witnesses, func(w Witness) string { return w.Name }); err != nil {
+		return err
+	}
+	for _, w := range g.Witnesses {
+		if err := ValidName(w.Name); err != nil {
+			return fmt.Errorf("witnesses: %w", err)
+		}
+		if strings.Count(w.VKey, "+") < 2 || len(w.VKey) > MaxVKeyBytes {
+			return fmt.Errorf("witnesses: %s: vkey: want a C2SP verifier key", w.Name)
+		}
+	}
+	if g.WitnessQuorum > uint64(len(g.Witnesses)) {
+		return fmt.Errorf("witness_quorum: %d of %d witnesses", g.WitnessQuorum, len(g.Witnesses))
+	}
+	return nil
+}
+
+// validateVetoers checks that whoever may veto is a governor: a name that
+// nobody has would be a veto that nobody can cast.
+func (g *Genesis) validateVetoers() error {
+	governors := map[string]bool{}
+	for _, m := range g.Council {
+		governors[m.Name] = true
+	}
+	for _, action := range Actions() {
+		for _, name := range g.Policy.Rules[action].Vetoers {
+			if !governors[name] {
+				return fmt.Errorf("policy: rules.%s.vetoers: no governor is named %q", action, name)
+			}
+		}
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func parseEntryProof(b []byte) (*EntryProof, error) {
 	if !ok {
 		return nil, errors.New("no empty line before the checkpoint")
 	}
-	lines := strings.Split(head, "\n")
+	lines := strings.SplitN(head, "\n", 3+MaxInclusionHashes)
 	if len(lines) < 2 || len(lines) > 2+MaxInclusionHashes {
 		return nil, errors.New("want an extra line, an index line and hashes")
 	}
