@@ -104,7 +104,7 @@ type Base struct {
 // SimulateRequest is the body of POST /v1/simulate.
 type SimulateRequest struct {
 	Action string          `json:"action"`
-	Args   json.RawMessage `json:"args"`
+	Args   json.RawMessage `json:"args,omitempty" doc:"Canonical JSON; {} when left out"`
 	Author string          `json:"author,omitempty" doc:"Who would propose it"`
 }
 

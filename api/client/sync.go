@@ -37,7 +37,7 @@ func (c *Client) Sync(ctx context.Context) (*Head, error) {
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
 	var head *Head
-	err := c.failOver(ctx, call{}, func(server string) (err error) {
+	err := c.failOver(ctx, func(server string) (err error) {
 		head, err = c.syncWith(ctx, server)
 		if err == nil && len(c.servers) > 1 {
 			// Another server may have a head that was signed later.

@@ -22,7 +22,6 @@ type call struct {
 	etag         string
 	timeout      time.Duration // of one try; 0: requestTimeout
 	limit        int64         // bytes of the answer; 0: maxAnswerBytes
-	once         bool          // one try at each server, without waiting
 }
 
 // answer is what a server gave, of a status below 400.
@@ -62,13 +61,13 @@ func get[T any, P interface {
 // call makes the request at one server after another until one gives an
 // answer that another could not better, and decodes it into out.
 func (c *Client) call(ctx context.Context, k call, out any) error {
-	return c.failOver(ctx, k, func(server string) error { return c.try(ctx, server, k, out) })
+	return c.failOver(ctx, func(server string) error { return c.try(ctx, server, k, out) })
 }
 
 // fetch is call for answers that are no JSON.
 func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 	var got *answer
-	err := c.failOver(ctx, k, func(server string) (err error) {
+	err := c.failOver(ctx, func(server string) (err error) {
 		got, err = c.do(ctx, server, k)
 		return err
 	})
@@ -76,38 +75,66 @@ func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 }
 
 // failOver tries the servers in turn, first the one that answered last. After
-// each round it waits, with jitter.
-func (c *Client) failOver(ctx context.Context, k call, try func(server string) error) error {
+// each round it waits, with jitter; a server that proves nothing gets no second
+// round. When all fail, the error is the one that says most.
+func (c *Client) failOver(ctx context.Context, try func(server string) error) error {
 	first := int(c.preferred.Load())
 	pause := retryFirst
 	attempts := max(attemptsPerCall, len(c.servers))
-	if k.once {
-		attempts = len(c.servers)
-	}
-	var err error
+	var worst error
 	for i := range attempts {
 		at := (first + i) % len(c.servers)
-		if err = try(c.servers[at]); err == nil {
+		err := try(c.servers[at])
+		if err == nil {
 			c.preferred.Store(int64(at))
 			return nil
 		}
-		var problem *Problem
-		if final(err) || ctx.Err() != nil {
+		if final(err) {
 			return err
 		}
-		errors.As(err, &problem)
-		if (i+1)%len(c.servers) == 0 && i+1 < attempts {
-			wait := pause/2 + rand.N(pause)
-			if problem != nil {
-				wait = max(wait, min(problem.RetryAfter, retryMost))
-			}
-			if sleep(ctx, wait) != nil {
-				return err
-			}
-			pause = min(2*pause, retryMost)
+		if worst == nil || weight(err) >= weight(worst) {
+			worst = err
 		}
+		if ctx.Err() != nil {
+			return worst
+		}
+		if (i+1)%len(c.servers) != 0 || i+1 == attempts {
+			continue
+		}
+		var proof *ProofError
+		if errors.As(worst, &proof) {
+			return worst
+		}
+		wait := pause/2 + rand.N(pause)
+		var problem *Problem
+		if errors.As(err, &problem) {
+			wait = max(wait, min(problem.RetryAfter, retryMost))
+		}
+		if sleep(ctx, wait) != nil {
+			return worst
+		}
+		pause = min(2*pause, retryMost)
 	}
-	return err
+	return worst
+}
+
+// weight orders errors by how much they say: what a server showed, before what
+// it answered, before that it did not.
+func weight(err error) int {
+	var (
+		rollback *RollbackError
+		proof    *ProofError
+		problem  *Problem
+	)
+	switch {
+	case errors.As(err, &rollback):
+		return 3
+	case errors.As(err, &proof):
+		return 2
+	case errors.As(err, &problem):
+		return 1
+	}
+	return 0
 }
 
 // final says whether another try can't better an error.
