@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/ledger"
@@ -54,7 +55,7 @@ func actionWords(action string, args canon.Raw) []string {
 	case "operator.remove":
 		return []string{"remove the operator " + a.Name}
 	case actionPolicyChange:
-		return []string{"replace the policy"}
+		return policyWords(a.Policy)
 	case "replica.add", "replica.rekey":
 		return replicaWords(action, a.Replica)
 	case "replica.remove":
@@ -84,6 +85,30 @@ func actionWords(action string, args canon.Raw) []string {
 		return []string{"replace the log's own key"}
 	}
 	return []string{"an action that this program does not know: " + action}
+}
+
+// policyWords says the whole policy, because a diff may not be at hand.
+func policyWords(p *ledger.Policy) []string {
+	if p == nil {
+		return []string{"replace the policy by none"}
+	}
+	millis := func(n uint64) string { return (time.Duration(n) * time.Millisecond).String() }
+	words := []string{
+		"replace the policy by this one:",
+		fmt.Sprintf("epoch %s, tick %s, node keys valid for %d epochs (%d of grace), quota %d", millis(p.EpochMillis), millis(p.TickMillis), p.KeyEpochs, p.GraceEpochs, p.Quota),
+		fmt.Sprintf("proposals live %s and stay %s after closing; clocks may differ %s; heads are current for %s",
+			millis(p.ProposalLifetimeMillis), millis(p.ClosedRetentionMillis), millis(p.MaxSkewMillis), millis(p.MaxHeadAgeMillis)),
+	}
+	// Actions of one rule stand together, so that an odd one is seen.
+	same := map[string][]string{}
+	for _, action := range sortedKeys(p.Rules) {
+		rule := fmt.Sprintf("%d operators%s", p.Rules[action].Threshold, ruleSuffix(p.Rules[action]))
+		same[rule] = append(same[rule], action)
+	}
+	for _, rule := range sortedKeys(same) {
+		words = append(words, rule+": "+strings.Join(same[rule], " "))
+	}
+	return words
 }
 
 func memberWords(m ledger.Member) string {

@@ -264,9 +264,14 @@ func listEpochs(ctx context.Context, l *link, f *listFlags) (*table, error) {
 
 // listEntries reads entries that the client verified under a certified head.
 func listEntries(ctx context.Context, l *link, f *listFlags) (*table, error) {
+	head, err := l.Sync(ctx)
+	if err != nil {
+		return nil, err
+	}
 	list := []client.Entry{}
-	for len(list) < f.limit {
-		page, err := l.Entries(ctx, f.from+uint64(len(list)), min(f.limit-len(list), client.MaxEntriesPage))
+	end := min(head.Size, f.from+uint64(max(0, f.limit)))
+	for next := f.from; next < end; next = f.from + uint64(len(list)) {
+		page, err := l.Entries(ctx, next, int(min(end-next, client.MaxEntriesPage)))
 		if err != nil {
 			return nil, err
 		}

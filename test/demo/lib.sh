@@ -131,7 +131,9 @@ decide() {
 	say "$1: proposed by $first, approved by $second, executed"
 }
 
+# standing ID: how a proposal stands at the newest certified head.
 standing() { quorate inspect "$1" --output json | field standing; }
+stands() { [ "$(standing "$1")" = "$2" ]; }
 
 is_executed() {
 	now=$(standing "$1")
