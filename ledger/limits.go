@@ -21,7 +21,7 @@ const (
 	MaxStateProofBytes = 2 << 20 // with the value
 	MaxInclusionHashes = 64      // depth of a tree of 2^53 entries is 53
 	MaxVKeyBytes       = 4_096
-	MaxNoteLines       = 128     // signature lines of a checkpoint
+	MaxNoteLines       = 128 // signature lines of a checkpoint
 	MaxLinkStatements  = 1 + MaxCouncil
 	MaxProofFileBytes  = 64 << 20
 )
