@@ -26,6 +26,33 @@ const (
 	ClassLimit           // a bound of this ledger is reached; later it may pass
 )
 
+// String names the class.
+func (c Class) String() string {
+	switch c {
+	case ClassOK:
+		return "ok"
+	case ClassMalformed:
+		return "malformed"
+	case ClassTooLarge:
+		return "too large"
+	case ClassContent:
+		return "content"
+	case ClassAuthor:
+		return "author"
+	case ClassUnknown:
+		return "unknown"
+	case ClassConflict:
+		return "conflict"
+	case ClassExpired:
+		return "expired"
+	case ClassFrozen:
+		return "frozen"
+	case ClassLimit:
+		return "limit"
+	}
+	return "class " + strconv.Itoa(int(c))
+}
+
 // The codes.
 const (
 	OK Code = iota

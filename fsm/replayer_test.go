@@ -12,7 +12,7 @@ import (
 
 // checkReplays derives a world's entries again, and from a snapshot at every
 // seal, and compares.
-func checkReplays(t testing.TB, w *world) {
+func checkReplays(t failer, w *world) {
 	t.Helper()
 	trust := trusting{}
 	r, err := NewReplayer(w.entry0, trust)
@@ -33,17 +33,7 @@ func checkReplays(t testing.TB, w *world) {
 			t.Fatal(err)
 		}
 		if e.Kind == ledger.KindSeal {
-			names, values := dump(t, r.State())
-			loaded, err := Load(func(yield func(string, []byte) bool) {
-				for _, name := range names {
-					if !yield(name, values[name]) {
-						return
-					}
-				}
-			}, e)
-			if err != nil {
-				t.Fatalf("load at %d: %v", e.Seq, err)
-			}
+			loaded := reload(t, r.State(), e)
 			sameState(t, r.State(), loaded)
 			snapshots = append(snapshots, point{i + 1, loaded})
 		}
@@ -67,12 +57,29 @@ func checkReplays(t testing.TB, w *world) {
 	}
 }
 
+// reload dumps a state that was just sealed, and loads it.
+func reload(t failer, s *State, seal *ledger.Entry) *State {
+	t.Helper()
+	names, values := dump(t, s)
+	loaded, err := Load(func(yield func(string, []byte) bool) {
+		for _, name := range names {
+			if !yield(name, values[name]) {
+				return
+			}
+		}
+	}, seal)
+	if err != nil {
+		t.Fatalf("load at entry %d: %v", seal.Seq, err)
+	}
+	return loaded
+}
+
 // trusting is a verifier for entries that were verified once.
 type trusting struct{}
 
 func (trusting) Verify(*ledger.Statement, []byte) bool { return true }
 
-func sameState(t testing.TB, a, b *State) {
+func sameState(t failer, a, b *State) {
 	t.Helper()
 	if a.Digest() != b.Digest() || a.next != b.next || a.prev != b.prev || a.stamp != b.stamp {
 		t.Fatalf("states differ: entry %d digest %s, entry %d digest %s", a.next, a.Digest(), b.next, b.Digest())

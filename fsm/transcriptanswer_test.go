@@ -102,6 +102,12 @@ func (r *storyteller) describeEffect(f *ledger.Effect) string {
 		text += ", due at " + relative(b.DueAt)
 	}
 	if b.Reason != "" {
+		name, _, _ := strings.Cut(b.Reason, " at ")
+		code, ok := CodeNamed(name)
+		if !ok {
+			r.fatalf("the reason %q names no code", b.Reason)
+		}
+		r.seen[code] = r.file
 		text += ": " + b.Reason
 	}
 	return text

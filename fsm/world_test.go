@@ -7,25 +7,39 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
 	"github.com/quorate/quorate/ledger/keys"
 )
 
+// failer is what tests and rapid's checks have in common.
+type failer interface {
+	Helper()
+	Fatal(values ...any)
+	Fatalf(format string, values ...any)
+}
+
 // world is a ledger for tests. Every key follows from a name, so that tests are
 // the same each time; nothing of it is a secret.
 type world struct {
-	t       testing.TB
+	t       failer
 	genesis *ledger.Genesis
 	entry0  []byte
 	state   *State
 	entries [][]byte // after entry 0
+	history []moment // every command
 	now     uint64
 	verify  Verifier
 	nonces  uint64
 	seqs    map[string]uint64
+}
+
+// moment is a command that was applied, and the state after it.
+type moment struct {
+	command *ledger.Command
+	after   *State
+	sealed  bool
 }
 
 const created = 1_700_000_000_000
@@ -101,7 +115,7 @@ func defaultGenesis() *ledger.Genesis {
 	return g
 }
 
-func newWorld(t testing.TB, g *ledger.Genesis) *world {
+func newWorld(t failer, g *ledger.Genesis) *world {
 	t.Helper()
 	entry, err := g.Entry()
 	if err != nil {
@@ -162,7 +176,8 @@ func (w *world) sign(s saying) []byte {
 func (w *world) apply(kind ledger.CommandKind, envelopes ...[]byte) Result {
 	w.t.Helper()
 	before := w.state.Digest()
-	next, result := Apply(w.state, &ledger.Command{Kind: kind, Stamp: w.now, Statements: envelopes}, w.verify)
+	command := &ledger.Command{Kind: kind, Stamp: w.now, Statements: envelopes}
+	next, result := Apply(w.state, command, w.verify)
 	if w.state.Digest() != before {
 		w.t.Fatalf("Apply changed the state that it was given")
 	}
@@ -170,6 +185,7 @@ func (w *world) apply(kind ledger.CommandKind, envelopes ...[]byte) Result {
 		w.t.Fatalf("a command that appended nothing made another state")
 	}
 	w.state = next
+	w.history = append(w.history, moment{command, next, result.Sealed != nil})
 	w.entries = append(w.entries, result.Entries...)
 	return result
 }
@@ -212,7 +228,7 @@ func idOf(envelope []byte) ledger.Hash {
 }
 
 // checkState checks what must hold of every state.
-func checkState(t testing.TB, s *State) {
+func checkState(t failer, s *State) {
 	t.Helper()
 	drawn := s.drawAuthority()
 	if changed := string(encode(&drawn)) != string(encode(s.authority)); changed != s.pending {
@@ -236,7 +252,7 @@ func checkState(t testing.TB, s *State) {
 }
 
 // dump collects the records of a state.
-func dump(t testing.TB, s *State) ([]string, map[string][]byte) {
+func dump(t failer, s *State) ([]string, map[string][]byte) {
 	t.Helper()
 	names, values := []string{}, map[string][]byte{}
 	if err := s.Dump(func(key string, value []byte) error {

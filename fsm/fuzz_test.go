@@ -1,0 +1,111 @@
+package fsm
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// FuzzApply gives Apply arbitrary commands, whose signatures all count as
+// good, so that the fuzzer gets behind them: it never panics, never changes
+// the state that it is given, and a command that appends nothing leaves the
+// state as it is. What it appends can be replayed.
+func FuzzApply(f *testing.F) {
+	w := newWorld(f, shortGenesis())
+	w.verify = trusting{}
+	p := w.propose("alice", "operator.add", operatorArgs{Name: "delta"})
+	join := w.sign(saying{author: "edge-1", typ: ledger.TypeJoin, body: ledger.Join{Name: "edge-1", Operator: "alpha", Peer: filler("peer", 32), Public: publicOf("edge-1")}})
+	w.submit(p, join)
+	w.apply(ledger.CommandSeal)
+	start := w.state
+	seeds := [][][]byte{
+		{w.ballot("bob", ledger.TypeApprove, p)},
+		{w.ballot("carol", ledger.TypeReject, p)},
+		{w.ballot("carol", ledger.TypeVeto, p), w.ballot("alice", ledger.TypeWithdraw, p)},
+		{w.propose("alice", "node.admit", admitArgs{Joins: []ledger.Hash{idOf(join)}})},
+		{w.propose("bob", "policy.change", policyArgs{Policy: w.state.Policy()})},
+		{w.propose("bob", "council.change", councilArgs{Remove: []string{"carol"}})},
+		{w.propose("bob", "replica.add", replicaArgs{Replica: replicaOf("r5@beta")})},
+		{w.propose("rita", "council.reseat", reseatArgs{Council: []ledger.Member{memberOf("dave@alpha"), memberOf("erin@beta")}})},
+		{w.sign(saying{author: "r1", typ: ledger.TypeRecord, body: ledger.Record{Text: "hello"}})},
+		{join},
+	}
+	for _, seed := range seeds {
+		f.Add((&ledger.Command{Kind: ledger.CommandStatements, Stamp: w.now, Statements: seed}).Encode())
+	}
+	f.Add((&ledger.Command{Kind: ledger.CommandTick, Stamp: w.now + 100_000}).Encode())
+	f.Add((&ledger.Command{Kind: ledger.CommandSeal, Stamp: 1 << 53}).Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ledger.ParseCommand(b)
+		if err != nil {
+			return
+		}
+		digest := start.Digest()
+		next, result := Apply(start, c, trusting{})
+		if start.Digest() != digest {
+			t.Fatal("Apply changed the state that it was given")
+		}
+		if len(result.Entries) == 0 {
+			if next != start {
+				t.Fatal("a command that appended nothing made another state")
+			}
+			return
+		}
+		again, err := Replay(start, func(yield func([]byte, error) bool) {
+			for _, entry := range result.Entries {
+				if !yield(entry, nil) {
+					return
+				}
+			}
+		}, trusting{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameState(t, next, again)
+	})
+}
+
+// FuzzRecord reads records as Load does: whatever it accepts is written again
+// as the same bytes.
+func FuzzRecord(f *testing.F) {
+	w := newWorld(f, defaultGenesis())
+	p := w.propose("alice", "operator.add", operatorArgs{Name: "delta"})
+	w.submit(p, w.ballot("bob", ledger.TypeApprove, p), w.sign(saying{author: "r1", typ: ledger.TypeRecord, body: ledger.Record{Text: "x"}}))
+	w.state.Walk("", func(key string, value []byte) bool {
+		f.Add(key, value)
+		return true
+	})
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		record, err := decodeRecord(key, value)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(encode(record), value) {
+			t.Fatalf("record %q: %s is written again as %s", key, value, encode(record))
+		}
+	})
+}
+
+// FuzzReplayer gives the replayer arbitrary entries: it refuses them and never
+// panics.
+func FuzzReplayer(f *testing.F) {
+	w := newWorld(f, defaultGenesis())
+	p := w.propose("alice", "operator.add", operatorArgs{Name: "delta"})
+	w.submit(p, w.ballot("bob", ledger.TypeApprove, p))
+	w.apply(ledger.CommandSeal)
+	for _, entry := range w.entries {
+		f.Add(entry)
+	}
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		r, err := NewReplayer(w.entry0, trusting{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Add(entry); err == nil && !bytes.Equal(entry, w.entries[0]) {
+			if e, err := ledger.ParseEntry(entry); err != nil || e.Seq != 1 {
+				t.Fatalf("accepted %x", entry)
+			}
+		}
+	})
+}
