@@ -227,7 +227,7 @@ func (c *certifier) loop(ctx context.Context) error {
 // step certifies, in order: the newest seals up to the next handover, that
 // handover, and so on; no head is certified before the handovers below it.
 func (c *certifier) step(ctx context.Context) error {
-	if c.r.halted() != nil {
+	if c.r.halted() != nil || c.r.diskError() != nil {
 		return nil
 	}
 	c.examine()

@@ -94,7 +94,7 @@ func (c *cosigner) loop(ctx context.Context) error {
 }
 
 func (c *cosigner) step() error {
-	if c.r.halted() != nil {
+	if c.r.halted() != nil || c.r.diskError() != nil {
 		return nil
 	}
 	if _, _, gap := c.r.archive.Gap(); gap {

@@ -35,6 +35,7 @@ type Limits struct {
 	PeerTimeout    time.Duration // one request of the peer service
 	HandshakeLimit time.Duration
 	ShutdownLimit  time.Duration
+	OutOfTouch     time.Duration // without a leader for so long, the seeds are asked for the replica set
 	Linger         time.Duration // how long a removed replica may still talk to us
 }
 
@@ -48,7 +49,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -79,6 +80,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.HandshakeLimit, d.HandshakeLimit)
 	orInt(&l.ShutdownLimit, d.ShutdownLimit)
 	orInt(&l.Linger, d.Linger)
+	orInt(&l.OutOfTouch, d.OutOfTouch)
 	return l
 }
 

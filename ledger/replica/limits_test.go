@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -152,5 +154,96 @@ func TestBundleIsWholeOrNothing(t *testing.T) {
 		if entry, err := ledger.ParseEntry(raw); err != nil || entry.Kind == ledger.KindStatement {
 			t.Fatalf("entry %d: kind %v, %v", seq, entry.Kind, err)
 		}
+	}
+}
+
+// A leader whose Raft log refuses writes acknowledges nothing and hands on;
+// reads go on, and what was acknowledged before and after stays.
+func TestDiskFull(t *testing.T) {
+	full := map[string]*atomic.Bool{}
+	c := replicatest.Start(t, 3, nil)
+	for _, n := range c.Nodes {
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		broken := &atomic.Bool{}
+		full[n.Record.Name] = broken
+		n.Prepare = func(r *replica.Replica) {
+			r.BreakLog(func() error {
+				if broken.Load() {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+		}
+		n.Start()
+	}
+	leader := c.Leader()
+	before := c.Submit(leader, replica.WaitCertified, c.Record(c.Council[0], "before"))
+	full[leader.Record.Name].Store(true)
+	// A seal may hit the full disk first: then another leads already, and the
+	// statement is brought there.
+	acks := map[ledger.Hash]uint64{}
+	receipt, err := leader.Replica.Submit(c.Context(), [][]byte{c.Record(c.Council[0], "refused, or elsewhere")}, replica.WaitCommitted)
+	if err == nil {
+		acks[receipt.Verdicts[0].ID] = receipt.Last
+	} else if !errors.Is(err, replica.ErrDiskFull) {
+		t.Fatalf("got %v", err)
+	}
+	leader.Await("it no longer leads", func(s replica.Status) bool { return s.Role != replica.RoleLeader && s.Leader != "" })
+	if view, err := leader.Replica.View(c.Context(), replica.Certified); err != nil || view.Size <= before.Last {
+		t.Fatalf("reads do not go on: %v", err)
+	}
+	alarm := false
+	for _, a := range leader.Replica.Status().Alarms {
+		alarm = alarm || a.Code == "disk_full"
+	}
+	if !alarm {
+		t.Fatal("no alarm")
+	}
+	after := c.Submit(c.Leader(), replica.WaitCommitted, c.Record(c.Council[0], "after"))
+	full[leader.Record.Name].Store(false)
+	if err := leader.Replica.WaitApplied(c.Context(), after.Last); err != nil {
+		t.Fatal(err)
+	}
+	leader.Await("the alarm is over", func(s replica.Status) bool { return len(s.Alarms) == 0 })
+	sameDigest(t, c)
+	for _, n := range c.Nodes {
+		holds(t, n, acks)
+	}
+}
+
+func TestSingleReplica(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "alone"))
+	if err := c.Nodes[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes[0].Start()
+	sameDigest(t, c)
+}
+
+// A pending log key takes over when the decision that names it is executed,
+// and the other replicas fetch it.
+func TestLogRekey(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	n := c.Follower()
+	fresh, err := n.Replica.NewLogKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Decide(c.Leader(), "log.rekey", fresh)
+	want := ledger.LogVKey(c.Genesis.Origin, fresh)
+	for _, n := range c.Nodes {
+		n.Await("its checkpoint bears the new log key's lines", func(replica.Status) bool {
+			note, _ := n.Replica.Checkpoint()
+			checkpoint, err := ledger.ParseCheckpoint(note)
+			if err != nil || len(checkpoint.LogLines) != 2 {
+				return false
+			}
+			view, err := n.Replica.View(c.Context(), replica.Certified)
+			return err == nil && ledger.LogVKey(c.Genesis.Origin, view.State.Log()) == want
+		})
+		walk(t, c, n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -36,6 +37,12 @@ func slogLevel(l hclog.Level) slog.Level {
 func (l *raftLogger) emit(level slog.Level, msg string, args []any) {
 	if !l.log.Enabled(context.Background(), level) {
 		return
+	}
+	if l.name == "transport" && strings.HasPrefix(msg, "failed to decode incoming command") {
+		level = slog.LevelDebug // a peer that hung up, in the middle of nothing
+		if !l.log.Enabled(context.Background(), level) {
+			return
+		}
 	}
 	plain := make([]any, len(args))
 	for i, a := range args {

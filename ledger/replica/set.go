@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/quorate/quorate/fsm"
@@ -126,19 +127,18 @@ func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) 
 	return &peer{Replica: record.Replica, id: record.KeyID(), standing: record.Standing}, nil
 }
 
-// learnPeers asks the seeds, and the peers of genesis, for the replica set
-// until this replica has caught up. The one who answers is not pinned: the
-// answer proves itself.
+// learnPeers asks the seeds, and the peers that it knows, for the replica set
+// while this replica has not caught up, or has lost every leader: then whoever
+// leads may be one that it has never heard of. The one who answers is not
+// pinned: the answer proves itself.
 func (r *Replica) learnPeers(ctx context.Context) error {
 	wait := 500 * time.Millisecond
-	for !r.caughtUp.Load() {
-		if !pause(ctx, jitter(wait)) {
-			return nil
+	for pause(ctx, jitter(wait)) {
+		if r.halted() != nil || r.caughtUp.Load() && !r.outOfTouch() {
+			wait = r.limits.OutOfTouch / 2
+			continue
 		}
 		wait = min(2*wait, 10*time.Second)
-		if r.caughtUp.Load() || r.halted() != nil {
-			return nil
-		}
 		for _, address := range r.seedAddresses() {
 			b, err := r.askSeed(ctx, address)
 			if err != nil {
@@ -156,6 +156,12 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// outOfTouch says that no leader was heard of for long.
+func (r *Replica) outOfTouch() bool {
+	node := r.node.Load()
+	return node != nil && node.State() != raft.Leader && time.Since(node.LastContact()) > r.limits.OutOfTouch
 }
 
 func (r *Replica) seedAddresses() []string {

@@ -203,6 +203,10 @@ func (s *shell) install(p *provenSnapshot) error {
 	if head := sealed.head; s.wanted <= head.Size {
 		s.wanted, s.wantRoot, s.wantNote = head.Size, head.Root, c.checkpoint
 		s.certified.Store(sealed)
+	} else {
+		// A newer certified head is known: its state comes with the replay, and
+		// until then there is no state to serve as the certified one.
+		s.certified.Store(nil)
 	}
 	s.mu.Unlock()
 

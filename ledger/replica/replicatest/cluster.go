@@ -33,7 +33,8 @@ type Cluster struct {
 type Node struct {
 	*Identity
 	Dir     string
-	Replica *replica.Replica // of the last start
+	Replica *replica.Replica       // of the last start
+	Prepare func(*replica.Replica) // what a test does between opening and running
 	cluster *Cluster
 	cancel  context.CancelCauseFunc
 	done    chan error
@@ -105,6 +106,9 @@ func (n *Node) TryStart() error {
 	r, err := replica.Open(n.Config())
 	if err != nil {
 		return err
+	}
+	if n.Prepare != nil {
+		n.Prepare(r)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	n.Replica, n.cancel, n.done = r, cancel, make(chan error, 1)
