@@ -89,8 +89,8 @@ func makeKeys() keyVectors {
 // parts are the parts of an envelope, so that vectors can put them together
 // wrongly. Nil parts are as they should be.
 type parts struct {
-	lead, protected, unprotected, payload, signatureHead, tail []byte
-	payloadHead                                                []byte
+	lead, protected, unprotected, signatureHead, tail []byte
+	payloadHead                                       []byte
 }
 
 func text(s string) []byte {

@@ -3,7 +3,6 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +21,6 @@ type world struct {
 	genesis *Genesis
 	hash    Hash // genesis hash
 	log     *LogSigner
-	keys    map[string]*keys.PrivateKey
 
 	entries [][]byte
 	tree    storedHashes
@@ -279,15 +277,6 @@ func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		hashes[i] = s[index]
 	}
 	return hashes, nil
-}
-
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func sortedKeys[V any](m map[string]V) []string {
