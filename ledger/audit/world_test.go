@@ -1,0 +1,491 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
+	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// world is a ledger that its own rules made: commands through fsm.Apply, a head
+// at every handover. Every key follows from a name, so that tests are the same
+// each time; nothing of it is a secret.
+type world struct {
+	t         testing.TB
+	log       *ledger.LogSigner
+	state     *fsm.State
+	verify    fsm.Verifier
+	entries   [][]byte
+	now       uint64 // milliseconds
+	nonces    uint64
+	seqs      map[string]uint64
+	handovers []handover
+}
+
+// handover is what a link shows besides entries.
+type handover struct {
+	seal   uint64 // seq
+	before ledger.Authority
+	record ledger.Authority
+	proof  *ledger.StateProof
+}
+
+const worldOrigin = "ledger.example/audit"
+
+var (
+	keyringMu sync.Mutex
+	keyring   = map[string]*keys.PrivateKey{}
+)
+
+func seedOf(name string) [32]byte { return sha256.Sum256([]byte("quorate test key " + name)) }
+
+func keyOf(name string) *keys.PrivateKey {
+	keyringMu.Lock()
+	defer keyringMu.Unlock()
+	if keyring[name] == nil {
+		keyring[name] = keys.FromSeed(seedOf(name))
+	}
+	return keyring[name]
+}
+
+func member(name, operator string) ledger.Member {
+	return ledger.Member{Name: name, Operator: operator, Public: keyOf(name).Public().Bytes()}
+}
+
+func replica(name, operator string) ledger.Replica {
+	k := keyOf(name)
+	return ledger.Replica{
+		Cosigner: k.Cosigner44().Public(), Name: name, Operator: operator, Peer: name + ".example:7000",
+		Public: k.Public().Bytes(), TLSPin: sha256.Sum256([]byte("pin of " + name)),
+	}
+}
+
+// newWorld has three governors of three operators and four replicas.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	log := ledger.NewLogSigner(worldOrigin, seedOf("log ed25519"), seedOf("log mldsa44"))
+	g := &ledger.Genesis{
+		Council:   []ledger.Member{member("alice", "acme"), member("bob", "bolt"), member("carol", "core")},
+		Created:   1_700_000_000_000,
+		Format:    ledger.Format,
+		Log:       log.Keys(),
+		Operators: []ledger.Operator{{Name: "acme"}, {Name: "bolt"}, {Name: "core"}, {Name: "dune", Sponsor: "acme"}},
+		Origin:    worldOrigin,
+		Policy:    ledger.DefaultPolicy(3),
+		Replicas:  []ledger.Replica{replica("r1", "acme"), replica("r2", "bolt"), replica("r3", "core"), replica("r4", "acme")},
+	}
+	entry, err := g.Entry()
+	must(t, err)
+	state, err := fsm.New(entry)
+	must(t, err)
+	return &world{
+		t: t, log: log, state: state, verify: fsm.NewDirectVerifier(256), entries: [][]byte{entry},
+		now: g.Created, seqs: map[string]uint64{},
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) apply(kind ledger.CommandKind, envelopes ...[]byte) {
+	w.t.Helper()
+	before := w.state.Authority()
+	next, result := fsm.Apply(w.state, &ledger.Command{Kind: kind, Stamp: w.now, Statements: envelopes}, w.verify)
+	for _, v := range result.Verdicts {
+		if v.Code != fsm.OK && v.Code != fsm.BundleRejected {
+			w.t.Fatalf("refused at entry %d: %s at %s: %s", w.state.Next(), v.Code, v.Path, v.Detail)
+		}
+	}
+	w.state = next
+	w.entries = append(w.entries, result.Entries...)
+	if result.Sealed != nil && result.Sealed.Reason == ledger.SealHandover {
+		proof, err := next.Prove(ledger.AuthorityKey)
+		must(w.t, err)
+		proof.Value = nil
+		w.handovers = append(w.handovers, handover{seal: result.SealSeq, before: before, record: next.Authority(), proof: proof})
+	}
+	w.now += 7
+}
+
+// submit applies a bundle and, as a leader would, seals at once what is urgent.
+func (w *world) submit(envelopes ...[]byte) {
+	w.t.Helper()
+	w.apply(ledger.CommandStatements, envelopes...)
+	if _, urgent := w.state.SealWanted(); urgent {
+		w.seal()
+	}
+}
+
+func (w *world) seal() { w.t.Helper(); w.apply(ledger.CommandSeal) }
+
+// sign makes a statement in the replay form that its author needs.
+func (w *world) sign(author, typ string, body any) []byte {
+	w.t.Helper()
+	p := ledger.Payload{Author: author, Generation: w.state.Meta().Generation, Ledger: w.state.Meta().Ledger, Type: typ}
+	form, _ := ledger.ReplayForm(typ)
+	_, isReplica := w.state.Replica(author)
+	_, isNode := w.state.Node(author)
+	switch {
+	case form == ledger.ReplayEpochSeq, form == ledger.ReplayEither && (isReplica || isNode):
+		epoch, seq := w.state.Epoch(), w.seqs[author]
+		w.seqs[author]++
+		p.Epoch, p.Seq = &epoch, &seq
+	case form != ledger.ReplayNone:
+		w.nonces++
+		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8, 16), w.nonces)
+		p.Expires = w.now + 3_600_000
+	}
+	envelope, err := ledger.Sign(keyOf(author), p, body)
+	must(w.t, err)
+	return envelope
+}
+
+func (w *world) propose(author, action string, args any) []byte {
+	w.t.Helper()
+	raw, err := canon.Marshal(args)
+	must(w.t, err)
+	base, err := w.state.BaseFor(action, raw)
+	must(w.t, err)
+	return w.sign(author, ledger.TypePropose, ledger.Propose{Action: action, Args: raw, Base: base})
+}
+
+func idOf(t testing.TB, envelope []byte) ledger.Hash {
+	t.Helper()
+	st, err := ledger.ParseStatement(envelope)
+	must(t, err)
+	return st.ID
+}
+
+// decide proposes and approves, in one bundle.
+func (w *world) decide(action string, args any, authors ...string) {
+	w.t.Helper()
+	bundle := [][]byte{w.propose(authors[0], action, args)}
+	for _, author := range authors[1:] {
+		bundle = append(bundle, w.sign(author, ledger.TypeApprove, ledger.Ballot{Proposal: idOf(w.t, bundle[0])}))
+	}
+	w.submit(bundle...)
+}
+
+func (w *world) record(author, text string) {
+	w.t.Helper()
+	w.submit(w.sign(author, ledger.TypeRecord, ledger.Record{Text: text}))
+}
+
+// admit lets nodes join, and admits them.
+func (w *world) admit(names ...string) {
+	w.t.Helper()
+	args := struct {
+		Joins []ledger.Hash `json:"joins"`
+	}{}
+	for _, name := range names {
+		peer := sha256.Sum256([]byte("peer of " + name))
+		join := w.sign(name, ledger.TypeJoin, ledger.Join{Name: name, Operator: "dune", Peer: peer[:], Public: keyOf(name).Public().Bytes()})
+		w.submit(join)
+		args.Joins = append(args.Joins, idOf(w.t, join))
+	}
+	w.decide("node.admit", args, "alice", "bob")
+}
+
+// tell lets a story of every kind happen: more than 600 entries, four
+// handovers, and at the end a tail without any.
+func (w *world) tell(records int) {
+	w.t.Helper()
+	for _, author := range []string{"alice", "bob", "carol"} {
+		w.record(author, "the first word of "+author)
+	}
+	w.seal()
+	nodes := []string{"edge-1", "edge-2", "edge-3", "edge-4"}
+	w.admit(nodes...)
+	for i := range records / 2 {
+		w.record(nodes[i%4], "measured "+strconv.Itoa(i))
+		if i%20 == 19 {
+			w.seal()
+		}
+	}
+	w.decide("replica.add", map[string]any{"replica": replica("r5", "bolt")}, "alice", "carol")
+	root := sha256.Sum256([]byte("some root"))
+	w.submit(w.sign("r5", ledger.TypeReady, ledger.Ready{Format: ledger.Format, Root: root, Size: w.state.Next()}))
+	w.decide("council.change", map[string]any{"add": []ledger.Member{member("dave", "dune")}}, "bob", "carol")
+	w.decide("node.quarantine", map[string]any{"name": "edge-2", "reason": "it lied"}, "dave", "alice")
+	w.decide("replica.remove", map[string]any{"name": "r2"}, "dave", "alice", "carol")
+
+	refused := w.propose("alice", "epoch.advance", struct{}{})
+	w.submit(refused)
+	for _, author := range []string{"bob", "carol", "dave"} {
+		if p, ok := w.state.Proposal(idOf(w.t, refused)); ok && p.Standing == fsm.ProposalOpen {
+			w.submit(w.sign(author, ledger.TypeReject, ledger.Ballot{Proposal: p.ID, Memo: "too early"}))
+		}
+	}
+	withdrawn := w.propose("bob", "ledger.freeze", map[string]any{"reason": "by mistake"})
+	w.submit(withdrawn)
+	w.submit(w.sign("bob", ledger.TypeWithdraw, ledger.Ballot{Proposal: idOf(w.t, withdrawn)}))
+	w.now += w.state.Policy().EpochMillis
+	w.apply(ledger.CommandTick)
+	for i := range records - records/2 {
+		w.record([]string{"edge-1", "edge-3", "edge-4", "r1"}[i%4], "later "+strconv.Itoa(i))
+		if i%20 == 19 {
+			w.seal()
+		}
+	}
+	w.decide("epoch.advance", struct{}{}, "alice", "dave")
+	w.record("carol", "the last word")
+	w.seal()
+}
+
+var theStory struct {
+	once    sync.Once
+	history history
+}
+
+// told is the history of the whole story, made once.
+func told(t testing.TB) history {
+	t.Helper()
+	theStory.once.Do(func() {
+		w := newWorld(t)
+		w.tell(560)
+		theStory.history = w.history()
+	})
+	if len(theStory.history.entries) < 600 || len(theStory.history.handovers) != 4 {
+		t.Fatalf("the story has %d entries and %d handovers", len(theStory.history.entries), len(theStory.history.handovers))
+	}
+	return theStory.history
+}
+
+// history is what replicas may certify, rightly or not.
+type history struct {
+	genesis   ledger.Hash
+	entries   [][]byte
+	handovers []handover
+	log       *ledger.LogSigner
+	last      ledger.Authority
+	seconds   uint64 // time of the cosignatures
+}
+
+func (w *world) history() history {
+	return history{
+		genesis: ledger.LeafHash(w.entries[0]), entries: slices.Clone(w.entries), handovers: slices.Clone(w.handovers),
+		log: w.log, last: w.state.Authority(), seconds: w.now / 1000,
+	}
+}
+
+// until is the history up to a size.
+func (h history) until(t testing.TB, size uint64) history {
+	t.Helper()
+	h.entries = h.entries[:size]
+	h.handovers = slices.DeleteFunc(slices.Clone(h.handovers), func(x handover) bool { return x.seal >= size })
+	g, _, err := ledger.ParseGenesis(h.entries[0])
+	must(t, err)
+	h.last = ledger.GenesisAuthority(g)
+	if n := len(h.handovers); n > 0 {
+		h.last = h.handovers[n-1].record
+	}
+	return h
+}
+
+// forge is a history of other entries, chained anew: change may do to them what
+// it likes, and whoever has the replicas' keys may certify it.
+func (h history) forge(t testing.TB, change func([]*ledger.Entry) []*ledger.Entry) history {
+	t.Helper()
+	var entries []*ledger.Entry
+	for _, raw := range h.entries {
+		e, err := ledger.ParseEntry(raw)
+		must(t, err)
+		entries = append(entries, e)
+	}
+	entries = change(entries)
+	h.entries = nil
+	var prev ledger.Hash
+	for i, e := range entries {
+		e.Seq, e.Prev = uint64(i), prev
+		raw, err := e.Encode()
+		must(t, err)
+		prev = ledger.LeafHash(raw)
+		h.entries = append(h.entries, raw)
+	}
+	return h
+}
+
+// memory is a source of files. Hooks see a path before it is served.
+type memory struct {
+	mu    sync.Mutex
+	files map[string][]byte
+	hook  func(path string) error
+}
+
+func (m *memory) Get(ctx context.Context, path string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.hook != nil {
+		if err := m.hook(path); err != nil {
+			return nil, err
+		}
+	}
+	data, ok := m.files[path]
+	if !ok {
+		return nil, fmt.Errorf("read %s: %w", path, fs.ErrNotExist)
+	}
+	return bytes.Clone(data), nil
+}
+
+// source certifies the history, as the replicas would, and serves it.
+func (h history) source(t testing.TB) *memory {
+	t.Helper()
+	a, err := archive.Open(t.TempDir(), archive.Options{})
+	must(t, err)
+	defer func() { must(t, a.Close()) }()
+	for i, e := range h.entries {
+		must(t, a.Append(uint64(i), e))
+	}
+	_, err = a.Sync()
+	must(t, err)
+	m := &memory{files: map[string][]byte{}}
+	must(t, eachTile(a.Size(), func(level int, n uint64, width int) error {
+		tile, err := a.Tile(level, n, width)
+		must(t, err)
+		m.files[archive.TilePath(level, n, width)] = tile
+		if level == 0 {
+			bundle, err := a.Bundle(n, width)
+			must(t, err)
+			m.files[archive.BundlePath(n, width)] = bundle
+		}
+		return nil
+	}))
+	link, err := ledger.GenesisLink(h.entries[0]).Encode()
+	must(t, err)
+	m.files["authority/0"] = link
+	for i, x := range h.handovers {
+		link, err := h.link(t, a, x).Encode()
+		must(t, err)
+		m.files["authority/"+strconv.Itoa(i+1)] = link
+	}
+	m.files["checkpoint"] = h.checkpoint(t, a, a.Size(), h.last, true).Note()
+	return m
+}
+
+func headOf(t testing.TB, a *archive.Archive, size uint64) ledger.Head {
+	t.Helper()
+	root, err := a.TreeHash(size)
+	must(t, err)
+	return ledger.Head{Origin: worldOrigin, Size: size, Root: ledger.Hash(root)}
+}
+
+// checkpoint is cosigned by all active replicas of the authorities.
+func (h history) checkpoint(t testing.TB, a *archive.Archive, size uint64, authority ledger.Authority, whole bool, more ...ledger.Authority) *ledger.Checkpoint {
+	t.Helper()
+	c := &ledger.Checkpoint{Head: headOf(t, a, size)}
+	for _, authority := range append(more, authority) {
+		for _, r := range authority.Active() {
+			k := keyOf(r.Name)
+			cosignature := ledger.Cosign(k, k.Cosigner44(), r.Name, c.Head, h.seconds)
+			if !whole {
+				cosignature = cosignature.WithoutMLDSA44()
+			}
+			c.Add(cosignature)
+		}
+	}
+	if whole {
+		c.LogLines = h.log.Sign(c.Head, h.seconds)
+	}
+	return c
+}
+
+func (h history) link(t testing.TB, a *archive.Archive, x handover) *ledger.Link {
+	t.Helper()
+	size := x.seal + 1
+	record := x.record
+	l := &ledger.Link{
+		Checkpoint: string(h.checkpoint(t, a, size, x.record, false, x.before).Note()), Index: record.Index, Record: &record,
+		RecordProof: x.proof, Seal: h.entries[x.seal], SealProof: inclusionOf(t, a, x.seal, size),
+	}
+	for _, seq := range record.Causes {
+		l.Statements = append(l.Statements, ledger.LinkStatement{Entry: h.entries[seq], Proof: inclusionOf(t, a, seq, size), Seq: seq})
+	}
+	return l
+}
+
+func inclusionOf(t testing.TB, a *archive.Archive, seq, size uint64) []ledger.Hash {
+	t.Helper()
+	proof, err := a.ProveInclusion(seq, size)
+	must(t, err)
+	hashes := make([]ledger.Hash, len(proof))
+	for i, h := range proof {
+		hashes[i] = ledger.Hash(h)
+	}
+	return hashes
+}
+
+// signReceipts lets replica r1 sign receipts on request.
+func (m *memory) signReceipts(t testing.TB, h history, name string) {
+	t.Helper()
+	a, err := archive.Open(t.TempDir(), archive.Options{})
+	must(t, err)
+	defer func() { must(t, a.Close()) }()
+	for i, e := range h.entries {
+		must(t, a.Append(uint64(i), e))
+	}
+	head := headOf(t, a, a.Size())
+	for seq, raw := range h.entries {
+		if e, err := ledger.ParseEntry(raw); err == nil && e.Kind == ledger.KindStatement {
+			r := ledger.SignReceipt(keyOf(name), uint64(seq), head.Size, head.Root, inclusionOf(t, a, uint64(seq), head.Size))
+			m.files["receipts/"+strconv.Itoa(seq)] = r.Encode()
+		}
+	}
+}
+
+// write puts the files of an export into a folder without any check, as a liar
+// would.
+func (m *memory) write(t testing.TB, h history) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "export")
+	files := maps.Clone(m.files)
+	var view []byte
+	for seq, raw := range h.entries {
+		c := checked{raw: raw, leaf: ledger.LeafHash(raw)}
+		must(t, c.parse(uint64(seq)))
+		var err error
+		view, err = appendView(view, raw, c.leaf, c.entry, c.statement)
+		must(t, err)
+	}
+	files[viewName] = view
+	files["genesis.cbor"] = h.entries[0]
+	for _, f := range (&head{authority: h.last}).derivedFiles() {
+		files[f.path] = f.data
+	}
+	for path, data := range files {
+		if strings.HasPrefix(path, "receipts/") {
+			continue
+		}
+		if strings.HasPrefix(path, "authority/") {
+			path += ".json"
+		}
+		name := filepath.Join(dir, filepath.FromSlash(path))
+		must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		must(t, os.WriteFile(name, data, 0o644))
+	}
+	return dir
+}
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
