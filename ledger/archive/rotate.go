@@ -71,15 +71,7 @@ func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 // replaceTail writes a new tail file for a chain whose full bundles are all on the disk.
 func (a *Archive) replaceTail(w *tailWriter, c *chain) error {
 	salt := newSalt()
-	size := maxTailHeader + bytesOf(c.head) + bytesOf(c.entries) + (len(c.head)+len(c.entries))*recordHeaderSize
-	buf := appendTailHeader(make([]byte, 0, size), c, w.whole, salt)
-	for i, entry := range c.head {
-		buf = appendRecord(buf, c.first+uint64(i), 0, entry, salt)
-	}
-	for i, entry := range c.entries {
-		buf = appendRecord(buf, c.base+uint64(i), 0, entry, salt)
-	}
-	f, err := a.writeTemp(w.name, buf)
+	f, err := a.writeTemp(w.name, encodeTail(c, w.whole, salt))
 	if err != nil {
 		return err
 	}

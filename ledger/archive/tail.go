@@ -96,6 +96,19 @@ func appendRecord(b []byte, seq, synced uint64, entry []byte, salt uint32) []byt
 	return append(b, entry...)
 }
 
+// encodeTail is a file that holds all of a chain, whose full bundles are all on the disk.
+func encodeTail(c *chain, whole uint64, salt uint32) []byte {
+	size := maxTailHeader + bytesOf(c.head) + bytesOf(c.entries) + (len(c.head)+len(c.entries))*recordHeaderSize
+	b := appendTailHeader(make([]byte, 0, size), c, whole, salt)
+	for i, entry := range c.head {
+		b = appendRecord(b, c.first+uint64(i), 0, entry, salt)
+	}
+	for i, entry := range c.entries {
+		b = appendRecord(b, c.base+uint64(i), 0, entry, salt)
+	}
+	return b
+}
+
 // recordHeader is the fixed part of a record.
 type recordHeader struct {
 	length      int

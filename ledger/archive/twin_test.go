@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -119,8 +118,14 @@ type reader interface {
 	ProveConsistency(old, size uint64) ([]tlog.Hash, error)
 }
 
+// failer is a testing.TB or a rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // checkEntries compares entries and leaf hashes of a range.
-func checkEntries(t testing.TB, a reader, w *twin, from, to uint64) {
+func checkEntries(t failer, a reader, w *twin, from, to uint64) {
 	t.Helper()
 	for seq := from; seq < to; seq++ {
 		entry, err := a.Entry(seq)
@@ -135,7 +140,7 @@ func checkEntries(t testing.TB, a reader, w *twin, from, to uint64) {
 }
 
 // checkTree compares a root, and proofs to it.
-func checkTree(t testing.TB, a reader, w *twin, size uint64, seqs, olds []uint64) {
+func checkTree(t failer, a reader, w *twin, size uint64, seqs, olds []uint64) {
 	t.Helper()
 	root, err := a.TreeHash(size)
 	if err != nil || root != w.root(size) {
@@ -174,7 +179,7 @@ func checkTree(t testing.TB, a reader, w *twin, size uint64, seqs, olds []uint64
 }
 
 // checkTiles compares every tile and bundle that a log of this size has, full and partial.
-func checkTiles(t testing.TB, a *Archive, w *twin, size uint64) {
+func checkTiles(t failer, a *Archive, w *twin, size uint64) {
 	t.Helper()
 	eachTile(size, func(level int, n uint64, width int) {
 		if level < 0 {
