@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -99,9 +100,12 @@ func TestProveRecords(t *testing.T) {
 
 func TestNewRefusesGenesis(t *testing.T) {
 	for name, spoil := range map[string]func(*ledger.Genesis){
-		"a sponsor that is nobody": func(g *ledger.Genesis) { g.Operators[0].Sponsor = "omega" },
-		"its own sponsor":          func(g *ledger.Genesis) { g.Operators[0].Sponsor = "alpha" },
-		"made beyond any date":     func(g *ledger.Genesis) { g.Created = maxStamp + 1 },
+		"made beyond any date": func(g *ledger.Genesis) { g.Created = maxStamp + 1 },
+		"too many operators": func(g *ledger.Genesis) {
+			for i := range maxOperators {
+				g.Operators = append(g.Operators, ledger.Operator{Name: fmt.Sprintf("zeta-%04d", i)})
+			}
+		},
 	} {
 		g := defaultGenesis()
 		spoil(g)

@@ -58,17 +58,8 @@ func checkGenesis(g *ledger.Genesis) error {
 	if g.Created > maxStamp {
 		return fmt.Errorf("created: %d is beyond any date", g.Created)
 	}
-	operators := map[string]ledger.Operator{}
-	for _, o := range g.Operators {
-		operators[o.Name] = o
-	}
-	if len(operators) > maxOperators {
+	if len(g.Operators) > maxOperators {
 		return fmt.Errorf("operators: at most %d", maxOperators)
-	}
-	for _, o := range g.Operators {
-		if _, ok := operators[o.Sponsor]; o.Sponsor != "" && (!ok || o.Sponsor == o.Name) {
-			return fmt.Errorf("operators: %s: sponsor %q is not another operator", o.Name, o.Sponsor)
-		}
 	}
 	return nil
 }
