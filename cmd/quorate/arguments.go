@@ -244,6 +244,9 @@ func (r *argumentReader) readJoins(key string, kind argumentKind, text, dir stri
 			if s.Payload.Type != ledger.TypeJoin {
 				return usage("make one with quorate join", "%s holds a %s, want a join", item[1:], s.Payload.Type)
 			}
+			if err := checkJoin(s); err != nil {
+				return refused("ask the node's operator for it again", "%s: %w", item[1:], err)
+			}
 			ids = append(ids, s.ID)
 			r.joins = append(r.joins, s.Envelope)
 		}
@@ -262,6 +265,22 @@ func (r *argumentReader) readJoins(key string, kind argumentKind, text, dir stri
 		return usage("make several proposals", "%s: %d joins, at most %d in one proposal", key, len(ids), ledger.MaxJoins)
 	}
 	r.args[key] = ids
+	return nil
+}
+
+// checkJoin checks a join by itself: it is signed by the key that it holds.
+func checkJoin(s *ledger.Statement) error {
+	body, err := ledger.DecodeBody[ledger.Join](s)
+	if err != nil {
+		return err
+	}
+	public, err := keys.ParsePublicKey(body.Public)
+	if err != nil {
+		return err
+	}
+	if ledger.Hash(public.ID()) != s.KeyID || !s.Verify(public) {
+		return fmt.Errorf("the signature of the join of %s does not verify", body.Name)
+	}
 	return nil
 }
 

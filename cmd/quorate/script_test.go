@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"quorate": main})
+}
+
+// TestScripts runs the stories of test/script: what a user types, and what
+// must come of it.
+func TestScripts(t *testing.T) {
+	dir := filepath.Join("..", "..", "test", "script")
+	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: dir,
+		Setup: func(e *testscript.Env) error {
+			port, err := freePorts(devMaxReplicas)
+			if err != nil {
+				return err
+			}
+			e.Setenv("PORT", strconv.Itoa(port))
+			for i := range devReplicas {
+				e.Setenv(fmt.Sprintf("PORT%d", i), strconv.Itoa(port+i))
+			}
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":    exits,
+			"await":    await,
+			"flip":     flip,
+			"capture":  capture,
+			"eventual": eventual,
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// freePorts finds n ports in a row that nobody listens on.
+func freePorts(n int) (int, error) {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		first := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		free := first+devPeerOffset+n < 65_536
+		for i := 0; i < n && free; i++ {
+			l, err := net.Listen("tcp", devAddress(first+i))
+			if free = err == nil; free {
+				l.Close()
+			}
+		}
+		if free {
+			return first, nil
+		}
+	}
+	return 0, errors.New("no free ports")
+}
+
+// exits CODE PROGRAM ARGS…: the program must exit with this very code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE program args…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("run: %v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// await URL: wait until it answers 200.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await URL")
+	}
+	client := http.Client{Timeout: 2 * time.Second}
+	last := "never answered"
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		response, err := client.Get(args[0])
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+		last = response.Status
+	}
+	ts.Fatalf("%s: %s", args[0], last)
+}
+
+// eventual PATTERN PROGRAM ARGS…: run it until its output holds the text.
+func eventual(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventual TEXT program args…")
+	}
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if ts.Exec(args[1], args[2:]...) == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("the output never held %q", args[0])
+}
+
+// flip FILE: change one bit in the middle of it.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: flip FILE")
+	}
+	name := ts.MkAbs(args[0])
+	data, err := os.ReadFile(name)
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	ts.Check(os.WriteFile(name, data, 0o644))
+}
+
+// capture NAME FIELD: put a field of the JSON on stdout into a variable.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME FIELD")
+	}
+	mark := `"` + args[1] + `": `
+	_, rest, ok := strings.Cut(ts.ReadFile("stdout"), mark)
+	if !ok {
+		ts.Fatalf("no field %s on stdout", args[1])
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	ts.Setenv(args[0], strings.Trim(strings.TrimSuffix(value, ","), `"`))
+}
