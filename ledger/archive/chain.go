@@ -102,7 +102,7 @@ func (c *chain) node(x node, disk tileSource) (tlog.Hash, error) {
 	l := int(x.level / tileHeight)
 	if x.begin() < c.first { // straddles: known as a hash of a tile, or from its two halves
 		if x.level%tileHeight == 0 && c.holds(l, x.n) {
-			return c.hashes(l, x.n, 1, disk, nil)
+			return c.hashes(l, x.n, 1, disk)
 		}
 		left, err := c.node(node{x.level - 1, 2 * x.n}, disk)
 		if err != nil {
@@ -115,7 +115,7 @@ func (c *chain) node(x node, disk tileSource) (tlog.Hash, error) {
 		return tlog.NodeHash(left, right), nil
 	}
 	k := x.level % tileHeight
-	return c.hashes(l, x.n<<k, 1<<k, disk, foldHashes)
+	return c.hashes(l, x.n<<k, 1<<k, disk)
 }
 
 // frontierNode is the hash of a subtree left of first: known if the frontier has just that
@@ -134,16 +134,13 @@ func (c *chain) holds(l int, pos uint64) bool {
 	return l < maxLevels && pos < c.levels[l].start+uint64(len(c.levels[l].hashes))
 }
 
-// hashes folds the count hashes from position pos on of one tile level.
-func (c *chain) hashes(l int, pos, count uint64, disk tileSource, fold func([]tlog.Hash) tlog.Hash) (tlog.Hash, error) {
+// hashes is the root over the count hashes, a power of two, from position pos on of one tile level.
+func (c *chain) hashes(l int, pos, count uint64, disk tileSource) (tlog.Hash, error) {
 	row, err := c.row(l, pos, count, disk)
 	if err != nil {
 		return tlog.Hash{}, err
 	}
-	if fold == nil {
-		return row[0], nil
-	}
-	return fold(row), nil
+	return foldHashes(row), nil
 }
 
 // row is the count hashes from position pos on of one tile level, all of one tile and none left of the

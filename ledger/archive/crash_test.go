@@ -228,7 +228,8 @@ func TestCrashMatrix(t *testing.T) {
 				t.Fatalf("%s never does %q", name, want)
 			}
 		}
-		kinds, after := faultKinds, aftermaths
+		// To die before an operation is to die after the one before it.
+		kinds, after := []faultKind{dieAfter, failUndone, failDone}, aftermaths
 		if st.rough {
 			kinds, after = []faultKind{dieAfter, failDone}, []aftermath{nonePersisted, anythingHolds}
 		}

@@ -21,9 +21,6 @@ const (
 	// maxTileLevel is the highest level that a tile path may name.
 	maxTileLevel = 63
 
-	// maxBundleBytes is the length of a bundle of the longest entries.
-	maxBundleBytes = TileWidth * (2 + MaxEntryBytes)
-
 	// maxPendingBytes is how much Append buffers before it makes the caller wait for the disk. It only
 	// bites when nobody calls Sync, or when the disk is slower than the writer.
 	maxPendingBytes = 32 << 20

@@ -33,8 +33,6 @@ func (w *twin) push(entry []byte) {
 	w.stored = append(w.stored, more...)
 }
 
-func (w *twin) size() uint64 { return uint64(len(w.entries)) }
-
 func (w *twin) root(size uint64) tlog.Hash {
 	h, err := tlog.TreeHash(int64(size), w)
 	if err != nil {

@@ -101,8 +101,8 @@ func (a *Archive) verifyTail(name string, c *chain, written uint64, failed bool)
 		return &DamageError{File: name, Reason: "the file is missing"}
 	case t.chain.size < written || (!failed && (t.torn || t.chain.size != written || t.chain.base != c.base)):
 		return &DamageError{File: name, Offset: t.end, Reason: fmt.Sprintf("it ends at entry %d instead of %d", t.chain.size, written)}
-	case t.chain.first != c.first:
-		return &DamageError{File: name, Reason: fmt.Sprintf("it begins at entry %d instead of %d", t.chain.first, c.first)}
+	case t.chain.first != c.first || !slices.EqualFunc(t.chain.head, c.head, bytes.Equal):
+		return &DamageError{File: name, Reason: fmt.Sprintf("it does not begin with what was written at entry %d", c.first)}
 	}
 	for seq := max(c.base, t.chain.base); seq < written; seq++ {
 		have, _ := t.chain.entry(seq)

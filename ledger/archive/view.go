@@ -106,7 +106,7 @@ func (v *view) leafHash(seq uint64) (tlog.Hash, error) {
 	if err != nil {
 		return tlog.Hash{}, err
 	}
-	return c.hashes(0, seq, 1, v.files.of(c), foldHashes)
+	return c.hashes(0, seq, 1, v.files.of(c))
 }
 
 func (v *view) tile(l int, n uint64, width int) ([]byte, error) {
