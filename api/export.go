@@ -27,11 +27,11 @@ func (s *Server) genesisRoute(h huma.API) {
 	}, func(context.Context, *struct{}) (*output, error) {
 		raw, err := s.backend.Archive().Entry(0)
 		if err != nil {
-			return nil, problemOf(err, s.limits.RetryAfter)
+			return nil, s.fail("/v1/genesis", err)
 		}
 		e, err := ledger.ParseEntry(raw)
 		if err != nil {
-			return nil, problemOf(err, s.limits.RetryAfter)
+			return nil, s.fail("/v1/genesis", err)
 		}
 		hash := ledger.LeafHash(raw)
 		return &output{CacheControl: cacheForEver, Body: client.Genesis{
@@ -64,7 +64,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	}
 	out := &slowWriter{w: w, control: http.NewResponseController(w), timeout: s.limits.WriteTimeout}
 	if err := s.config.Export(r.Context(), out); err != nil {
-		p := s.fail(r, err)
+		p := s.fail(r.URL.Path, err)
 		if !out.begun {
 			writeProblem(w, p)
 			return

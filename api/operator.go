@@ -45,7 +45,7 @@ func (s *Server) OperatorHandler() http.Handler {
 		router.Get("/v1/operator/debug-bundle", func(w http.ResponseWriter, r *http.Request) {
 			out := &slowWriter{w: w, control: http.NewResponseController(w), timeout: s.limits.WriteTimeout}
 			if err := s.config.DebugBundle(r.Context(), out); err != nil {
-				p := s.fail(r, err)
+				p := s.fail(r.URL.Path, err)
 				if out.begun {
 					panic(http.ErrAbortHandler)
 				}
@@ -60,7 +60,7 @@ func (s *Server) operation(do func(ctx context.Context, r *http.Request) (any, e
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer, err := do(r.Context(), r)
 		if err != nil {
-			p := s.fail(r, err)
+			p := s.fail(r.URL.Path, err)
 			if p.Code == codeInternal {
 				p.Detail = err.Error() // on the operator's own socket there is nothing to hide
 			}
@@ -69,7 +69,7 @@ func (s *Server) operation(do func(ctx context.Context, r *http.Request) (any, e
 		}
 		body, err := encodeJSON(answer)
 		if err != nil {
-			writeProblem(w, s.fail(r, err))
+			writeProblem(w, s.fail(r.URL.Path, err))
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

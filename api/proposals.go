@@ -141,7 +141,7 @@ func (s *Server) simulateRoute(h huma.API) {
 		}
 		diff, verdict, err := s.backend.Simulate(ctx, request.Action, args, request.Author)
 		if err != nil {
-			return nil, problemOf(err, s.limits.RetryAfter)
+			return nil, s.fail("/v1/simulate", err)
 		}
 		out := presentDiff(diff, verdict)
 		return &output{Body: &out}, nil

@@ -65,7 +65,7 @@ func registerRead[T any, I any, P interface {
 	huma.Register(h, op, func(ctx context.Context, in *I) (*readOutput, error) {
 		out, err := s.read(ctx, P(in).reading(), func(v *View) (any, error) { return build(ctx, v, P(in)) })
 		if err != nil {
-			return nil, problemOf(err, s.limits.RetryAfter)
+			return nil, s.fail(path, err)
 		}
 		return out, nil
 	})

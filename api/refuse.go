@@ -20,11 +20,12 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// fail is problemOf, and logs what is our own error.
-func (s *Server) fail(r *http.Request, err error) *Problem {
+// fail is problemOf, and logs what is our own trouble and not the asker's.
+func (s *Server) fail(route string, err error) *Problem {
 	p := problemOf(err, s.limits.RetryAfter)
-	if p.Status == http.StatusInternalServerError {
-		s.log.Error("answer failed", slog.String("path", r.URL.Path), slog.String("code", p.Code), slog.Any("error", err))
+	switch p.Status {
+	case http.StatusInternalServerError, http.StatusInsufficientStorage:
+		s.log.Error("answer failed", slog.String("route", route), slog.String("code", p.Code), slog.Any("error", err))
 	}
 	return p
 }

@@ -48,7 +48,7 @@ func (s *Server) statementRoutes(h huma.API) {
 		func(ctx context.Context, in *SubmitInput) (*submitOutput, error) {
 			answer, _, err := s.submit(ctx, in, nil)
 			if err != nil {
-				return nil, problemOf(err, s.limits.RetryAfter)
+				return nil, s.fail("/v1/statements", err)
 			}
 			return &submitOutput{answer}, nil
 		})
@@ -157,7 +157,7 @@ func (s *Server) submitProposal(ctx context.Context, in *SubmitInput, id *ledger
 		return err
 	})
 	if err != nil {
-		return nil, problemOf(err, s.limits.RetryAfter)
+		return nil, s.fail("/v1/proposals", err)
 	}
 	out := &client.ProposalAnswer{SubmitAnswer: *answer}
 	// What was just committed may not be certified here yet, nor applied on a

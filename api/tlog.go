@@ -139,7 +139,7 @@ func (s *Server) logRoutes(h huma.API, router chi.Router) {
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		f, err := logFileOf(s.backend, strings.TrimPrefix(r.URL.Path, "/"))
 		if err != nil {
-			writeProblem(w, s.fail(r, err))
+			writeProblem(w, s.fail(r.URL.Path, err))
 			return
 		}
 		w.Header().Set("Content-Type", f.media)

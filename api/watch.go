@@ -53,7 +53,7 @@ type watching struct {
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	o, err := s.watchOptions(r)
 	if err != nil {
-		writeProblem(w, s.fail(r, err))
+		writeProblem(w, s.fail(r.URL.Path, err))
 		return
 	}
 	header := w.Header()
@@ -69,7 +69,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	// The status is sent: from here an error can only end the stream, and the
 	// watcher comes back.
 	if err := s.follow(r.Context(), stream, o); err != nil && r.Context().Err() == nil {
-		s.fail(r, err)
+		s.fail(r.URL.Path, err)
 	}
 }
 
