@@ -196,8 +196,17 @@ func (d *cborReader) exact(want ...byte) {
 }
 
 // Verify checks that the receipt is by the replica with this key and shows the
-// entry to be in a tree of the given root.
+// entry to be in a tree of the given root. The signature binds the root, not the
+// size (RFC 9942): some paths fit trees of several sizes, so Size is no more
+// than a hint. The seq is the entry's own.
 func (r Receipt) Verify(public *keys.PublicKey, entry []byte, root Hash) error {
+	e, err := ParseEntry(entry)
+	if err != nil {
+		return fmt.Errorf("verify receipt: %w", err)
+	}
+	if e.Seq != r.Seq {
+		return fmt.Errorf("verify receipt: it is of entry %d, this is %d", r.Seq, e.Seq)
+	}
 	if Hash(public.ID()) != r.KeyID {
 		return fmt.Errorf("verify receipt: it is by key %s", r.KeyID)
 	}
