@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -228,6 +229,15 @@ func unreachable(servers []string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
+	var failed *failure
+	if errors.As(err, &failed) {
+		return err
+	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return refused("give --genesis genesis.cbor, whose pins are those of the founding replicas, or --tls-pin or --ca-file",
+			"the server's certificate is not one to trust: %w", cert.Err)
+	}
 	return refused("check that a replica runs there; quorate doctor --server URL looks closer", "ask %s: %w", strings.Join(servers, ", "), err)
 }
 
@@ -320,7 +330,7 @@ func (l *link) explain(err error) error {
 		return rejected(err)
 	}
 	var netErr interface{ Timeout() bool }
-	if errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) {
 		return unreachable(l.Servers(), err)
 	}
 	return err

@@ -64,7 +64,8 @@ func wholePolicy(value any, dir string) (*ledger.Policy, error) {
 			return nil, err
 		}
 		var file struct {
-			Policy any `yaml:"policy"`
+			Policy  any `yaml:"policy"`
+			Version any `yaml:"version"` // list policy prints it; it is not part of the policy
 		}
 		if err := readYAML(path, &file); err != nil {
 			return nil, err

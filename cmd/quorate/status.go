@@ -86,12 +86,16 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 		view.Verified = &verifiedHead{Size: head.Size, Root: head.Root.String(), Signed: head.Signed, Handovers: head.Authority.Index}
 	}
 	var first *client.Status
+	var failed error
 	for _, server := range l.Servers() {
 		answer := serverAnswer{Server: server}
 		status, err := l.StatusOf(ctx, server)
 		switch {
 		case err != nil:
 			answer.Error = err.Error()
+			if failed == nil {
+				failed = err
+			}
 		case status.Ledger != l.genesis.String():
 			answer.Error = "it serves another ledger: " + status.Ledger
 		default:
@@ -103,7 +107,10 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 		view.Servers = append(view.Servers, answer)
 	}
 	if first == nil {
-		return nil, unreachable(l.Servers(), errors.New(view.Servers[0].Error))
+		if failed == nil {
+			failed = errors.New(view.Servers[0].Error)
+		}
+		return nil, unreachable(l.Servers(), failed)
 	}
 	view.Replicas, view.Quorum, view.Threshold, view.Faults = first.Replicas, first.Quorum, first.CosignThreshold, first.Faults
 	view.Meaning = meaning(first.Replicas, first.CosignThreshold, first.Faults)
