@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/ledger"
@@ -99,6 +101,9 @@ func (v *verifier) headFiles(ctx context.Context) error {
 		return badFile(StepFiles, "genesis.cbor", fmt.Errorf("this is ledger %s, not %s: either the wrong export or the wrong genesis hash", got, v.opts.Genesis))
 	}
 	v.genesis = genesis
+	if err := v.linkGaps(); err != nil {
+		return err
+	}
 	if v.head, err = readHead(ctx, v.dir, v.opts.Genesis); err != nil {
 		return err
 	}
@@ -121,6 +126,27 @@ func (v *verifier) headFiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// linkGaps names a link that is missing before others: without it the chain
+// would seem to end there.
+func (v *verifier) linkGaps() error {
+	links := map[uint64]bool{}
+	last := uint64(0)
+	err := v.dir.each(func(path string) error {
+		number, found := strings.CutPrefix(path, "authority/")
+		if n, err := strconv.ParseUint(strings.TrimSuffix(number, ".json"), 10, 53); found && err == nil && limitOf(path) > 0 {
+			links[n] = true
+			last = max(last, n)
+		}
+		return nil
+	})
+	for n := range last {
+		if err == nil && !links[n] {
+			err = badFile(StepHead, fmt.Sprintf("authority/%d.json", n), fmt.Errorf("the file is missing before authority/%d.json", last))
+		}
+	}
+	return err
 }
 
 // unixTime is a time of the ledger, which is below 2^53.

@@ -2,31 +2,46 @@ package audit
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-// exported is the story, exported with proofs of its decisions.
-func exported(t testing.TB, name string) (string, history) {
+// exported is a copy of an export of the story, with proofs of its decisions.
+func exported(t testing.TB) (string, history) {
+	t.Helper()
+	h := told(t)
+	theStory.export.Do(func() {
+		parent, err := os.MkdirTemp("", "quorate-audit-test-*")
+		must(t, err)
+		theStory.dir = parent
+		exportStory(t, filepath.Join(parent, "export"))
+	})
+	path := filepath.Join(t.TempDir(), "export")
+	must(t, os.CopyFS(path, os.DirFS(filepath.Join(theStory.dir, "export"))))
+	return path, h
+}
+
+func exportStory(t testing.TB, path string) {
 	t.Helper()
 	h := told(t)
 	m := h.source(t)
 	m.signReceipts(t, h, "r1")
-	path := filepath.Join(t.TempDir(), name)
 	report, err := Export(t.Context(), m, path, ExportOptions{Genesis: h.genesis, Decisions: true})
 	must(t, err)
-	if report.Size != uint64(len(h.entries)) || report.Links != 5 || report.Proofs < 10 {
+	if report.Size != uint64(len(h.entries)) || report.Links != 5 || report.Proofs != 12 || report.Files < 30 {
 		t.Fatalf("report: %+v", report)
 	}
-	return path, h
 }
 
 func TestExportVerifies(t *testing.T) {
 	for _, name := range []string{"export", "export.tar.zst"} {
 		t.Run(name, func(t *testing.T) {
-			path, h := exported(t, name)
+			h := told(t)
+			path := filepath.Join(t.TempDir(), name)
+			exportStory(t, path)
 			var last, calls uint64
 			report, err := Verify(t.Context(), path, Options{Genesis: h.genesis, Progress: func(done, total uint64) {
 				if done < last || total != uint64(len(h.entries)) {

@@ -16,6 +16,9 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
@@ -255,6 +258,20 @@ func (w *world) tell(records int) {
 var theStory struct {
 	once    sync.Once
 	history history
+	export  sync.Once
+	dir     string // of an export with proofs
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := os.RemoveAll(theStory.dir); err != nil && code == 0 {
+		code = 1
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // told is the history of the whole story, made once.
@@ -310,6 +327,7 @@ func (h history) forge(t testing.TB, change func([]*ledger.Entry) []*ledger.Entr
 	for _, raw := range h.entries {
 		e, err := ledger.ParseEntry(raw)
 		must(t, err)
+		e.Content = bytes.Clone(e.Content)
 		entries = append(entries, e)
 	}
 	entries = change(entries)
@@ -350,26 +368,61 @@ func (m *memory) Get(ctx context.Context, path string) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
+// stored is a tree in memory, made by other code than the archive's.
+type stored struct {
+	size   uint64
+	hashes []tlog.Hash
+}
+
+func (s *stored) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		hashes[i] = s.hashes[index]
+	}
+	return hashes, nil
+}
+
+func (h history) tree(t testing.TB) *stored {
+	t.Helper()
+	s := &stored{}
+	for _, e := range h.entries {
+		hashes, err := tlog.StoredHashes(int64(s.size), e, s)
+		must(t, err)
+		s.hashes = append(s.hashes, hashes...)
+		s.size++
+	}
+	return s
+}
+
+func (s *stored) head(t testing.TB, size uint64) ledger.Head {
+	t.Helper()
+	root, err := tlog.TreeHash(int64(size), s)
+	must(t, err)
+	return ledger.Head{Origin: worldOrigin, Size: size, Root: ledger.Hash(root)}
+}
+
+func (s *stored) inclusion(t testing.TB, seq, size uint64) []ledger.Hash {
+	t.Helper()
+	proof, err := tlog.ProveRecord(int64(size), int64(seq), s)
+	must(t, err)
+	hashes := make([]ledger.Hash, len(proof))
+	for i, h := range proof {
+		hashes[i] = ledger.Hash(h)
+	}
+	return hashes
+}
+
 // source certifies the history, as the replicas would, and serves it.
 func (h history) source(t testing.TB) *memory {
 	t.Helper()
-	a, err := archive.Open(t.TempDir(), archive.Options{})
-	must(t, err)
-	defer func() { must(t, a.Close()) }()
-	for i, e := range h.entries {
-		must(t, a.Append(uint64(i), e))
-	}
-	_, err = a.Sync()
-	must(t, err)
+	s := h.tree(t)
 	m := &memory{files: map[string][]byte{}}
-	must(t, eachTile(a.Size(), func(level int, n uint64, width int) error {
-		tile, err := a.Tile(level, n, width)
+	must(t, eachTile(s.size, func(level int, n uint64, width int) error {
+		tile, err := tlog.ReadTileData(tlog.Tile{H: 8, L: level, N: int64(n), W: width}, s)
 		must(t, err)
 		m.files[archive.TilePath(level, n, width)] = tile
 		if level == 0 {
-			bundle, err := a.Bundle(n, width)
-			must(t, err)
-			m.files[archive.BundlePath(n, width)] = bundle
+			m.files[archive.BundlePath(n, width)] = bundleOf(h.entries[n*archive.TileWidth:][:width])
 		}
 		return nil
 	}))
@@ -377,25 +430,25 @@ func (h history) source(t testing.TB) *memory {
 	must(t, err)
 	m.files["authority/0"] = link
 	for i, x := range h.handovers {
-		link, err := h.link(t, a, x).Encode()
+		link, err := h.link(t, s, x).Encode()
 		must(t, err)
 		m.files["authority/"+strconv.Itoa(i+1)] = link
 	}
-	m.files["checkpoint"] = h.checkpoint(t, a, a.Size(), h.last, true).Note()
+	m.files["checkpoint"] = h.checkpoint(s.head(t, s.size), h.last, true).Note()
 	return m
 }
 
-func headOf(t testing.TB, a *archive.Archive, size uint64) ledger.Head {
-	t.Helper()
-	root, err := a.TreeHash(size)
-	must(t, err)
-	return ledger.Head{Origin: worldOrigin, Size: size, Root: ledger.Hash(root)}
+func bundleOf(entries [][]byte) []byte {
+	var b []byte
+	for _, e := range entries {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(e))), e...)
+	}
+	return b
 }
 
 // checkpoint is cosigned by all active replicas of the authorities.
-func (h history) checkpoint(t testing.TB, a *archive.Archive, size uint64, authority ledger.Authority, whole bool, more ...ledger.Authority) *ledger.Checkpoint {
-	t.Helper()
-	c := &ledger.Checkpoint{Head: headOf(t, a, size)}
+func (h history) checkpoint(head ledger.Head, authority ledger.Authority, whole bool, more ...ledger.Authority) *ledger.Checkpoint {
+	c := &ledger.Checkpoint{Head: head}
 	for _, authority := range append(more, authority) {
 		for _, r := range authority.Active() {
 			k := keyOf(r.Name)
@@ -412,44 +465,30 @@ func (h history) checkpoint(t testing.TB, a *archive.Archive, size uint64, autho
 	return c
 }
 
-func (h history) link(t testing.TB, a *archive.Archive, x handover) *ledger.Link {
+func (h history) link(t testing.TB, s *stored, x handover) *ledger.Link {
 	t.Helper()
 	size := x.seal + 1
 	record := x.record
 	l := &ledger.Link{
-		Checkpoint: string(h.checkpoint(t, a, size, x.record, false, x.before).Note()), Index: record.Index, Record: &record,
-		RecordProof: x.proof, Seal: h.entries[x.seal], SealProof: inclusionOf(t, a, x.seal, size),
+		Checkpoint: string(h.checkpoint(s.head(t, size), x.record, false, x.before).Note()), Index: record.Index, Record: &record,
+		RecordProof: x.proof, Seal: h.entries[x.seal], SealProof: s.inclusion(t, x.seal, size),
 	}
 	for _, seq := range record.Causes {
-		l.Statements = append(l.Statements, ledger.LinkStatement{Entry: h.entries[seq], Proof: inclusionOf(t, a, seq, size), Seq: seq})
+		l.Statements = append(l.Statements, ledger.LinkStatement{Entry: h.entries[seq], Proof: s.inclusion(t, seq, size), Seq: seq})
 	}
 	return l
 }
 
-func inclusionOf(t testing.TB, a *archive.Archive, seq, size uint64) []ledger.Hash {
-	t.Helper()
-	proof, err := a.ProveInclusion(seq, size)
-	must(t, err)
-	hashes := make([]ledger.Hash, len(proof))
-	for i, h := range proof {
-		hashes[i] = ledger.Hash(h)
-	}
-	return hashes
-}
-
-// signReceipts lets replica r1 sign receipts on request.
+// signReceipts lets a replica sign receipts of proposals.
 func (m *memory) signReceipts(t testing.TB, h history, name string) {
 	t.Helper()
-	a, err := archive.Open(t.TempDir(), archive.Options{})
-	must(t, err)
-	defer func() { must(t, a.Close()) }()
-	for i, e := range h.entries {
-		must(t, a.Append(uint64(i), e))
-	}
-	head := headOf(t, a, a.Size())
+	s := h.tree(t)
+	head := s.head(t, s.size)
 	for seq, raw := range h.entries {
-		if e, err := ledger.ParseEntry(raw); err == nil && e.Kind == ledger.KindStatement {
-			r := ledger.SignReceipt(keyOf(name), uint64(seq), head.Size, head.Root, inclusionOf(t, a, uint64(seq), head.Size))
+		c := checked{raw: raw}
+		must(t, c.parse(uint64(seq)))
+		if c.statement != nil && c.statement.Payload.Type == ledger.TypePropose {
+			r := ledger.SignReceipt(keyOf(name), uint64(seq), head.Size, head.Root, s.inclusion(t, uint64(seq), head.Size))
 			m.files["receipts/"+strconv.Itoa(seq)] = r.Encode()
 		}
 	}
