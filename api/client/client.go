@@ -68,10 +68,13 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: options, servers: servers, http: options.HTTPClient}
-	if c.http == nil {
-		c.http = newHTTPClient(options)
+	c := &Client{options: options, servers: servers, http: newHTTPClient(options)}
+	if options.HTTPClient != nil {
+		own := *options.HTTPClient
+		c.http = &own
 	}
+	// A server that sends its clients elsewhere is not one of the list.
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
 
@@ -121,8 +124,5 @@ func newHTTPClient(options Options) *http.Client {
 		ResponseHeaderTimeout: 0, // blocking reads; the context bounds each call
 		Proxy:                 http.ProxyFromEnvironment,
 	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return &http.Client{Transport: transport}
 }

@@ -47,7 +47,12 @@ func parseProblem(status int, h http.Header, body []byte) *Problem {
 		p = &Problem{Detail: clip(strings.TrimSpace(string(body)))}
 	}
 	p.Status = status
-	p.Detail, p.Code, p.Path = clip(p.Detail), clip(p.Code), clip(p.Path)
+	p.Detail, p.Code, p.Path, p.Title = clip(p.Detail), clip(p.Code), clip(p.Path), clip(p.Title)
+	for i := range p.Statements {
+		st := &p.Statements[i]
+		st.ID, st.Type, st.Verdict = clip(st.ID), clip(st.Type), clip(st.Verdict)
+		st.Path, st.Detail = clip(st.Path), clip(st.Detail)
+	}
 	if p.Code == "" {
 		p.Code = "http_" + strconv.Itoa(status)
 	}
