@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
@@ -219,9 +218,3 @@ func (t *transition) close(p *Proposal, standing, reason string) {
 }
 
 func (p *Proposal) live() bool { return p.Standing == ProposalOpen || p.Standing == ProposalDecided }
-
-// hasVoted reports whether a governor or holder has voted.
-func (p *Proposal) hasVoted(name string) bool {
-	by := func(v Vote) bool { return v.Author == name }
-	return slices.ContainsFunc(p.Approvals, by) || slices.ContainsFunc(p.Rejections, by)
-}

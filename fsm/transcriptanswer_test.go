@@ -232,10 +232,7 @@ func (r *storyteller) simulate(words []string) []string {
 	if v.Code != OK {
 		lines = append(lines, "refused: "+v.Code.String())
 	}
-	for _, sentence := range diff.Words {
-		// Keys follow from names, but their words tell a reader nothing.
-		lines = append(lines, sentence)
-	}
+	lines = append(lines, diff.Words...)
 	for _, c := range diff.Changes {
 		what := "changes"
 		if c.Before == nil {

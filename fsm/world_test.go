@@ -44,7 +44,10 @@ type moment struct {
 
 const created = 1_700_000_000_000
 
-var keyring = map[string]*keys.PrivateKey{}
+var (
+	keyring = map[string]*keys.PrivateKey{}
+	owners  = map[string]*keys.PrivateKey{} // by public key
+)
 
 // keyNamed gives the test key of a name.
 func keyNamed(name string) *keys.PrivateKey {
@@ -52,6 +55,7 @@ func keyNamed(name string) *keys.PrivateKey {
 	if k == nil {
 		k = keys.FromSeed(sha256.Sum256([]byte("quorate test key " + name)))
 		keyring[name] = k
+		owners[string(k.Public().Bytes())] = k
 	}
 	return k
 }
@@ -86,7 +90,7 @@ func replicaOf(text string) ledger.Replica {
 	name, operator, key := parseSeat(text)
 	return ledger.Replica{
 		API:      "https://" + name + ".example:8443",
-		Cosigner: filler("cosigner "+key, keys.Cosigner44PublicKeySize),
+		Cosigner: keyNamed(key).Cosigner44().Public(),
 		Name:     name,
 		Operator: operator,
 		Peer:     name + ".example:7000",
