@@ -87,7 +87,7 @@ type RaftTuning struct {
 
 func (t RaftTuning) withDefaults() RaftTuning {
 	orInt(&t.Heartbeat, time.Second)
-	orInt(&t.Election, time.Second)
+	orInt(&t.Election, 2*t.Heartbeat) // a voter syncs three times: give a slow disk time
 	orInt(&t.LeaderLease, t.Heartbeat/2)
 	orInt(&t.Commit, 25*time.Millisecond)
 	orInt(&t.SnapshotInterval, 2*time.Minute)

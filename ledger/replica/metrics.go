@@ -12,12 +12,12 @@ type metrics struct {
 	registerer prometheus.Registerer
 	all        []prometheus.Collector
 
-	appliedSize, certifiedSize              prometheus.Gauge
-	entries, commands                       prometheus.Counter
-	accepted, rejected, busy, forwarded     prometheus.Counter
-	cosigned, badCosignatures, elections    prometheus.Counter
-	strangers, backfilled, diskErrors, halt prometheus.Counter
-	guard                                   *prometheus.CounterVec
+	appliedSize, certifiedSize           prometheus.Gauge
+	entries, commands                    prometheus.Counter
+	accepted, rejected, busy, forwarded  prometheus.Counter
+	cosigned, badCosignatures, elections prometheus.Counter
+	strangers, backfilled, diskErrors    prometheus.Counter
+	guard                                *prometheus.CounterVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {

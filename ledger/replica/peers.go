@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -383,12 +382,6 @@ func (p *peers) askAll(ctx context.Context, path string, limit int64, take func(
 		})
 	}
 	wg.Wait()
-}
-
-func decodeJSON(b []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(into)
 }
 
 // getOverConn makes one GET over a connection, and closes it.

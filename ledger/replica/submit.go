@@ -53,12 +53,6 @@ func (a *admission) leave(size int64) {
 	a.bytes -= size
 }
 
-func (a *admission) pending() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.count
-}
-
 // Submit brings statements (all of them or none) onto the ledger, by this
 // replica if it leads, else by the leader. It returns once they are committed,
 // or with WaitCertified once a certified checkpoint covers them. After a lost

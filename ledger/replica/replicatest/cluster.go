@@ -76,7 +76,7 @@ func (n *Node) Config() replica.Config {
 	cfg := replica.Config{
 		Dir: n.Dir, Name: n.Record.Name, Genesis: n.cluster.Entry, Key: n.Key, Certificate: n.Certificate,
 		Listen: n.Record.Peer,
-		Raft:   replica.RaftTuning{Heartbeat: 400 * time.Millisecond, Election: 400 * time.Millisecond, LeaderLease: 300 * time.Millisecond, WALSegmentBytes: 1 << 20},
+		Raft:   replica.RaftTuning{Heartbeat: 500 * time.Millisecond, Election: time.Second, LeaderLease: 400 * time.Millisecond, WALSegmentBytes: 1 << 20},
 		Limits: replica.Limits{LeaderHold: 20 * time.Second, Recosign: 2 * time.Second, Membership: 300 * time.Millisecond},
 	}
 	for _, one := range n.cluster.Replicas {
