@@ -20,7 +20,6 @@ const (
 	labelVDS      = 395
 	labelVDP      = 396
 	vdsRFC9162    = 1
-	maxPathHashes = 64
 )
 
 // Receipt is a replica's signed statement that an entry is in the tree.
@@ -160,7 +159,7 @@ func parseReceipt(b []byte) (Receipt, error) {
 	p.exact(0x83)
 	r.Size, r.Seq = p.head(0), p.head(0)
 	n := p.head(4)
-	if n > maxPathHashes {
+	if n > MaxInclusionHashes {
 		return r, errors.New("the inclusion proof is too long")
 	}
 	for range n {

@@ -1,0 +1,108 @@
+package audit
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// FuzzUnpack: no archive writes but regular files with the names of an export,
+// below its folder and within the budget, or leaves anything after an error.
+func FuzzUnpack(f *testing.F) {
+	f.Add(packed(f, regular("checkpoint", []byte("x")), regular("./tile/0/000.p/3", make([]byte, 96))))
+	f.Add(packed(f, special(tar.TypeDir, "tile/", ""), special(tar.TypeSymlink, "policy", "/etc")))
+	f.Add(packed(f, regular("proofs/7.cose", []byte{0xd2, 0x84}), regular("authority/0.json", []byte("{}"))))
+	f.Add(packed(f, regular("../up", nil)))
+	f.Add(packed(f))
+	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		temp := t.TempDir()
+		t.Setenv("TMPDIR", temp)
+		path := filepath.Join(t.TempDir(), "x.tar.zst")
+		must(t, os.WriteFile(path, data, 0o644))
+		root, err := unpack(t.Context(), path)
+		if err != nil {
+			if !errors.As(err, new(*BadError)) {
+				t.Fatalf("it is not the archive that is blamed: %v", err)
+			}
+			if left := leftovers(t, temp); len(left) > 0 {
+				t.Fatalf("left are %v", left)
+			}
+			return
+		}
+		total := int64(0)
+		must(t, fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			must(t, err)
+			if total += info.Size(); !info.Mode().IsRegular() || limitOf(path) == 0 || info.Size() > limitOf(path) {
+				t.Errorf("unpacked %s, %v of %d bytes", path, info.Mode(), info.Size())
+			}
+			return nil
+		}))
+		if total > int64(len(data))*maxUnpackRatio+unpackAllowance+maxUnpackedProofs {
+			t.Errorf("unpacked %d bytes from %d", total, len(data))
+		}
+	})
+}
+
+// FuzzLines: what is compared line by line is found equal exactly if it is, and
+// a difference is blamed on the first line that has one.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("a\nb\n"), []byte("a\nb\n"))
+	f.Add([]byte("a\nb\n"), []byte("a\nc\n"))
+	f.Add([]byte("a\nb\n"), []byte("a\n"))
+	f.Add([]byte("a\n"), []byte("a\nb\n"))
+	f.Add([]byte("a\n"), []byte("a"))
+	f.Add([]byte(""), []byte("\n"))
+	f.Add([]byte("a\n\n"), []byte("a\n\n\n"))
+	f.Fuzz(func(t *testing.T, want, got []byte) {
+		if len(want) > 0 && want[len(want)-1] != '\n' {
+			return // appendView ends each line
+		}
+		bad := compareLines(40, want, got)
+		if (bad == nil) != bytes.Equal(want, got) {
+			t.Fatalf("%q and %q: %v", want, got, bad)
+		}
+		if bad == nil {
+			return
+		}
+		lines := bytes.SplitAfter(want, []byte("\n"))
+		lines = lines[:len(lines)-1]
+		same := 0
+		for rest := got; same < len(lines) && bytes.HasPrefix(rest, lines[same]); same++ {
+			rest = rest[len(lines[same]):]
+		}
+		if bad.HasSeq != (same < len(lines)) || bad.HasSeq && bad.Seq != 40+uint64(same) {
+			t.Errorf("%q and %q differ at line %d: %v", want, got, same, bad)
+		}
+	})
+}
+
+// FuzzNames: a name that belongs in an export has one spelling and stays
+// within its folder.
+func FuzzNames(f *testing.F) {
+	for _, name := range []string{
+		"checkpoint", "tile/0/x001/067.p/8", "tile/entries/000", "authority/12.json", "proofs/0.tlog-proof", "proofs/7.cose",
+		"../checkpoint", "authority/007.json", "tile/8/000", "tile//0/000", "proofs/../checkpoint", "authority/+1.json",
+	} {
+		f.Add(name, uint64(600), 3)
+	}
+	f.Fuzz(func(t *testing.T, name string, size uint64, links int) {
+		if limitOf(name) > 0 && (!fs.ValidPath(name) || !filepath.IsLocal(name) || filepath.Clean(name) != name) {
+			t.Errorf("%q belongs in an export", name)
+		}
+		if belongs(name, size>>11, links) && limitOf(name) == 0 {
+			t.Errorf("%q belongs and has no limit", name)
+		}
+		if seq, kind, ok := parseProofName(name); ok && proofName(seq, kind) != name {
+			t.Errorf("%q is proof %d%s", name, seq, kind)
+		}
+	})
+}
