@@ -1,5 +1,70 @@
 package replica
 
+import (
+	"bytes"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/quorate/quorate/ledger"
+)
+
 // BreakLog makes Raft's log refuse writes while broken gives an error. Call it
 // between Open and Run.
 func (r *Replica) BreakLog(broken func() error) { r.injectLog = broken }
+
+// Offer hands a checkpoint in as a peer's.
+func (r *Replica) Offer(note []byte) error { return r.certifier.offer(note) }
+
+// SnapshotLies change one claim of a snapshot each, and nothing of its form.
+var SnapshotLies = map[string]func(*snapshotContent){
+	"a record's value": func(c *snapshotContent) {
+		for i, r := range c.records {
+			if r.key == "meta" {
+				c.records[i].value = bytes.Replace(r.value, []byte(`"epoch":0`), []byte(`"epoch":1`), 1)
+			}
+		}
+	},
+	"a record left out":  func(c *snapshotContent) { c.records = c.records[:len(c.records)-1] },
+	"a record twice":     func(c *snapshotContent) { c.records = append(c.records, c.records[len(c.records)-1]) },
+	"the frontier":       func(c *snapshotContent) { c.frontier.Hashes[0] = tlog.Hash{1} },
+	"the frontier, less": func(c *snapshotContent) { c.frontier.Size, c.frontier.Hashes = 0, nil },
+	"the seal":           func(c *snapshotContent) { c.seal[len(c.seal)-4] ^= 1 },
+	"the checkpoint's root": func(c *snapshotContent) {
+		checkpoint, err := ledger.ParseCheckpoint(c.checkpoint)
+		if err != nil {
+			panic(err)
+		}
+		checkpoint.Head.Root[0] ^= 1
+		c.checkpoint = checkpoint.Note()
+	},
+	"too few cosignatures": func(c *snapshotContent) {
+		checkpoint, err := ledger.ParseCheckpoint(c.checkpoint)
+		if err != nil {
+			panic(err)
+		}
+		checkpoint.Cosignatures = checkpoint.Cosignatures[:1]
+		c.checkpoint = checkpoint.Note()
+	},
+	"a link made up": func(c *snapshotContent) { c.links = append(c.links, []byte(`{"index":1}`)) },
+}
+
+// ProveSnapshot reads a snapshot, lies if asked to, and proves the outcome
+// written again.
+func ProveSnapshot(b, genesisEntry []byte, lie func(*snapshotContent)) error {
+	content, err := readSnapshot(bytes.NewReader(b), 1<<30)
+	if err != nil {
+		return err
+	}
+	if lie != nil {
+		lie(content)
+		var again bytes.Buffer
+		if err := content.write(&again); err != nil {
+			return err
+		}
+		if content, err = readSnapshot(&again, 1<<30); err != nil {
+			return err
+		}
+	}
+	_, err = content.prove(genesisEntry, ledger.LeafHash(genesisEntry))
+	return err
+}

@@ -1,0 +1,95 @@
+package replica_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/replica"
+	"github.com/quorate/quorate/ledger/replica/replicatest"
+)
+
+// A snapshot that passes every checksum and still lies is refused: each claim
+// in it is proven against genesis alone.
+func TestSnapshotLiesAreRefused(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	for i := range 6 {
+		c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], fmt.Sprint("record ", i)))
+	}
+	n := c.Follower()
+	if err := n.Replica.Snapshot(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(n.Dir, "raft", "snapshots", "*", "state.bin"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no snapshot: %v", err)
+	}
+	honest, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.ProveSnapshot(honest, c.Entry, nil); err != nil {
+		t.Fatalf("an honest snapshot is refused: %v", err)
+	}
+	other := replicatest.NewCeremony(t, 3)
+	if err := replica.ProveSnapshot(honest, other.Entry, nil); err == nil {
+		t.Error("a snapshot of another ledger was taken")
+	}
+	for name, lie := range replica.SnapshotLies {
+		if err := replica.ProveSnapshot(honest, c.Entry, lie); err == nil {
+			t.Errorf("%s: taken", name)
+		} else if strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: refused for its form, not for its lie: %v", name, err)
+		}
+	}
+}
+
+// A head that enough replicas certified and that is not ours stops us: we are
+// the one that went astray. One liar alone is an alarm.
+func TestConflictingCertifiedHeadHalts(t *testing.T) {
+	c := replicatest.Start(t, 4, nil)
+	n := c.Follower()
+	receipt := c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "x"))
+	if err := n.Replica.WaitCertified(c.Context(), receipt.Last); err != nil {
+		t.Fatal(err)
+	}
+	_, size := n.Replica.Checkpoint()
+	lie := ledger.Head{Origin: c.Genesis.Origin, Size: size, Root: ledger.Hash{0xbd}}
+	var liars []*replicatest.Identity
+	for _, i := range c.Replicas {
+		if i != n.Identity {
+			liars = append(liars, i)
+		}
+	}
+	sign := func(count int) []byte {
+		note := ledger.Checkpoint{Head: lie}
+		for _, i := range liars[:count] {
+			note.Add(ledger.Cosign(i.Key, i.Key.Cosigner44(), i.Record.Name, lie, 1_800_000_000))
+		}
+		return note.Note()
+	}
+	if err := n.Replica.Offer(sign(1)); err != nil {
+		t.Fatal(err)
+	}
+	s := n.Await("an alarm names the liar", func(s replica.Status) bool { return len(s.Alarms) > 0 })
+	if s.Alarms[0].Code != "fork" || !strings.Contains(s.Alarms[0].Detail, liars[0].Record.Name) || s.Role == replica.RoleHalted {
+		t.Fatalf("role %s, alarms %+v", s.Role, s.Alarms)
+	}
+	if err := n.Replica.Offer(sign(3)); err != nil {
+		t.Fatal(err)
+	}
+	n.Await("it halts", func(s replica.Status) bool { return s.Role == replica.RoleHalted })
+	if _, err := n.Replica.Submit(context.Background(), [][]byte{c.Record(c.Council[0], "y")}, replica.WaitCommitted); !errors.Is(err, replica.ErrHalted) {
+		t.Fatalf("got %v", err)
+	}
+	// The other three go on without it.
+	if err := n.Stop(); !errors.Is(err, replica.ErrHalted) {
+		t.Fatalf("run: %v", err)
+	}
+	sameDigest(t, c)
+}
