@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -364,10 +363,4 @@ func isFile(arg string) bool {
 	}
 	_, err := os.Stat(arg)
 	return err == nil || strings.ContainsAny(arg, "./")
-}
-
-// digestOf is the SHA-256 of a file's content and its size.
-func digestOf(data []byte) []byte {
-	sum := sha256.Sum256(data)
-	return sum[:]
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -47,6 +46,7 @@ then shows comes from the proposal itself and the summary beside it, if any.`, v
 	}
 	f.sign.add(c.Flags())
 	f.server.add(c.Flags())
+	f.server.addReplay(c.Flags())
 	c.Flags().StringVar(&f.summary, "summary", "", "the summary to show with a file (default: the one beside it)")
 	return c
 }
@@ -80,6 +80,14 @@ func readSubject(path string) (*subject, error) {
 
 func (s *subject) joins() []*ledger.Statement {
 	return slices.DeleteFunc(slices.Clone(s.rest), func(st *ledger.Statement) bool { return st.Payload.Type != ledger.TypeJoin })
+}
+
+func envelopesOf(list []*ledger.Statement) [][]byte {
+	var envelopes [][]byte
+	for _, s := range list {
+		envelopes = append(envelopes, s.Envelope)
+	}
+	return envelopes
 }
 
 // fetchSubject takes the proposal from the ledger: its own signed bytes, whose
@@ -119,12 +127,11 @@ func (l *link) reach(ctx context.Context, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
-		head, err := l.Sync(ctx)
-		var stale *client.StaleError
-		if err != nil && !errors.As(err, &stale) {
+		head, err := l.synced(ctx)
+		if err != nil {
 			return err
 		}
-		if head != nil && head.Size > seq {
+		if head.Size > seq {
 			return nil
 		}
 		// A seal is due within a second of its entry.
@@ -210,7 +217,7 @@ func (a *app) ballotOnline(ctx context.Context, l *link, typ, arg string, f *bal
 		return err
 	}
 	view.addJoins(s.joins())
-	if err := view.online(ctx, l, body, len(s.joins())); err != nil {
+	if err := view.online(ctx, l, body, envelopesOf(s.joins())); err != nil {
 		return err
 	}
 	if err := votable(typ, view); err != nil {
@@ -230,10 +237,7 @@ func (a *app) ballotOnline(ctx context.Context, l *link, typ, arg string, f *bal
 	// is accepted again as a duplicate.
 	var envelopes [][]byte
 	if isFile(arg) {
-		for _, st := range s.joins() {
-			envelopes = append(envelopes, st.Envelope)
-		}
-		envelopes = append(envelopes, s.statement.Envelope)
+		envelopes = append(envelopesOf(s.joins()), s.statement.Envelope)
 	}
 	return a.submitVote(ctx, l, view, append(envelopes, envelope), f.sign.wait)
 }

@@ -34,6 +34,7 @@ type serverFlags struct {
 	caFile   string
 	pins     []string
 	atLeast  string
+	replay   bool
 }
 
 func (f *serverFlags) add(flags *pflag.FlagSet) {
@@ -43,6 +44,10 @@ func (f *serverFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.caFile, "ca-file", "", "CA certificates of the servers, PEM")
 	flags.StringSliceVar(&f.pins, "tls-pin", nil, "SHA-256 of the servers' TLS keys, hex, instead of CA certificates")
 	flags.StringVar(&f.atLeast, "at-least", "", "a certified checkpoint that the ledger must have reached")
+}
+
+func (f *serverFlags) addReplay(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.replay, "replay", false, fmt.Sprintf("derive the effect here from every entry, also on a ledger of more than %d", replayEntries))
 }
 
 func (f *serverFlags) addGenesis(flags *pflag.FlagSet) {
@@ -97,7 +102,7 @@ func (a *app) requireGenesis(text string) (*pinned, error) {
 type link struct {
 	*client.Client
 	genesis ledger.Hash
-	founded *ledger.Genesis // may be nil
+	replay  bool // derive effects here whatever the size
 }
 
 // connect makes a client that verifies from the genesis hash. On loopback a
@@ -126,7 +131,7 @@ func (a *app) connect(ctx context.Context, f *serverFlags) (*link, error) {
 	if err != nil {
 		return nil, usage("say --server http(s)://host:port", "%w", err)
 	}
-	return &link{Client: c, genesis: trusted.hash, founded: trusted.genesis}, nil
+	return &link{Client: c, genesis: trusted.hash, replay: f.replay}, nil
 }
 
 func (a *app) servers(f *serverFlags) []string {

@@ -54,6 +54,7 @@ what it says by itself, and what the summary beside it says.`,
 		},
 	}
 	server.add(c.Flags())
+	server.addReplay(c.Flags())
 	c.Flags().StringVar(&summaryFile, "summary", "", "the summary to show with a file (default: the one beside it)")
 	return c
 }
@@ -76,7 +77,7 @@ func (a *app) inspectOnline(ctx context.Context, l *link, s *subject) error {
 		return refused("compare --genesis", "the proposal is for ledger %s, not %s", s.statement.Payload.Ledger, l.genesis)
 	}
 	view.addJoins(s.joins())
-	if err := view.online(ctx, l, body, len(s.joins())); err != nil {
+	if err := view.online(ctx, l, body, envelopesOf(s.joins())); err != nil {
 		return err
 	}
 	return a.print(view, view.text)

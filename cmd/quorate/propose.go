@@ -68,6 +68,7 @@ node.rekey, a whole policy for policy.change.`,
 	}
 	f.sign.add(c.Flags())
 	f.server.add(c.Flags())
+	f.server.addReplay(c.Flags())
 	c.Flags().StringVar(&f.file, "file", "", "read action, args and memo from this YAML or JSON file")
 	c.Flags().StringVar(&f.joins, "joins", "", "for node.admit: a directory of join files")
 	c.Flags().StringVar(&f.base, "base", "", "a summary that --save-base wrote, instead of a server")
@@ -140,7 +141,7 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 	}
 	at := spot{genesis: l.genesis, generation: base.Generation}
 	signed, err := a.signProposal(f, r, at, base.Base, func(view *review, body *ledger.Propose) error {
-		return view.online(ctx, l, body, len(r.Joins))
+		return view.online(ctx, l, body, r.Joins)
 	})
 	if err != nil || signed == nil {
 		return err
@@ -276,9 +277,7 @@ func (a *app) keepProposal(ctx context.Context, l *link, signed *signedProposal,
 	if err != nil {
 		return err
 	}
-	if e := signed.view.Effect; e != nil {
-		s.Diff = &client.Diff{Code: e.Code, Detail: e.Detail, Words: e.Words, Changes: e.Changes}
-	}
+	s.Diff = signed.view.Effect.diff()
 	if err := writeSummary(summaryPath(out), s); err != nil {
 		return err
 	}
@@ -290,11 +289,11 @@ func (a *app) saveBase(ctx context.Context, l *link, r *request, base *client.Ba
 	if err != nil {
 		return err
 	}
-	if len(r.Joins) == 0 {
-		if s.Diff, err = l.Simulate(ctx, client.SimulateRequest{Action: r.Action, Args: []byte(r.Args)}); err != nil {
-			return err
-		}
+	e, err := l.simulate(ctx, &ledger.Propose{Action: r.Action, Args: r.Args}, "", r.Joins)
+	if err != nil {
+		return err
 	}
+	s.Diff = e.diff()
 	if err := writeSummary(path, s); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -93,9 +92,9 @@ func (r *review) addJoins(joins []*ledger.Statement) {
 	}
 }
 
-// online fills in what the ledger says about the proposal. Its records are
-// proven under a certified head; the effect is the server's simulation.
-func (r *review) online(ctx context.Context, l *link, body *ledger.Propose, joins int) error {
+// online fills in what the ledger says about the proposal, all of it proven
+// under a certified head; joins come with the proposal.
+func (r *review) online(ctx context.Context, l *link, body *ledger.Propose, joins [][]byte) error {
 	rules, err := l.rules(ctx)
 	if err != nil {
 		return err
@@ -108,14 +107,13 @@ func (r *review) online(ctx context.Context, l *link, body *ledger.Propose, join
 		r.Standing, r.Reason, r.DueAt, r.Expires = proposal.Standing, proposal.Reason, proposal.DueAt, proposal.Expires
 	}
 	r.Rule = rules.view(body.Action, r.Author, proposal)
-	if joins > 0 && proposal == nil {
-		// The joins come with the proposal, so a server can't simulate it yet.
-		return nil
+	if proposal != nil {
+		joins = nil // they are on the ledger with it
 	}
 	if proposal != nil && proposal.Standing != fsm.ProposalOpen && proposal.Standing != fsm.ProposalDecided {
 		return nil
 	}
-	r.Effect, err = l.simulate(ctx, body.Action, body.Args, r.Author)
+	r.Effect, err = l.simulate(ctx, body, r.Author, joins)
 	return err
 }
 
@@ -216,40 +214,16 @@ func (s *ruleSource) view(action, author string, p *fsm.Proposal) *ruleView {
 	return v
 }
 
-// maxProvenChanges bounds how many records of an effect are proven one by one.
-const maxProvenChanges = 32
-
-// simulate asks a server for the effect, and proves what each changed record
-// holds now, so that a server can't misstate what is being changed.
-func (l *link) simulate(ctx context.Context, action string, args canon.Raw, author string) (*effect, error) {
-	diff, err := l.Simulate(ctx, client.SimulateRequest{Action: action, Args: json.RawMessage(args), Author: author})
-	if err != nil {
-		return nil, err
-	}
-	e := effectOf(diff, "simulated by the server")
-	proven := 0
-	for _, change := range diff.Changes {
-		if proven == maxProvenChanges {
-			break
-		}
-		record, err := l.Record(ctx, change.Key)
-		if err != nil {
-			return nil, err
-		}
-		if (len(change.Before) > 0) != (record.Value != nil) || record.Value != nil && !sameJSON(change.Before, record.Value) {
-			e.Source = fmt.Sprintf("simulated by the server; WARNING: %s is not what the certified head has, or it has just changed", change.Key)
-			return e, nil
-		}
-		proven++
-	}
-	if proven > 0 {
-		e.Source = fmt.Sprintf("simulated by the server; the state before is proven for %d of %d records", proven, len(diff.Changes))
-	}
-	return e, nil
-}
-
 func effectOf(d *client.Diff, source string) *effect {
 	return &effect{Code: d.Code, Detail: d.Detail, Words: d.Words, Changes: d.Changes, Source: source}
+}
+
+// diff is the effect as a summary carries it.
+func (e *effect) diff() *client.Diff {
+	if e == nil {
+		return nil
+	}
+	return &client.Diff{Code: e.Code, Detail: e.Detail, Words: e.Words, Changes: e.Changes}
 }
 
 // provenRecord reads a record of the state with its proof; nil when the state
