@@ -78,7 +78,10 @@ func serve(t *testing.T, f *fake, config Config) net.Addr {
 func TestTLS(t *testing.T) {
 	f := newFake(t)
 	cert, pool, pin := certificate(t)
-	addr := serve(t, f, Config{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	addr := serve(t, f, Config{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Limits: Limits{
+		ReadTimeout: 50 * time.Millisecond, Heartbeat: 20 * time.Millisecond, WriteTimeout: 50 * time.Millisecond,
+		SubmitTimeout: time.Millisecond, Wait: time.Millisecond,
+	}})
 	conn, err := tls.Dial("tcp", addr.String(), &tls.Config{RootCAs: pool})
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +96,7 @@ func TestTLS(t *testing.T) {
 		t.Error("TLS 1.2 was accepted")
 	}
 	url := "https://" + addr.String()
+	watchOverTLS(t, f, client.Options{Servers: []string{url}, RootCAs: pool})
 	for _, row := range []struct {
 		name    string
 		options client.Options
@@ -118,6 +122,38 @@ func TestTLS(t *testing.T) {
 		}
 		cancel()
 		c.Close()
+	}
+}
+
+// watchOverTLS watches over HTTP/2, longer than the server's deadlines.
+func watchOverTLS(t *testing.T, f *fake, o client.Options) {
+	t.Helper()
+	c, err := client.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begin, enough := time.Now(), errors.New("enough")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	got := make(chan error, 1)
+	first := make(chan struct{})
+	go func() {
+		got <- c.Watch(ctx, client.WatchOptions{}, func(e *client.Entry) error {
+			switch e.Seq {
+			case 0:
+				close(first)
+			case 2:
+				return enough
+			}
+			return nil
+		})
+	}()
+	<-first
+	time.Sleep(300 * time.Millisecond)
+	f.submit(f.world.record(t, "alice", "late"))
+	if err := <-got; !errors.Is(err, enough) {
+		t.Errorf("watch over TLS: %v after %s", err, time.Since(begin))
 	}
 }
 

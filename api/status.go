@@ -207,7 +207,7 @@ func problemOf(err error, retry time.Duration) *Problem {
 	case errors.As(err, &gap):
 		return unavailable(codeGap, fmt.Sprintf("this replica has not yet fetched the entries %d to %d; ask another one", gap.From, gap.To-1))
 	case errors.Is(err, ErrNoLeader):
-		return unavailable(codeNoLeader, "there is no leader with a quorum; nothing was acknowledged, send the same bytes again")
+		return unavailable(codeNoLeader, "there is no leader with a quorum; nothing was acknowledged; try again, a submission with the same bytes")
 	case errors.Is(err, ErrUnknownOutcome):
 		return unavailable(codeUnknownOutcome, "the outcome is not known; send the same bytes again, which is safe")
 	case errors.Is(err, ErrDiskFull), errors.Is(err, archive.ErrFailed):

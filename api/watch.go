@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -174,11 +173,11 @@ type eventStream struct {
 }
 
 func (e *eventStream) event(kind string, id uint64, data any) error {
-	body, err := json.Marshal(data)
+	body, err := encodeJSON(data) // ends in a line feed
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
-	return e.write(fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n\n", id, kind, body))
+	return e.write(fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n", id, kind, body))
 }
 
 func (e *eventStream) comment(text string) error { return e.write([]byte(": " + text + "\n\n")) }

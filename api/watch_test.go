@@ -241,3 +241,28 @@ func TestServeStops(t *testing.T) {
 		t.Errorf("stopping took %s", took)
 	}
 }
+
+// TestWaitingOutlivesTimeouts: the server's deadlines for requests and answers
+// are shorter than a watch and a blocking read, and must not end them.
+func TestWaitingOutlivesTimeouts(t *testing.T) {
+	f := newFake(t)
+	addr := serve(t, f, Config{InsecureLoopback: true, Limits: Limits{
+		ReadTimeout: 50 * time.Millisecond, HeaderTimeout: 50 * time.Millisecond, Heartbeat: 20 * time.Millisecond,
+		WriteTimeout: 50 * time.Millisecond, SubmitTimeout: time.Millisecond, Wait: 300 * time.Millisecond,
+	}})
+	url := "http://" + addr.String()
+	answered := make(chan reply, 1)
+	go func() { answered <- do(t, "GET", url+"/v1/council?wait=1m&index=99999", "", nil) }()
+	next, _ := lines(t, url+"/v1/watch")
+	ids(next, "head", 1)
+	for begin := time.Now(); time.Since(begin) < time.Second; { // longer than every deadline together
+		next()
+	}
+	f.submit(f.world.record(t, "alice", "late"))
+	if got := ids(next, "entry", 1); got[0] != "3" {
+		t.Errorf("entry %v, want 3", got)
+	}
+	if r := <-answered; r.status != 200 {
+		t.Errorf("the blocking read: %d %s", r.status, r.body)
+	}
+}

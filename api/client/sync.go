@@ -36,17 +36,20 @@ func (c *Client) Sync(ctx context.Context) (*Head, error) {
 	}
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
-	var head *Head
-	err := c.failOver(ctx, func(server string) (err error) {
-		head, err = c.syncWith(ctx, server)
-		if err == nil && len(c.servers) > 1 {
-			// Another server may have a head that was signed later.
-			return c.fresh(head)
+	var head *Head // the newest that a server showed
+	err := c.failOver(ctx, func(server string) error {
+		got, err := c.syncWith(ctx, server)
+		if err != nil {
+			return err
 		}
-		return err
+		head = got
+		if len(c.servers) > 1 {
+			return c.fresh(head) // another server may have one that was signed later
+		}
+		return nil
 	})
-	var stale *StaleError
-	if err != nil && !errors.As(err, &stale) {
+	var equivocation *EquivocationError
+	if head == nil || errors.As(err, &equivocation) {
 		return nil, err
 	}
 	return head, c.fresh(head)
@@ -221,11 +224,14 @@ func (c *Client) takeLeast(ctx context.Context, server string) error {
 	return nil
 }
 
-// checkExtends refuses a head beside or behind what was verified before.
+// checkExtends refuses a head beside or behind what was verified before. The
+// newest handover's head was compared with the kept one when its link was taken.
 func (c *Client) checkExtends(ctx context.Context, server string, head *Head) error {
 	t := c.trust
-	if err := c.consistent(ctx, server, c.lastHandover(), head); err != nil {
-		return err
+	if handover := c.lastHandover(); handover != nil && (t.head == nil || t.head.Size < handover.Size) {
+		if err := c.consistent(ctx, server, handover, head); err != nil {
+			return err
+		}
 	}
 	if err := c.consistent(ctx, server, t.head, head); err != nil {
 		return err

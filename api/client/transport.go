@@ -75,8 +75,8 @@ func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 }
 
 // failOver tries the servers in turn, first the one that answered last. After
-// each round it waits, with jitter; a server that proves nothing gets no second
-// round. When all fail, the error is the one that says most.
+// each round it waits, with jitter; a server that proves nothing, or nothing
+// recent, gets no second round. When all fail, the error is the one that says most.
 func (c *Client) failOver(ctx context.Context, try func(server string) error) error {
 	first := int(c.preferred.Load())
 	pause := retryFirst
@@ -102,7 +102,8 @@ func (c *Client) failOver(ctx context.Context, try func(server string) error) er
 			continue
 		}
 		var proof *ProofError
-		if errors.As(worst, &proof) {
+		var stale *StaleError
+		if errors.As(worst, &proof) || errors.As(worst, &stale) {
 			return worst
 		}
 		wait := pause/2 + rand.N(pause)
@@ -124,12 +125,13 @@ func weight(err error) int {
 	var (
 		rollback *RollbackError
 		proof    *ProofError
+		stale    *StaleError
 		problem  *Problem
 	)
 	switch {
 	case errors.As(err, &rollback):
 		return 3
-	case errors.As(err, &proof):
+	case errors.As(err, &proof), errors.As(err, &stale):
 		return 2
 	case errors.As(err, &problem):
 		return 1
