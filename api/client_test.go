@@ -544,6 +544,33 @@ func TestClientSaysStale(t *testing.T) {
 	if head, err := c.Sync(short(t)); err != nil || time.Since(time.Unix(int64(head.Signed), 0)) > time.Minute {
 		t.Errorf("fresh again: %+v, %v", head, err)
 	}
+
+	// One server that replays an old signature of the head hides no fresh one.
+	note, _ := f.Checkpoint()
+	parsed, err := ledger.ParseCheckpoint(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, old := newLying(t, f)
+	l.lie("/checkpoint", func([]byte) []byte {
+		return f.world.sign(parsed.Head, time.Now().Add(-time.Hour), "r1", "r2", "r3", "r4")
+	})
+	both, err := client.New(client.Options{Servers: []string{old, ts.URL}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer both.Close()
+	if _, err := both.Sync(short(t)); err != nil {
+		t.Errorf("with a fresh server beside an old one: %v", err)
+	}
+	only, err := client.New(client.Options{Servers: []string{old, old}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer only.Close()
+	if head, err := only.Sync(short(t)); !errors.As(err, &stale) || head == nil {
+		t.Errorf("with old servers alone: %+v, %v", head, err)
+	}
 }
 
 // TestTamperedTrust: what is on disk is verified again, and never put aside.
