@@ -83,9 +83,9 @@ func (v *verifier) entries(ctx context.Context) error {
 func (v *verifier) units(lines *lineReader) iter.Seq[*unit] {
 	size := v.head.size()
 	return func(yield func(*unit) bool) {
-		ended := false
+		ended, usual := false, 0
 		for n := uint64(0); n*archive.TileWidth < size; n++ {
-			u := &unit{n: n}
+			u := &unit{n: n, view: make([]byte, 0, usual)}
 			for range bundleWidth(n, size) {
 				if ended {
 					break
@@ -98,6 +98,7 @@ func (v *verifier) units(lines *lineReader) iter.Seq[*unit] {
 					u.viewErr = badFile(StepView, viewName, err)
 				}
 			}
+			usual = len(u.view) + len(u.view)/8
 			if last := (n+1)*archive.TileWidth >= size; last && u.viewErr == nil && !ended && !lines.ended() {
 				u.viewErr = badFile(StepView, viewName, fmt.Errorf("lines follow that of entry %d, the last", size-1))
 			}
@@ -116,7 +117,8 @@ func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
 		return
 	}
 	u.entries = make([]checked, 0, len(bundle.entries))
-	want := make([]byte, 0, len(u.view)+1024)
+	lines := lineComparer{rest: u.view}
+	var line []byte
 	for i, raw := range bundle.entries {
 		if u.err = ctx.Err(); u.err != nil {
 			return
@@ -131,16 +133,15 @@ func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
 			known.learn(c.statement)
 			c.verify(known)
 		}
-		if want, err = appendView(want, raw, c.leaf, c.entry, c.statement); err != nil {
+		if line, err = appendView(line[:0], raw, c.leaf, c.entry, c.statement); err != nil {
 			u.err = badEntry(StepEntry, seq, v.head.size(), err)
 			return
 		}
+		lines.line(seq, line)
 		u.entries = append(u.entries, c)
 	}
-	if u.viewErr == nil {
-		if bad := compareLines(u.n*archive.TileWidth, want, u.view); bad != nil {
-			u.viewErr = bad
-		}
+	if u.viewErr == nil && lines.bad != nil {
+		u.viewErr = lines.bad
 	}
 	u.view = nil
 }

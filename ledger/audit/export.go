@@ -260,6 +260,7 @@ func (x *exporter) fetch(f *fetched) (err error) {
 	if f.bundle, err = x.tree.bundle(f.n); err != nil {
 		return err
 	}
+	f.lines = make([]byte, 0, 3*len(f.bundle.raw))
 	for i, raw := range f.bundle.entries {
 		seq := f.n*archive.TileWidth + uint64(i)
 		c := checked{raw: raw, leaf: f.bundle.leaves[i]}

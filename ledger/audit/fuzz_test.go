@@ -63,24 +63,32 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte(""), []byte("\n"))
 	f.Add([]byte("a\n\n"), []byte("a\n\n\n"))
 	f.Fuzz(func(t *testing.T, want, got []byte) {
-		if len(want) > 0 && want[len(want)-1] != '\n' {
-			return // appendView ends each line
+		lines := bytes.SplitAfter(want, []byte("\n"))
+		lines = lines[:len(lines)-1] // appendView ends each line
+		reader, c := newLineReader(bytes.NewReader(got)), lineComparer{}
+		for range lines {
+			var err error
+			if c.rest, err = reader.appendLine(c.rest); err != nil {
+				break
+			}
 		}
-		bad := compareLines(40, want, got)
-		if (bad == nil) != bytes.Equal(want, got) {
-			t.Fatalf("%q and %q: %v", want, got, bad)
+		ended := reader.ended()
+		for i, line := range lines {
+			c.line(uint64(i), line)
 		}
-		if bad == nil {
+		whole := bytes.Join(lines, nil)
+		if (c.bad == nil && ended) != bytes.Equal(whole, got) {
+			t.Fatalf("%q and %q: %v, ended %t", whole, got, c.bad, ended)
+		}
+		if c.bad == nil {
 			return
 		}
-		lines := bytes.SplitAfter(want, []byte("\n"))
-		lines = lines[:len(lines)-1]
 		same := 0
-		for rest := got; same < len(lines) && bytes.HasPrefix(rest, lines[same]); same++ {
+		for rest := got; bytes.HasPrefix(rest, lines[same]); same++ {
 			rest = rest[len(lines[same]):]
 		}
-		if bad.HasSeq != (same < len(lines)) || bad.HasSeq && bad.Seq != 40+uint64(same) {
-			t.Errorf("%q and %q differ at line %d: %v", want, got, same, bad)
+		if c.bad.Seq != uint64(same) {
+			t.Errorf("%q and %q differ at line %d: %v", whole, got, same, c.bad)
 		}
 	})
 }

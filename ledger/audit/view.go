@@ -45,29 +45,25 @@ func appendView(out, raw []byte, leaf ledger.Hash, e *ledger.Entry, st *ledger.S
 	return append(out, "}}\n"...), nil
 }
 
-// compareLines finds where the lines of entries.jsonl from entry first on
-// differ from what they should be. nil if they do not.
-func compareLines(first uint64, want, got []byte) *BadError {
-	for seq := first; ; seq++ {
-		if bytes.Equal(want, got) {
-			return nil
-		}
-		bad := &BadError{Step: StepView, File: viewName, Seq: seq, HasSeq: true}
-		line, wantRest, whole := bytes.Cut(want, []byte("\n"))
-		if !whole { // nothing is wanted any more
-			bad.HasSeq = false
-			bad.Reason = fmt.Errorf("%d bytes follow the line of entry %d", len(got), seq-1)
-			return bad
-		}
-		gotLine, gotRest, ended := bytes.Cut(got, []byte("\n"))
-		switch {
-		case len(got) == 0:
-			bad.Reason = errors.New("the file ends before its line")
-			return bad
-		case !ended || !bytes.Equal(line, gotLine):
-			bad.Reason = fmt.Errorf("line %d is not what the tiles hold", seq+1)
-			return bad
-		}
-		want, got = wantRest, gotRest
+// lineComparer compares lines of entries.jsonl with what they should be, and
+// keeps the first difference.
+type lineComparer struct {
+	rest []byte // what is to be compared yet
+	bad  *BadError
+}
+
+// line compares the line of entry seq; want ends in a line feed.
+func (c *lineComparer) line(seq uint64, want []byte) {
+	if c.bad != nil {
+		return
+	}
+	rest, same := bytes.CutPrefix(c.rest, want)
+	if same {
+		c.rest = rest
+		return
+	}
+	c.bad = &BadError{Step: StepView, File: viewName, Seq: seq, HasSeq: true, Reason: fmt.Errorf("line %d is not what the tiles hold", seq+1)}
+	if len(c.rest) == 0 {
+		c.bad.Reason = errors.New("the file ends before its line")
 	}
 }
