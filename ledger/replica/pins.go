@@ -42,6 +42,7 @@ type pins struct {
 	applied  []*peer
 	founding []*peer // of genesis; forgotten once caught up
 	learned  []*peer // from a seed; forgotten once caught up
+	settled  bool    // caught up: the applied state alone counts
 	leaving  []leaver
 	linger   time.Duration
 }
@@ -98,10 +99,14 @@ func (p *pins) expire() (next time.Time) {
 	return next
 }
 
-// learn takes what a seed proved.
-func (p *pins) learn(peers []*peer) {
+// learn takes what a seed proved. A replica that has caught up meanwhile takes
+// it only if it is out of touch since.
+func (p *pins) learn(peers []*peer, outOfTouch bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.settled && !outOfTouch {
+		return
+	}
 	p.learned = peers
 	p.publish()
 }
@@ -110,7 +115,7 @@ func (p *pins) learn(peers []*peer) {
 func (p *pins) settle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.founding, p.learned = nil, nil
+	p.founding, p.learned, p.settled = nil, nil, true
 	p.publish()
 }
 

@@ -136,6 +136,9 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 	for pause(ctx, jitter(wait)) {
 		if r.halted() != nil || r.caughtUp.Load() && !r.outOfTouch() {
 			wait = r.limits.OutOfTouch / 2
+			if r.caughtUp.Load() {
+				r.pins.settle()
+			}
 			continue
 		}
 		wait = min(2*wait, 10*time.Second)
@@ -150,7 +153,7 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 				r.log.Warn("ask seed", "address", address, "error", err)
 				continue
 			}
-			r.pins.learn(found)
+			r.pins.learn(found, r.outOfTouch())
 			r.pinsChanged.fire()
 			break
 		}
