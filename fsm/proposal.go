@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
@@ -108,7 +109,7 @@ func (v *view) checkBase(act action, name string, args canon.Raw, base map[strin
 
 // version is the seq of the decision that last changed a table.
 func (v *view) version(table string) (uint64, *problem) {
-	if len(table) > len(tableNode) && table[:len(tableNode)] == tableNode {
+	if strings.HasPrefix(table, tableNode) {
 		n, ok := lookup[NodeRecord](v, table)
 		if !ok {
 			return 0, refuse(UnknownNode, "body.args", fmt.Sprintf("there is no %s", table))
