@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"context"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -67,4 +68,22 @@ func ProveSnapshot(b, genesisEntry []byte, lie func(*snapshotContent)) error {
 	}
 	_, err = content.prove(genesisEntry, ledger.LeafHash(genesisEntry))
 	return err
+}
+
+// AskSeed asks an address for the replica set and gives the names that it
+// proves against genesis.
+func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledger.Hash, error) {
+	b, err := r.askSeed(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	found, err := parseSet(r.cfg.Genesis, r.genesis, b)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]ledger.Hash{}
+	for _, one := range found {
+		names[one.Name] = one.id
+	}
+	return names, nil
 }

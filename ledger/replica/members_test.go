@@ -133,3 +133,28 @@ func TestAddFifthRemoveOne(t *testing.T) {
 		t.Fatalf("%d links", chain.Len())
 	}
 }
+
+// A replica learns the present set from any one peer, unpinned, by a proof
+// against genesis.
+func TestSeedProvesTheSet(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	first := c.Leader()
+	fresh := first.Rekeyed(t)
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	c.Decide(c.Leader(), "replica.rekey", replicaArgs{fresh.Record})
+	node := c.Add(fresh)
+	seed := c.Leader()
+	c.Submit(seed, replica.WaitCertified, c.Record(c.Council[0], "after the change"))
+	node.Start()
+	names, err := node.Replica.AskSeed(c.Context(), seed.Record.Peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) != 3 || names[fresh.Record.Name] != fresh.Record.KeyID() {
+		t.Fatalf("the seed proves %v", names)
+	}
+	node.Await("it is active", func(s replica.Status) bool { return s.Standing == "active" })
+	sameDigest(t, c)
+}

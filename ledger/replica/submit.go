@@ -118,15 +118,23 @@ var errNotSent = errors.New("not sent")
 // try whose outcome is unknown does it end in ErrUnknownOutcome.
 func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
 	deadline := time.Now().Add(r.limits.LeaderHold)
-	unknown := false
+	from, unknown := r.shell.now.Load().state.Next(), false
 	for {
 		receipt, err := r.tryOnce(ctx, envelopes)
+		var rejected *RejectedError
 		switch {
 		case err == nil:
 			return receipt, nil
 		case errors.Is(err, ErrUnknownOutcome):
 			unknown = true
 		case errors.Is(err, errNotSent):
+		case unknown && errors.As(err, &rejected):
+			// The earlier try may be why: the rules remember the last statement of
+			// an author's seqs, not each.
+			if receipt := r.lookUp(ctx, envelopes, from); receipt != nil {
+				return receipt, nil
+			}
+			return nil, err
 		default:
 			return nil, err
 		}
@@ -143,6 +151,43 @@ func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, err
 			return nil, ErrNoLeader
 		}
 	}
+}
+
+// lookUp finds statements among the entries from a seq on, up to all that is
+// committed now; nil unless every one is there.
+func (r *Replica) lookUp(ctx context.Context, envelopes [][]byte, from uint64) *Receipt {
+	size, err := r.readSize(ctx)
+	if err != nil || r.waitSize(ctx, size) != nil {
+		return nil
+	}
+	verdicts := make([]fsm.Verdict, len(envelopes))
+	places := make(map[string]int, len(envelopes))
+	for i, envelope := range envelopes {
+		places[string(envelope)] = i
+	}
+	found, stamp := 0, uint64(0)
+	err = r.archive.Entries(from, size, func(seq uint64, raw []byte) error {
+		entry, err := ledger.ParseEntry(raw)
+		if err != nil {
+			return err
+		}
+		i, ok := places[string(entry.Content)]
+		if entry.Kind != ledger.KindStatement || !ok {
+			return nil
+		}
+		st, err := ledger.ParseStatement(entry.Content)
+		if err != nil {
+			return err
+		}
+		verdicts[i] = fsm.Verdict{Code: fsm.OK, Seq: seq, ID: st.ID}
+		stamp = entry.Stamp
+		found++
+		return nil
+	})
+	if err != nil || found != len(envelopes) {
+		return nil
+	}
+	return receiptOf(verdicts, stamp)
 }
 
 func (r *Replica) tryOnce(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
