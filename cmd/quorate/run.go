@@ -30,6 +30,8 @@ type app struct {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second interrupt ends the program at once, should stopping hang.
+	context.AfterFunc(ctx, stop)
 	a := &app{in: stdin, out: stdout, err: stderr, getenv: os.Getenv, now: time.Now}
 	root := a.rootCommand()
 	root.SetArgs(args)
