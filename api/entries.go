@@ -79,9 +79,9 @@ func splitList(list string) []string {
 	return strings.Split(list, ",")
 }
 
-func (f filter) takes(e *client.Entry) bool {
-	return (len(f.kinds) == 0 || slices.Contains(f.kinds, e.Kind)) &&
-		(len(f.types) == 0 || slices.Contains(f.types, e.Type))
+func (f filter) takes(kind, typ string) bool {
+	return (len(f.kinds) == 0 || slices.Contains(f.kinds, kind)) &&
+		(len(f.types) == 0 || slices.Contains(f.types, typ))
 }
 
 // errEnough ends a walk over the archive.
@@ -114,7 +114,7 @@ func (s *Server) entries(v *View, in *entriesInput) (*client.Entries, error) {
 			return err
 		}
 		next = seq + 1
-		if f.takes(&e) {
+		if f.takes(e.Kind, e.Type) {
 			out.Entries = append(out.Entries, e)
 			bytes += len(raw)
 		}

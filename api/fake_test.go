@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"testing"
@@ -19,7 +20,7 @@ import (
 // fake is a Backend in memory: the real rules and archive, one process that
 // plays every replica, and hooks for what goes wrong.
 type fake struct {
-	t       *testing.T
+	t       testing.TB
 	world   *world
 	archive *archive.Archive
 
@@ -43,14 +44,14 @@ type world struct {
 	governors map[string]*keys.PrivateKey
 	replicas  map[string]*keys.PrivateKey
 	log       *ledger.LogSigner
-	nonce     byte
+	nonce     uint64
 }
 
 func seeded(name string) *keys.PrivateKey { return keys.FromSeed(sha256.Sum256([]byte(name))) }
 
 const testOrigin = "log.example/quorate"
 
-func newWorld(t *testing.T, change ...func(*ledger.Genesis)) *world {
+func newWorld(t testing.TB, change ...func(*ledger.Genesis)) *world {
 	t.Helper()
 	w := &world{governors: map[string]*keys.PrivateKey{}, replicas: map[string]*keys.PrivateKey{}}
 	w.log = ledger.NewLogSigner(testOrigin, sha256.Sum256([]byte("log ed25519")), sha256.Sum256([]byte("log mldsa44")))
@@ -84,13 +85,13 @@ func newWorld(t *testing.T, change ...func(*ledger.Genesis)) *world {
 	return w
 }
 
-func newFake(t *testing.T, change ...func(*ledger.Genesis)) *fake {
+func newFake(t testing.TB, change ...func(*ledger.Genesis)) *fake {
 	t.Helper()
 	return fakeOf(t, newWorld(t, change...))
 }
 
 // fakeOf starts a ledger of the world; two of one world are two branches.
-func fakeOf(t *testing.T, w *world) *fake {
+func fakeOf(t testing.TB, w *world) *fake {
 	t.Helper()
 	a, err := archive.Open(t.TempDir(), archive.Options{})
 	if err != nil {
@@ -323,13 +324,13 @@ func (w *world) payload(author, typ string) ledger.Payload {
 	p := ledger.Payload{Author: author, Type: typ, Ledger: w.hash}
 	if form, _ := ledger.ReplayForm(typ); form != ledger.ReplayNone {
 		w.nonce++
-		p.Nonce = append(make([]byte, 15), w.nonce)
+		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8), w.nonce)
 		p.Expires = uint64(time.Now().Add(time.Hour).UnixMilli())
 	}
 	return p
 }
 
-func (w *world) sayAs(t *testing.T, k *keys.PrivateKey, p ledger.Payload, body any) []byte {
+func (w *world) sayAs(t testing.TB, k *keys.PrivateKey, p ledger.Payload, body any) []byte {
 	t.Helper()
 	envelope, err := ledger.Sign(k, p, body)
 	if err != nil {
@@ -338,12 +339,12 @@ func (w *world) sayAs(t *testing.T, k *keys.PrivateKey, p ledger.Payload, body a
 	return envelope
 }
 
-func (w *world) say(t *testing.T, author, typ string, body any) []byte {
+func (w *world) say(t testing.TB, author, typ string, body any) []byte {
 	t.Helper()
 	return w.sayAs(t, w.governors[author], w.payload(author, typ), body)
 }
 
-func (w *world) record(t *testing.T, author, text string) []byte {
+func (w *world) record(t testing.TB, author, text string) []byte {
 	t.Helper()
 	return w.say(t, author, ledger.TypeRecord, ledger.Record{Text: text})
 }
@@ -363,12 +364,12 @@ func (f *fake) propose(author, action string, args any) []byte {
 	return f.world.say(f.t, author, ledger.TypePropose, ledger.Propose{Action: action, Args: raw, Base: base})
 }
 
-func (w *world) ballot(t *testing.T, author, typ string, proposal []byte) []byte {
+func (w *world) ballot(t testing.TB, author, typ string, proposal []byte) []byte {
 	t.Helper()
 	return w.say(t, author, typ, ledger.Ballot{Proposal: idOf(t, proposal)})
 }
 
-func idOf(t *testing.T, envelope []byte) ledger.Hash {
+func idOf(t testing.TB, envelope []byte) ledger.Hash {
 	t.Helper()
 	st, err := ledger.ParseStatement(envelope)
 	if err != nil {

@@ -8,6 +8,7 @@ const (
 	epochScan        = 16_384  // entries that one page of past epochs looks at
 	pageBytes        = 4 << 20 // of entries in one page
 	watchBatch       = 256     // entries that a watch reads at once
+	watchFrames      = 256     // encoded events kept for all watchers
 	maxFilterTypes   = 16
 	maxOperatorBytes = 4 << 10 // of a request on the local socket
 )

@@ -47,6 +47,7 @@ type Server struct {
 	metrics *metrics
 	rates   *rates
 	gates   gates
+	frames  frames
 	public  http.Handler
 	openapi []byte
 }

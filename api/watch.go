@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -151,16 +151,56 @@ func (s *Server) follow(ctx context.Context, stream *eventStream, o watching) er
 
 func (s *Server) sendEntries(stream *eventStream, f filter, from, to uint64) (uint64, error) {
 	err := s.backend.Archive().Entries(from, to, func(seq uint64, raw []byte) error {
-		e, err := client.DecodeEntry(slices.Clone(raw))
+		e, err := s.frames.of(seq, raw)
 		if err != nil {
 			return err
 		}
-		if f.takes(&e) {
-			return stream.event("entry", seq+1, e)
+		if f.takes(e.kind, e.typ) {
+			return stream.write(e.bytes)
 		}
 		return nil
 	})
 	return to, err
+}
+
+// frame is the event of an entry, encoded once for all watchers.
+type frame struct {
+	seq       uint64
+	kind, typ string
+	bytes     []byte
+}
+
+// frames keeps the events of the newest entries, each in the slot of its seq:
+// watchers mostly stand at the ledger's end, and an entry never changes.
+type frames struct {
+	mu    sync.Mutex
+	slots [watchFrames]*frame
+}
+
+func (c *frames) of(seq uint64, raw []byte) (*frame, error) {
+	slot := &c.slots[seq%watchFrames]
+	c.mu.Lock()
+	kept := *slot
+	c.mu.Unlock()
+	if kept != nil && kept.seq == seq {
+		return kept, nil
+	}
+	e, err := client.DecodeEntry(raw)
+	if err != nil {
+		return nil, err
+	}
+	b, err := encodeEvent("entry", seq+1, e)
+	if err != nil {
+		return nil, err
+	}
+	made := &frame{seq: seq, kind: e.Kind, typ: e.Type, bytes: b}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A watcher that reads the past does not push out the present.
+	if kept := *slot; kept == nil || kept.seq < seq {
+		*slot = made
+	}
+	return made, nil
 }
 
 // eventStream writes server-sent events (HTML Living Standard, section 9.2),
@@ -173,11 +213,19 @@ type eventStream struct {
 }
 
 func (e *eventStream) event(kind string, id uint64, data any) error {
+	b, err := encodeEvent(kind, id, data)
+	if err != nil {
+		return err
+	}
+	return e.write(b)
+}
+
+func encodeEvent(kind string, id uint64, data any) ([]byte, error) {
 	body, err := encodeJSON(data) // ends in a line feed
 	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+		return nil, fmt.Errorf("encode event: %w", err)
 	}
-	return e.write(fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n", id, kind, body))
+	return fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n", id, kind, body), nil
 }
 
 func (e *eventStream) comment(text string) error { return e.write([]byte(": " + text + "\n\n")) }

@@ -1,0 +1,436 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// The verifying client against servers that lie, lag, fork and die.
+
+// lying changes what a server answers on some paths.
+type lying struct {
+	next http.Handler
+	mu   sync.Mutex
+	lies map[string]func(body []byte) []byte // by prefix of the path
+}
+
+func (l *lying) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	var lie func([]byte) []byte
+	for prefix, f := range l.lies {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			lie = f
+		}
+	}
+	l.mu.Unlock()
+	if lie == nil {
+		l.next.ServeHTTP(w, r)
+		return
+	}
+	rec := httptest.NewRecorder()
+	l.next.ServeHTTP(rec, r)
+	for k, v := range rec.Header() {
+		if k != "Content-Length" {
+			w.Header()[k] = v
+		}
+	}
+	w.WriteHeader(rec.Code)
+	w.Write(lie(rec.Body.Bytes()))
+}
+
+func newLying(t *testing.T, b Backend) (*lying, string) {
+	t.Helper()
+	s, err := New(b, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lying{next: s.Handler(), lies: map[string]func([]byte) []byte{}}
+	ts := httptest.NewServer(l)
+	t.Cleanup(ts.Close)
+	return l, ts.URL
+}
+
+func (l *lying) lie(prefix string, f func([]byte) []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lies = map[string]func([]byte) []byte{prefix: f}
+}
+
+// edit changes an answer's JSON.
+func edit[T any](t *testing.T, f func(*T)) func([]byte) []byte {
+	return func(body []byte) []byte {
+		var v T
+		if err := json.Unmarshal(body, &v); err != nil {
+			t.Errorf("edit: %v: %s", err, body)
+		}
+		f(&v)
+		out, err := json.Marshal(v)
+		if err != nil {
+			t.Errorf("edit: %v", err)
+		}
+		return out
+	}
+}
+
+func flipHex(s string) string {
+	if s[0] == '0' {
+		return "1" + s[1:]
+	}
+	return "0" + s[1:]
+}
+
+// TestClientRefusesLies: forged checkpoints, wrong proofs, changed entries and
+// records.
+func TestClientRefusesLies(t *testing.T) {
+	f := newFake(t)
+	w := f.world
+	l, url := newLying(t, f)
+	f.submit(w.record(t, "alice", "one"))
+	f.submit(w.record(t, "alice", "two"))
+	head := func() ledger.Head {
+		note, _ := f.Checkpoint()
+		c, err := ledger.ParseCheckpoint(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Head
+	}
+	forged := head()
+	forged.Size, forged.Root = forged.Size+1, ledger.Hash{1}
+	impostor := &world{replicas: map[string]*keys.PrivateKey{}, log: w.log}
+	for name := range w.replicas {
+		impostor.replicas[name] = seeded("impostor " + name)
+	}
+
+	sync := func(c *client.Client) error { _, err := c.Sync(short(t)); return err }
+	for _, row := range []struct {
+		name, path string
+		lie        func([]byte) []byte
+		read       func(c *client.Client) error
+	}{
+		{"a checkpoint of two of four", "/checkpoint", func([]byte) []byte { return w.sign(forged, time.Now(), "r1", "r2") }, sync},
+		{"a checkpoint of unknown keys", "/checkpoint", func([]byte) []byte {
+			return impostor.sign(forged, time.Now(), "r1", "r2", "r3", "r4")
+		}, sync},
+		{"a checkpoint with another size", "/checkpoint", func(b []byte) []byte {
+			return bytes.Replace(b, fmt.Appendf(nil, "\n%d\n", head().Size), fmt.Appendf(nil, "\n%d\n", head().Size+1), 1)
+		}, sync},
+		{"no checkpoint", "/checkpoint", func([]byte) []byte { return []byte("hello\n") }, sync},
+		{"another genesis", "/authority/0", func([]byte) []byte {
+			link, err := (&ledger.Link{Genesis: newWorld(t, func(g *ledger.Genesis) { g.Created++ }).genesis}).Encode()
+			if err != nil {
+				t.Error(err)
+			}
+			return link
+		}, sync},
+		{"an entry that was changed", "/v1/entries/2", edit(t, func(e *client.Entry) { e.Entry[len(e.Entry)-1] ^= 1 }), func(c *client.Client) error {
+			_, err := c.Entry(short(t), 2)
+			return err
+		}},
+		{"another entry", "/v1/entries/2", func([]byte) []byte { return do(t, "GET", url+"/v1/entries/3", "", nil).body }, func(c *client.Client) error {
+			_, err := c.Entry(short(t), 2)
+			return err
+		}},
+		{"an entry without a proof", "/v1/entries/2", edit(t, func(e *client.Entry) { e.Proof = nil }), func(c *client.Client) error {
+			_, err := c.Entry(short(t), 2)
+			return err
+		}},
+		{"a wrong inclusion proof", "/v1/entries/2", edit(t, func(e *client.Entry) { e.Proof.Hashes[0] = flipHex(e.Proof.Hashes[0]) }), func(c *client.Client) error {
+			_, err := c.Entry(short(t), 2)
+			return err
+		}},
+		{"a gap in the entries", "/v1/entries", edit(t, func(p *client.Entries) { p.Entries = append(p.Entries[:1], p.Entries[2:]...) }), func(c *client.Client) error {
+			_, err := c.Entries(short(t), 0, 4)
+			return err
+		}},
+		{"a changed record", "/v1/proofs/state", func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"name":"alice"`), []byte(`"name":"malice"`), 1)
+		}, func(c *client.Client) error {
+			_, err := c.Record(short(t), "council/alice")
+			return err
+		}},
+		{"another record", "/v1/proofs/state", func([]byte) []byte {
+			return do(t, "GET", url+"/v1/proofs/state?key=council/bob", "", nil).body
+		}, func(c *client.Client) error {
+			_, err := c.Record(short(t), "council/alice")
+			return err
+		}},
+		{"a record denied", "/v1/proofs/state", func([]byte) []byte {
+			return bytes.ReplaceAll(do(t, "GET", url+"/v1/proofs/state?key=council/nobody", "", nil).body, []byte("council/nobody"), []byte("council/alice"))
+		}, func(c *client.Client) error {
+			_, err := c.Record(short(t), "council/alice")
+			return err
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c, err := client.New(client.Options{Servers: []string{url}, Genesis: w.hash, TrustDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			l.lie("/nothing", nil)
+			if row.path != "/checkpoint" && row.path != "/authority/0" {
+				if _, err := c.Sync(short(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if row.path == "/v1/proofs/state" || row.path == "/v1/entries/2" {
+				// A lie must not be confused with a lack: asked for another record
+				// by name, the lying server's handler is the true one.
+				truth := row.lie(do(t, "GET", url+row.path+queryOf(row.path), "", nil).body)
+				l.lie(row.path, func([]byte) []byte { return truth })
+			} else {
+				l.lie(row.path, row.lie)
+			}
+			err = row.read(c)
+			var proof *client.ProofError
+			if !errors.As(err, &proof) {
+				t.Errorf("got %v, want a *client.ProofError", err)
+			}
+			var equivocation *client.EquivocationError
+			if errors.As(err, &equivocation) {
+				t.Errorf("a lie of one server was taken for evidence: %v", err)
+			}
+		})
+	}
+}
+
+func queryOf(path string) string {
+	if path == "/v1/proofs/state" {
+		return "?key=council/alice"
+	}
+	return ""
+}
+
+// TestClientFailsOver: one liar and one dead server among three do no harm.
+func TestClientFailsOver(t *testing.T) {
+	f := newFake(t)
+	l, liar := newLying(t, f)
+	l.lie("/checkpoint", func([]byte) []byte { return []byte("x") })
+	dead := httptest.NewServer(http.NotFoundHandler())
+	dead.Close()
+	ts := newServer(t, f, Config{})
+	c := newClient(t, f.world, "", dead.URL, liar, ts.URL)
+	if _, err := c.Sync(short(t)); err != nil {
+		t.Errorf("sync: %v", err)
+	}
+	if _, err := c.Submit(short(t), [][]byte{f.world.record(t, "alice", "x")}, client.WaitCertified); err != nil {
+		t.Errorf("submit: %v", err)
+	}
+	// No leader anywhere: nothing is acknowledged, and the error says so.
+	f.mu.Lock()
+	f.fail = ErrNoLeader
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	var problem *client.Problem
+	if _, err := c.Submit(ctx, [][]byte{f.world.record(t, "alice", "y")}, client.WaitCommitted); !errors.As(err, &problem) || problem.Code != "no_leader" {
+		t.Errorf("without a leader: %v", err)
+	}
+}
+
+// TestClientRefusesRollback: a server that shows an older head is passed over,
+// and when there is no other, refused; also after a restart.
+func TestClientRefusesRollback(t *testing.T) {
+	f := newFake(t)
+	old, _ := f.Checkpoint()
+	f.submit(f.world.record(t, "alice", "later"))
+	dir := t.TempDir()
+	_, honest := newLying(t, f)
+	if _, err := newClient(t, f.world, dir, honest).Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	l, rolled := newLying(t, f)
+	l.lie("/checkpoint", func([]byte) []byte { return old })
+	c := newClient(t, f.world, dir, rolled)
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	var rollback *client.RollbackError
+	if _, err := c.Sync(ctx); !errors.As(err, &rollback) || rollback.Offered >= rollback.Kept {
+		t.Errorf("got %v, want a rollback", err)
+	}
+	if _, err := newClient(t, f.world, dir, rolled, honest).Sync(short(t)); err != nil {
+		t.Errorf("with an honest server beside it: %v", err)
+	}
+	// The same by a recent head that the client was given.
+	note, _ := f.Checkpoint()
+	fresh, err := client.New(client.Options{Servers: []string{rolled}, Genesis: f.world.hash, MinHead: note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := fresh.Sync(ctx); !errors.As(err, &rollback) {
+		t.Errorf("got %v, want a rollback behind MinHead", err)
+	}
+}
+
+// TestClientProvesEquivocation: two certified branches of one ledger, of one
+// size and of two. The error holds evidence that a third party can check.
+func TestClientProvesEquivocation(t *testing.T) {
+	w := newWorld(t)
+	for _, extra := range []int{0, 1, 5} {
+		t.Run(fmt.Sprint("ahead by ", extra), func(t *testing.T) {
+			left, right := fakeOf(t, w), fakeOf(t, w)
+			_, a := newLying(t, left)
+			_, b := newLying(t, right)
+			left.submit(w.record(t, "alice", "left"))
+			for i := range 1 + extra {
+				right.submit(w.record(t, "alice", fmt.Sprint("right ", i)))
+			}
+			dir := t.TempDir()
+			if _, err := newClient(t, w, dir, a).Sync(short(t)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := newClient(t, w, dir, b).Sync(short(t))
+			var e *client.EquivocationError
+			if !errors.As(err, &e) {
+				t.Fatalf("got %v, want equivocation", err)
+			}
+			kept, offered := certifiedHead(t, w, e.Kept), certifiedHead(t, w, e.Offered)
+			if e.PrefixRoot == kept.Root {
+				t.Error("the prefix is that of the kept head")
+			}
+			if kept.Size != offered.Size {
+				if err := ledger.VerifyConsistency(e.Proof, kept.Size, e.PrefixRoot, offered.Size, offered.Root); err != nil {
+					t.Errorf("the evidence does not verify: %v", err)
+				}
+			}
+			// What was trusted before is still what is on disk.
+			if _, err := newClient(t, w, dir, a).Sync(short(t)); err != nil {
+				t.Errorf("the kept branch: %v", err)
+			}
+		})
+	}
+}
+
+// certifiedHead checks a note as a third party does, from genesis alone.
+func certifiedHead(t *testing.T, w *world, note []byte) ledger.Head {
+	t.Helper()
+	chain, err := ledger.NewChain(w.hash, &ledger.Link{Genesis: w.genesis})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := chain.VerifyCheckpoint(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Head
+}
+
+// TestWrongConsistencyProof: a server that cannot prove that its head extends
+// the kept one proves nothing, and is no evidence.
+func TestWrongConsistencyProof(t *testing.T) {
+	f := newFake(t)
+	l, url := newLying(t, f)
+	c := newClient(t, f.world, t.TempDir(), url)
+	if _, err := c.Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	f.submit(f.world.record(t, "alice", "more"))
+	l.lie("/v1/proofs/consistency", edit(t, func(p *client.ConsistencyProof) {
+		p.FromRoot = strings.Repeat("ab", 32)
+		for i := range p.Hashes {
+			p.Hashes[i] = flipHex(p.Hashes[i])
+		}
+	}))
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	_, err := c.Sync(ctx)
+	var proof *client.ProofError
+	var equivocation *client.EquivocationError
+	if !errors.As(err, &proof) || errors.As(err, &equivocation) {
+		t.Errorf("got %v, want a *client.ProofError", err)
+	}
+}
+
+func TestClientSaysStale(t *testing.T) {
+	f := newFake(t)
+	f.mu.Lock()
+	f.certify(time.Now().Add(-time.Hour))
+	f.mu.Unlock()
+	ts := newServer(t, f, Config{})
+	c, err := client.New(client.Options{Servers: []string{ts.URL}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	head, err := c.Sync(short(t))
+	var stale *client.StaleError
+	if !errors.As(err, &stale) || head == nil || stale.Age < 59*time.Minute {
+		t.Errorf("got %+v, %v", head, err)
+	}
+	f.mu.Lock()
+	f.certify(time.Now())
+	f.mu.Unlock()
+	if head, err := c.Sync(short(t)); err != nil || time.Since(time.Unix(int64(head.Signed), 0)) > time.Minute {
+		t.Errorf("fresh again: %+v, %v", head, err)
+	}
+
+	// One server that replays an old signature of the head hides no fresh one.
+	note, _ := f.Checkpoint()
+	parsed, err := ledger.ParseCheckpoint(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, old := newLying(t, f)
+	l.lie("/checkpoint", func([]byte) []byte {
+		return f.world.sign(parsed.Head, time.Now().Add(-time.Hour), "r1", "r2", "r3", "r4")
+	})
+	both, err := client.New(client.Options{Servers: []string{old, ts.URL}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer both.Close()
+	if _, err := both.Sync(short(t)); err != nil {
+		t.Errorf("with a fresh server beside an old one: %v", err)
+	}
+	only, err := client.New(client.Options{Servers: []string{old, old}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer only.Close()
+	if head, err := only.Sync(short(t)); !errors.As(err, &stale) || head == nil {
+		t.Errorf("with old servers alone: %+v, %v", head, err)
+	}
+}
+
+// TestTamperedTrust: what is on disk is verified again, and never put aside.
+func TestTamperedTrust(t *testing.T) {
+	f := newFake(t)
+	ts := newServer(t, f, Config{})
+	dir := t.TempDir()
+	if _, err := newClient(t, f.world, dir, ts.URL).Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	head := filepath.Join(dir, f.world.hash.String(), "head")
+	note, err := os.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{nil, note[:len(note)/2], bytes.Replace(note, []byte("\n2\n"), []byte("\n1\n"), 1)} {
+		if err := os.WriteFile(head, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var trust *client.TrustError
+		if _, err := newClient(t, f.world, dir, ts.URL).Sync(short(t)); !errors.As(err, &trust) {
+			t.Errorf("got %v, want a *client.TrustError", err)
+		}
+	}
+}
