@@ -418,3 +418,35 @@ func tryLink(w *world, links []*Link, c hostileLink) error {
 	}
 	return err
 }
+
+// TestMajorityAndThresholdBothBind lets two governors remove a replica where
+// the record's threshold, or the majority of a council that grew, demands three.
+func TestMajorityAndThresholdBothBind(t *testing.T) {
+	for name, prepare := range map[string]func(w *world) *Link{
+		"the council grew to five operators": func(w *world) *Link {
+			more := []Member{testMember("dave", "dune"), testMember("erin", "eden")}
+			causes := w.decide("council.change", map[string]any{"add": more}, "alice", "bob")
+			return w.handover(causes, func(a *Authority) { a.Council = append(a.Council, authorityCouncil(more)...) }, "r01", "r02", "r03")
+		},
+		"the policy demands three": func(w *world) *Link {
+			p := DefaultPolicy(3)
+			p.Rules["replica.remove"] = Rule{Threshold: 3}
+			causes := w.decide("policy.change", map[string]any{"policy": p}, "alice", "bob")
+			return w.handover(causes, func(a *Authority) { a.Thresholds["replica.remove"] = 3 }, "r01", "r02", "r03")
+		},
+	} {
+		for voters, ok := range map[string]bool{"alice bob": false, "alice bob carol": true} {
+			w := newWorld(t, 3)
+			links := []*Link{GenesisLink(w.entries[0]), prepare(w)}
+			causes := w.decide("replica.remove", removeR03, strings.Fields(voters)...)
+			links = append(links, w.handover(causes, removeThird, "r01", "r02", "r03"))
+			_, err := WalkChain(w.hash, links)
+			if (err == nil) != ok {
+				t.Errorf("%s, decided by %s: %v", name, voters, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "has the approval of 2, needs 3") {
+				t.Errorf("%s: refused for another reason: %v", name, err)
+			}
+		}
+	}
+}

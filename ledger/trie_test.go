@@ -3,6 +3,8 @@ package ledger
 import (
 	"crypto/sha256"
 	"fmt"
+	"math/bits"
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate/ledger/canon"
@@ -189,4 +191,51 @@ func TestUnchangedTrieIsShared(t *testing.T) {
 	if trie.Apply(nil).root != trie.root {
 		t.Error("no changes make another trie")
 	}
+}
+
+// TestProofsHaveOneForm tries what would hash to the right digest if the form
+// of a proof were not checked.
+func TestProofsHaveOneForm(t *testing.T) {
+	var trie Trie
+	for i := range 100 {
+		trie = trie.Put(fmt.Sprintf("node/edge-%d", i), []byte(`{}`))
+	}
+	const key = "node/edge-7"
+	own := nibble(sha256.Sum256([]byte(key)), 0)
+
+	// The true child on the path, smuggled in among its siblings, would hide what
+	// the proof says of the record.
+	lie := trie.Prove(key).With(canon.Raw(`"lie"`))
+	putSibling(&lie.Siblings[0], own, trie.root.children[own].hash)
+	if lie.Verify(trie.Root()) == nil {
+		t.Error("a lie holds beside the path's own child")
+	}
+
+	var two Trie
+	two = two.Put("a", []byte(`{}`)).Put("b", []byte(`{}`))
+	padded := two.Prove("a").With(canon.Raw(`{}`))
+	for i := range 16 {
+		if i != nibble(sha256.Sum256([]byte("a")), 0) && padded.Siblings[0].Bitmap&(1<<(15-i)) == 0 {
+			putSibling(&padded.Siblings[0], i, Hash{})
+			break
+		}
+	}
+	if padded.Verify(two.Root()) == nil {
+		t.Error("a proof that names an empty child holds")
+	}
+
+	value := sha256.Sum256([]byte(`{}`))
+	var lonely [16]Hash
+	lonely[own] = recordHash(key, value)
+	alone := &StateProof{Key: key, Siblings: []Siblings{{Hashes: []Hash{}}}, Value: canon.Raw(`{}`)}
+	if alone.Verify(branchHash(&lonely)) == nil {
+		t.Error("a branch of one record is accepted")
+	}
+}
+
+// putSibling sets child i of a branch that has none there.
+func putSibling(s *Siblings, i int, h Hash) {
+	before := bits.OnesCount16(s.Bitmap >> (16 - i))
+	s.Bitmap |= 1 << (15 - i)
+	s.Hashes = slices.Insert(s.Hashes, before, h)
 }
