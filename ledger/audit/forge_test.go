@@ -99,6 +99,7 @@ func TestCertifiedForgeriesAreFound(t *testing.T) {
 		{"a stamp later than the rules", at(executed, func(e *ledger.Entry) { e.Stamp++ }), StepReplay, executed, "stamp"},
 		{"an unknown kind of content", at(record, func(e *ledger.Entry) { e.Content = []byte("{}") }), StepEntry, record, ""},
 		{"genesis again", at(record, func(e *ledger.Entry) { e.Kind = ledger.KindGenesis }), StepReplay, record, "a genesis can't stand here"},
+		{"an end before its effects", func(e []*ledger.Entry) []*ledger.Entry { return e[:approve+1] }, StepReplay, approve, "ends before what entry"},
 		{"an end that is no seal", func(e []*ledger.Entry) []*ledger.Entry { return e[:len(e)-1] }, StepReplay, uint64(len(h.entries) - 2), "not in a seal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -233,5 +234,20 @@ func TestTheGenesisHashIsTheTrust(t *testing.T) {
 	}
 	if report, err := Verify(t.Context(), filepath.Join(dir, "nowhere"), Options{Genesis: h.genesis}); err == nil || report != nil || errors.As(err, new(*BadError)) {
 		t.Errorf("a path that is not there: %v", err)
+	}
+}
+
+// A chain that ends before the last handover, of the council alone: the head is
+// certified by the very replicas, and only the replay sees what is missing.
+func TestMissingHandoverIsFound(t *testing.T) {
+	h := told(t)
+	h = h.until(t, h.handovers[2].seal+1)
+	m := h.source(t)
+	delete(m.files, "authority/3")
+	dir := filepath.Join(t.TempDir(), "export")
+	_, err := Export(t.Context(), m, dir, ExportOptions{Genesis: h.genesis})
+	must(t, err)
+	if bad := verifyBad(t, dir, h.genesis); bad.Step != StepReplay || bad.File != "authority/2.json" || !strings.Contains(bad.Error(), "derives authority 3") {
+		t.Errorf("%v", bad)
 	}
 }
