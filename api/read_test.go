@@ -307,6 +307,13 @@ func TestLogServesOnlyWhatIsCertified(t *testing.T) {
 	if r := do(t, "GET", ts.URL+"/v1/entries/"+fmt.Sprint(certified)+"?consistency=stale", "", nil); r.status != 200 {
 		t.Errorf("an uncertified entry, stale: %d", r.status)
 	}
+	for _, query := range []string{"inclusion?seq=0&size=%d", "consistency?from=1&to=%d"} {
+		for size, want := range map[uint64]int{certified: 200, certified + 1: 404} {
+			if r := do(t, "GET", ts.URL+"/v1/proofs/"+fmt.Sprintf(query, size), "", nil); r.status != want {
+				t.Errorf("a proof of %s at size %d: %d, want %d at certified size %d", query, size, r.status, want, certified)
+			}
+		}
+	}
 	r := do(t, "GET", ts.URL+"/checkpoint", "", nil)
 	if r.header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("checkpoint: %v", r.header)
