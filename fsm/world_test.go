@@ -138,6 +138,7 @@ type saying struct {
 	body        any
 	key         string // the signing key's name; "" is the author's
 	change      func(*ledger.Payload)
+	seen        func(envelope []byte) // called once it is signed
 }
 
 // payload makes a payload with the replay form that the author's role needs.
@@ -172,6 +173,9 @@ func (w *world) sign(s saying) []byte {
 	envelope, err := ledger.Sign(keyNamed(key), p, s.body)
 	if err != nil {
 		w.t.Fatalf("sign %s of %s: %v", s.typ, s.author, err)
+	}
+	if s.seen != nil {
+		s.seen(envelope)
 	}
 	return envelope
 }
