@@ -48,7 +48,7 @@ func (v *verifier) entries(ctx context.Context) error {
 	known := newKnownKeys()
 	known.learnGenesis(genesis)
 	size := v.head.size()
-	log := &replayLog{report: v.report, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
+	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
 	var viewErr error
 	err = inOrder(ctx, v.opts.Workers, unitsAhead, v.units(newLineReader(f)),
 		func(ctx context.Context, u *unit) { v.check(ctx, u, known) },
@@ -183,6 +183,7 @@ func (c *checked) verify(known *knownKeys) {
 // replayLog feeds entries to the FSM's replay and counts them.
 type replayLog struct {
 	report   *Report
+	genesis  ledger.Hash
 	size     uint64
 	replayer *fsm.Replayer
 	direct   fsm.Verifier
@@ -204,6 +205,11 @@ func (l *replayLog) add(c *checked) error {
 	l.stamp, l.prev, l.current = e.Stamp, c.leaf, c
 	var err error
 	if l.replayer == nil {
+		// Cosignatures bind the origin, not the genesis hash: the same replicas
+		// may have certified another ledger.
+		if c.leaf != l.genesis {
+			return badEntry(StepEntry, 0, l.size, fmt.Errorf("it is the genesis of ledger %s, not of %s", c.leaf, l.genesis))
+		}
 		l.replayer, err = fsm.NewReplayer(c.raw, l)
 	} else {
 		err = l.replayer.Add(c.raw)
