@@ -63,7 +63,7 @@ func (r *Replica) lead(ctx context.Context, node *raft.Raft) {
 	for {
 		if reason := r.unfitToLead(); reason != "" {
 			r.log.Warn("leadership handed on", "reason", reason)
-			if err := futureError(ctx, node.LeadershipTransfer()); err == nil || ctx.Err() != nil {
+			if err := r.futures.do(ctx, node.LeadershipTransfer); err == nil || ctx.Err() != nil {
 				return
 			}
 			if !pause(ctx, time.Second) {
@@ -72,8 +72,8 @@ func (r *Replica) lead(ctx context.Context, node *raft.Raft) {
 			continue
 		}
 		l := &leadership{term: node.CurrentTerm()}
-		barrier := node.Barrier(r.limits.PeerTimeout)
-		if err := futureError(ctx, barrier); err != nil {
+		barrier, err := r.futures.await(ctx, func() raft.Future { return node.Barrier(r.limits.PeerTimeout) })
+		if err != nil {
 			if !pause(ctx, 50*time.Millisecond) {
 				return
 			}
@@ -105,7 +105,7 @@ func (r *Replica) stepDownLoop(ctx context.Context, node *raft.Raft) error {
 		}
 		for r.unfitToLead() != "" && ctx.Err() == nil {
 			r.log.Warn("leadership handed on", "reason", r.unfitToLead())
-			if err := futureError(ctx, node.LeadershipTransfer()); err == nil || !pause(ctx, time.Second) {
+			if err := r.futures.do(ctx, node.LeadershipTransfer); err == nil || !pause(ctx, time.Second) {
 				break
 			}
 		}

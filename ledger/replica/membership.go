@@ -84,23 +84,23 @@ func (r *Replica) reconcile(ctx context.Context, node *raft.Raft) error {
 	if next.what == "" {
 		return nil
 	}
-	var change raft.Future
+	var change func() raft.Future
 	switch next.what {
 	case "remove":
 		if next.id == raft.ServerID(r.id.String()) {
 			r.log.Info("removed from the ledger: leadership handed on")
-			return futureError(ctx, node.LeadershipTransfer())
+			return r.futures.do(ctx, node.LeadershipTransfer)
 		}
 		if !r.keepsQuorum(servers, next.id) {
 			return fmt.Errorf("remove %s: too few voters would be within reach", next.id)
 		}
-		change = node.RemoveServer(next.id, index, r.limits.PeerTimeout)
+		change = func() raft.Future { return node.RemoveServer(next.id, index, r.limits.PeerTimeout) }
 	case "add":
-		change = node.AddNonvoter(next.id, next.address, index, r.limits.PeerTimeout)
+		change = func() raft.Future { return node.AddNonvoter(next.id, next.address, index, r.limits.PeerTimeout) }
 	case "promote":
-		change = node.AddVoter(next.id, next.address, index, r.limits.PeerTimeout)
+		change = func() raft.Future { return node.AddVoter(next.id, next.address, index, r.limits.PeerTimeout) }
 	}
-	if err := futureError(ctx, change); err != nil {
+	if err := r.futures.do(ctx, change); err != nil {
 		return fmt.Errorf("%s %s: %w", next.what, next.id, err)
 	}
 	r.log.Info("raft member changed", "step", next.what, "id", string(next.id), "address", string(next.address))

@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -70,5 +68,3 @@ func (m *metrics) applied(entries, commands int) {
 	m.entries.Add(float64(entries))
 	m.commands.Add(float64(commands))
 }
-
-var errNoSuchPeer = errors.New("no such replica")

@@ -169,7 +169,7 @@ func (r *Replica) leaderSize(ctx context.Context, node *raft.Raft) (uint64, erro
 		return 0, ErrNoLeader
 	}
 	commit := node.CommitIndex()
-	if err := futureError(ctx, node.VerifyLeader()); err != nil {
+	if err := r.futures.do(ctx, node.VerifyLeader); err != nil {
 		return 0, err
 	}
 	if node.CurrentTerm() != l.term || r.leading.Load() != l {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -56,6 +55,7 @@ type Replica struct {
 	stepDown chan struct{} // capacity 1
 
 	admission *admission
+	futures   futures
 	logKey    atomic.Pointer[LogKey]
 	signers   signerCache
 
@@ -378,19 +378,13 @@ func (r *Replica) logWritten(err error) {
 
 // graceful hands leadership over, so that writers need not wait for an
 // election.
-func (r *Replica) graceful(node *raft.Raft) {
+func (r *Replica) graceful(ctx context.Context, node *raft.Raft) {
 	if node.State() != raft.Leader {
 		return
 	}
-	done := make(chan error, 1)
-	go func() { done <- node.LeadershipTransfer().Error() }()
-	timer := time.NewTimer(r.limits.ShutdownLimit)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		if err != nil {
-			r.log.Info("transfer leadership", "error", err)
-		}
-	case <-timer.C:
+	ctx, cancel := context.WithTimeout(ctx, r.limits.ShutdownLimit)
+	defer cancel()
+	if err := r.futures.do(ctx, node.LeadershipTransfer); err != nil {
+		r.log.Info("transfer leadership", "error", err)
 	}
 }

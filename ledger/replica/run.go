@@ -84,14 +84,19 @@ func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *
 	case <-ctx.Done():
 		r.stopping.Store(true)
 		if !errors.Is(context.Cause(ctx), ErrAbrupt) && r.halted() == nil {
-			r.graceful(n.raft)
+			r.graceful(live, n.raft)
 		}
 	case <-loops.Done():
 	case <-r.haltCh:
 	}
-	down := n.shutdown()
 	quit()
 	err = inner.Wait()
+	drained, cancel := context.WithTimeout(live, r.limits.ShutdownLimit)
+	if err := r.futures.drain(drained); err != nil {
+		r.log.Warn("stop raft", "error", err)
+	}
+	cancel()
+	down := n.shutdown()
 	if err == nil {
 		err = down
 	}

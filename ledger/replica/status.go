@@ -240,12 +240,14 @@ func (r *Replica) Snapshot(ctx context.Context) error {
 	if node == nil {
 		return ErrStopped
 	}
-	err := futureError(ctx, node.Snapshot())
+	err := r.futures.do(ctx, func() raft.Future { return node.Snapshot() })
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
 	}
 	return err
 }
+
+var errNoSuchPeer = errors.New("no such replica")
 
 // TransferLeadership hands leadership to a replica by name, or to any when
 // name is "".
@@ -258,11 +260,11 @@ func (r *Replica) TransferLeadership(ctx context.Context, name string) error {
 		return fmt.Errorf("transfer leadership: %w", raft.ErrNotLeader)
 	}
 	if name == "" {
-		return futureError(ctx, node.LeadershipTransfer())
+		return r.futures.do(ctx, node.LeadershipTransfer)
 	}
 	to := r.pins.now.Load().byName(name)
 	if to == nil {
 		return fmt.Errorf("transfer leadership to %q: %w", name, errNoSuchPeer)
 	}
-	return futureError(ctx, node.LeadershipTransferToServer(to.serverID(), to.serverAddr()))
+	return r.futures.do(ctx, func() raft.Future { return node.LeadershipTransferToServer(to.serverID(), to.serverAddr()) })
 }

@@ -246,8 +246,9 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 
 // order brings a command into Raft's log and waits until it is applied here.
 func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command) (*applyResult, error) {
-	future := node.ApplyLog(raft.Log{Data: r.stamped(c)}, r.limits.Enqueue)
-	err := futureError(ctx, future)
+	future, err := r.futures.await(ctx, func() raft.Future {
+		return node.ApplyLog(raft.Log{Data: r.stamped(c)}, r.limits.Enqueue)
+	})
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
@@ -259,25 +260,17 @@ func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command)
 	default: // ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore
 		return nil, ErrUnknownOutcome
 	}
-	switch result := future.Response().(type) {
+	applied, ok := future.(raft.ApplyFuture)
+	if !ok {
+		return nil, ErrUnknownOutcome
+	}
+	switch result := applied.Response().(type) {
 	case *applyResult:
 		return result, nil
 	case error:
 		return nil, result
 	}
 	return nil, ErrUnknownOutcome
-}
-
-// futureError waits for a future no longer than ctx.
-func futureError(ctx context.Context, f raft.Future) error {
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends with Raft at the latest
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // stamp is the time that the next command carries: our clock, never behind

@@ -1,0 +1,63 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// futures counts what is asked of Raft and not answered yet. Raft answers all
+// of it while it lives, and leaves what is queued when it shuts down unanswered
+// for ever: so the shutdown closes this first, and waits.
+type futures struct {
+	mu     sync.Mutex
+	open   int
+	closed bool
+	idle   broadcast
+}
+
+// await asks Raft and waits for the answer no longer than ctx.
+func (f *futures) await(ctx context.Context, ask func() raft.Future) (raft.Future, error) {
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return nil, raft.ErrRaftShutdown
+	}
+	f.open++
+	f.mu.Unlock()
+	future := ask()
+	done := make(chan error, 1)
+	go func() { // ends with Raft's answer, which drain waits for
+		err := future.Error()
+		f.mu.Lock()
+		f.open--
+		f.mu.Unlock()
+		f.idle.fire()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return future, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// do is await for a future that only succeeds or fails.
+func (f *futures) do(ctx context.Context, ask func() raft.Future) error {
+	_, err := f.await(ctx, ask)
+	return err
+}
+
+// drain lets nothing more in and waits until everything is answered.
+func (f *futures) drain(ctx context.Context) error {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	return f.idle.until(ctx, func() (bool, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.open == 0, nil
+	})
+}
