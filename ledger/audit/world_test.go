@@ -278,4 +278,3 @@ func told(t testing.TB) history {
 	}
 	return theStory.history
 }
-
