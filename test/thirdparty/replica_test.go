@@ -3,6 +3,7 @@ package thirdparty
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -122,14 +123,26 @@ func TestARunningReplicaAndItsExport(t *testing.T) {
 		defer cancel()
 		cmd := exec.CommandContext(ctx, bin, args...)
 		cmd.Env = append(os.Environ(), "QUORATE_SERVER="+url, "QUORATE_GENESIS="+genesis.String())
-		out, err := cmd.CombinedOutput()
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("quorate %s: %v\n%s", strings.Join(args, " "), err, out)
+			t.Fatalf("quorate %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
 		}
 		return string(out)
 	}
+	key := func(name string) string { return filepath.Join(dir, "keys", name+".key") }
+	var proposal struct {
+		ID string `json:"id"`
+	}
+	// A threshold is raised: the next seal is a handover, with a link in the chain.
+	answer := run("propose", "policy.change", "rules.epoch.advance.threshold=3", "--key", key("alice"), "--yes", "--output", "json")
+	if err := json.Unmarshal([]byte(answer), &proposal); err != nil {
+		t.Fatalf("%v in %s", err, answer)
+	}
+	run("approve", proposal.ID, "--key", key("bob"), "--yes", "--wait", "certified")
 	for i := range 5 {
-		run("record", "--text", fmt.Sprintf("note %d", i), "--key", filepath.Join(dir, "keys", "alice.key"), "--wait", "certified")
+		run("record", "--text", fmt.Sprintf("note %d", i), "--key", key("alice"), "--wait", "certified")
 	}
 
 	vkey := writeFile(t, filepath.Join(t.TempDir(), "log.vkey"), string(get(t, url+"/log.vkey")))
@@ -145,7 +158,7 @@ func TestARunningReplicaAndItsExport(t *testing.T) {
 		t.Errorf("fsck of the export:\n%s", out)
 	}
 	run("verify", export, "--genesis", genesis.String())
-	if out, ok := runVerifier(t, export, genesis); !ok {
-		t.Errorf("the verifier in JavaScript:\n%s", out)
+	if out, ok := runVerifier(t, export, genesis); !ok || !strings.Contains(out, "authority 1") {
+		t.Errorf("the verifier in JavaScript, with one handover:\n%s", out)
 	}
 }
