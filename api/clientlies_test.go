@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +117,7 @@ func TestClientRefusesLies(t *testing.T) {
 	}
 
 	sync := func(c *client.Client) error { _, err := c.Sync(short(t)); return err }
+	page := func(c *client.Client) error { _, err := c.Entries(short(t), 0, 4); return err }
 	for _, row := range []struct {
 		name, path string
 		lie        func([]byte) []byte
@@ -154,10 +154,18 @@ func TestClientRefusesLies(t *testing.T) {
 			_, err := c.Entry(short(t), 2)
 			return err
 		}},
-		{"a gap in the entries", "/v1/entries", edit(t, func(p *client.Entries) { p.Entries = append(p.Entries[:1], p.Entries[2:]...) }), func(c *client.Client) error {
-			_, err := c.Entries(short(t), 0, 4)
-			return err
-		}},
+		{"a gap in the entries", "/v1/entries", edit(t, func(p *client.Entries) { p.Entries = append(p.Entries[:1], p.Entries[2:]...) }), page},
+		{"entries that begin later", "/v1/entries", edit(t, func(p *client.Entries) { p.Entries = p.Entries[1:] }), page},
+		{"a forged entry among entries", "/v1/entries", edit(t, func(p *client.Entries) { p.Entries[1].Entry = restamped(t, p.Entries[1].Entry) }), page},
+		{"a forged entry at the end", "/v1/entries", func(b []byte) []byte {
+			if !bytes.HasPrefix(b, []byte(`{"entries"`)) {
+				return b // of the last entry alone, with its proof: the truth
+			}
+			return edit(t, func(p *client.Entries) {
+				last := len(p.Entries) - 1
+				p.Entries[last].Entry = restamped(t, p.Entries[last].Entry)
+			})(b)
+		}, page},
 		{"a changed record", "/v1/proofs/state", func(b []byte) []byte {
 			return bytes.Replace(b, []byte(`"name":"alice"`), []byte(`"name":"malice"`), 1)
 		}, func(c *client.Client) error {
@@ -210,6 +218,39 @@ func TestClientRefusesLies(t *testing.T) {
 	}
 }
 
+// restamped is the entry with another stamp: well-formed, and not on the ledger.
+func restamped(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	e, err := ledger.ParseEntry(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Stamp++
+	out, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestClientChecksAcknowledgements: a server that acknowledges what is not on
+// the ledger is found out when certification was asked for.
+func TestClientChecksAcknowledgements(t *testing.T) {
+	f := newFake(t)
+	l, url := newLying(t, f)
+	f.submit(f.world.record(t, "alice", "something else"))
+	c := newClient(t, f.world, "", url)
+	l.lie("/v1/statements", edit(t, func(a *client.SubmitAnswer) { a.Statements[0].Seq = 2 }))
+	answer, err := c.Submit(short(t), [][]byte{f.world.record(t, "bob", "x")}, client.WaitCertified)
+	if err == nil || answer.Verified {
+		t.Errorf("another's entry was taken for ours: %+v", answer)
+	}
+	l.lie("/v1/statements", edit(t, func(a *client.SubmitAnswer) { a.Statements = nil }))
+	if answer, err := c.Submit(short(t), [][]byte{f.world.record(t, "bob", "y")}, client.WaitCertified); err == nil {
+		t.Errorf("an answer without verdicts was taken: %+v", answer)
+	}
+}
+
 func queryOf(path string) string {
 	if path == "/v1/proofs/state" {
 		return "?key=council/alice"
@@ -231,6 +272,40 @@ func TestClientFailsOver(t *testing.T) {
 	}
 	if _, err := c.Submit(short(t), [][]byte{f.world.record(t, "alice", "x")}, client.WaitCertified); err != nil {
 		t.Errorf("submit: %v", err)
+	}
+	// A server that is behind the verified head lacks what another one has.
+	var good atomic.Bool
+	s, err := New(f, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if good.Load() {
+			s.Handler().ServeHTTP(w, r)
+			return
+		}
+		writeProblem(w, notFound("not here yet"))
+	}))
+	defer behind.Close()
+	dir := t.TempDir()
+	if _, err := newClient(t, f.world, dir, ts.URL).Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	lagging := newClient(t, f.world, dir, behind.URL, ts.URL)
+	if _, err := lagging.Sync(short(t)); err != nil {
+		t.Errorf("sync: %v", err)
+	}
+	good.Store(true)
+	lagging = newClient(t, f.world, dir, behind.URL, ts.URL)
+	if _, err := lagging.Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	good.Store(false) // the one that was asked is behind now, the other one is not
+	if _, err := lagging.Entry(short(t), 2); err != nil {
+		t.Errorf("entry: %v", err)
+	}
+	if entries, err := lagging.Entries(short(t), 1, 2); err != nil || len(entries) != 2 {
+		t.Errorf("entries: %d, %v", len(entries), err)
 	}
 	// No leader anywhere: nothing is acknowledged, and the error says so.
 	f.mu.Lock()
@@ -357,80 +432,5 @@ func TestWrongConsistencyProof(t *testing.T) {
 	var equivocation *client.EquivocationError
 	if !errors.As(err, &proof) || errors.As(err, &equivocation) {
 		t.Errorf("got %v, want a *client.ProofError", err)
-	}
-}
-
-func TestClientSaysStale(t *testing.T) {
-	f := newFake(t)
-	f.mu.Lock()
-	f.certify(time.Now().Add(-time.Hour))
-	f.mu.Unlock()
-	ts := newServer(t, f, Config{})
-	c, err := client.New(client.Options{Servers: []string{ts.URL}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	head, err := c.Sync(short(t))
-	var stale *client.StaleError
-	if !errors.As(err, &stale) || head == nil || stale.Age < 59*time.Minute {
-		t.Errorf("got %+v, %v", head, err)
-	}
-	f.mu.Lock()
-	f.certify(time.Now())
-	f.mu.Unlock()
-	if head, err := c.Sync(short(t)); err != nil || time.Since(time.Unix(int64(head.Signed), 0)) > time.Minute {
-		t.Errorf("fresh again: %+v, %v", head, err)
-	}
-
-	// One server that replays an old signature of the head hides no fresh one.
-	note, _ := f.Checkpoint()
-	parsed, err := ledger.ParseCheckpoint(note)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, old := newLying(t, f)
-	l.lie("/checkpoint", func([]byte) []byte {
-		return f.world.sign(parsed.Head, time.Now().Add(-time.Hour), "r1", "r2", "r3", "r4")
-	})
-	both, err := client.New(client.Options{Servers: []string{old, ts.URL}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer both.Close()
-	if _, err := both.Sync(short(t)); err != nil {
-		t.Errorf("with a fresh server beside an old one: %v", err)
-	}
-	only, err := client.New(client.Options{Servers: []string{old, old}, Genesis: f.world.hash, MaxHeadAge: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer only.Close()
-	if head, err := only.Sync(short(t)); !errors.As(err, &stale) || head == nil {
-		t.Errorf("with old servers alone: %+v, %v", head, err)
-	}
-}
-
-// TestTamperedTrust: what is on disk is verified again, and never put aside.
-func TestTamperedTrust(t *testing.T) {
-	f := newFake(t)
-	ts := newServer(t, f, Config{})
-	dir := t.TempDir()
-	if _, err := newClient(t, f.world, dir, ts.URL).Sync(short(t)); err != nil {
-		t.Fatal(err)
-	}
-	head := filepath.Join(dir, f.world.hash.String(), "head")
-	note, err := os.ReadFile(head)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range [][]byte{nil, note[:len(note)/2], bytes.Replace(note, []byte("\n2\n"), []byte("\n1\n"), 1)} {
-		if err := os.WriteFile(head, bad, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var trust *client.TrustError
-		if _, err := newClient(t, f.world, dir, ts.URL).Sync(short(t)); !errors.As(err, &trust) {
-			t.Errorf("got %v, want a *client.TrustError", err)
-		}
 	}
 }

@@ -24,14 +24,17 @@ func (e *EquivocationError) Error() string {
 }
 
 // RollbackError says that a server offers a head behind the one verified
-// before. One server may merely lag; when all do, the ledger was rolled back
-// or the client is being kept from the present.
+// before, or lacks what that head covers. One server may merely lag; when all
+// do, the ledger was rolled back or the client is being kept from the present.
 type RollbackError struct {
 	Server        string
-	Kept, Offered uint64 // sizes
+	Kept, Offered uint64 // sizes; Offered is 0 when the server only lacks something
 }
 
 func (e *RollbackError) Error() string {
+	if e.Offered == 0 {
+		return fmt.Sprintf("%s lacks entries that are covered by the head of %d entries verified before", e.Server, e.Kept)
+	}
 	return fmt.Sprintf("%s offers a head of %d entries, behind the %d verified before", e.Server, e.Offered, e.Kept)
 }
 

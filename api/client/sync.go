@@ -70,6 +70,11 @@ func (c *Client) fresh(head *Head) error {
 // syncWith takes one server as the source of everything.
 func (c *Client) syncWith(ctx context.Context, server string) (*Head, error) {
 	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/checkpoint", limit: ledger.MaxCheckpointBytes})
+	var problem *Problem
+	if errors.As(err, &problem) && problem.Status == http.StatusNotFound {
+		// As C2SP has it, a log without a head answers 404; another may have one.
+		return nil, fmt.Errorf("%s has no certified head yet: %s", server, problem.Detail)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -175,7 +175,7 @@ func (c *Client) proveEntry(ctx context.Context, seq uint64) (*Entry, *ledger.En
 		entry = Entry{}
 		path := fmt.Sprintf("/v1/entries/%d?size=%d&consistency=stale", seq, head.Size)
 		if err := c.try(ctx, server, call{method: http.MethodGet, path: path}, &entry); err != nil {
-			return err
+			return lacking(server, head, err)
 		}
 		bad := func(err error) error { return &ProofError{server, "entry " + strconv.FormatUint(seq, 10), err} }
 		if entry.Proof == nil {
@@ -225,6 +225,16 @@ func (c *Client) covering(ctx context.Context, seq uint64) (*Head, error) {
 	return head, nil
 }
 
+// lacking turns a 404 for what a verified head covers into what it is: the
+// server is behind, and another one is not.
+func lacking(server string, head *Head, err error) error {
+	var problem *Problem
+	if errors.As(err, &problem) && problem.Status == http.StatusNotFound {
+		return &RollbackError{Server: server, Kept: head.Size}
+	}
+	return err
+}
+
 // Entries reads up to limit entries from seq from on and verifies them under a
 // head that the client verified: the last by its inclusion proof, the others
 // by the hash chain. It gives fewer at the head's end or where a page is full.
@@ -242,7 +252,10 @@ func (c *Client) Entries(ctx context.Context, from uint64, limit int) ([]Entry, 
 		var page Entries
 		path := fmt.Sprintf("/v1/entries?from=%d&limit=%d&consistency=stale", from, limit)
 		if err := c.try(ctx, server, call{method: http.MethodGet, path: path}, &page); err != nil {
-			return err
+			return lacking(server, head, err)
+		}
+		if len(page.Entries) == 0 {
+			return &RollbackError{Server: server, Kept: head.Size}
 		}
 		if entries, err = chained(page.Entries, from, limit); err != nil {
 			return &ProofError{server, "entries from " + strconv.FormatUint(from, 10), err}
@@ -363,11 +376,15 @@ func (c *Client) confirm(ctx context.Context, envelopes [][]byte, wait Wait, ans
 		if err != nil {
 			return fmt.Errorf("check submission: %w", err)
 		}
-		seq := answer.Statements[i].Seq
-		if _, twice := want[seq]; !twice {
+		seq, id := answer.Statements[i].Seq, st.ID.String()
+		other, twice := want[seq]
+		if twice && other != id {
+			return fmt.Errorf("check submission: entry %d is said to be both statement %s and %s", seq, other, id)
+		}
+		if !twice {
 			seqs = append(seqs, seq)
 		}
-		want[seq] = st.ID.String()
+		want[seq] = id
 	}
 	slices.Sort(seqs)
 	for len(seqs) > 0 {
