@@ -53,11 +53,9 @@ func (t *transition) vote(st *ledger.Statement, a author, p *Proposal) (Vote, *p
 	return v, nil
 }
 
-// recast returns the votes without the author's own earlier one. There is one
-// only if it no longer counts.
-func recast(votes []Vote, name string) []Vote {
-	return slices.DeleteFunc(slices.Clone(votes), func(v Vote) bool { return v.Author == name })
-}
+// with returns the votes and one more. Earlier ones of the same author, which
+// no longer count, stay: a copy of one that was forgotten would be a new vote.
+func with(votes []Vote, v Vote) []Vote { return append(slices.Clone(votes), v) }
 
 // approve is the statement approve. A decided proposal may be approved until
 // it is executed: the council may change meanwhile.
@@ -76,7 +74,7 @@ func (t *transition) approve(st *ledger.Statement, a author) *problem {
 
 	t.append(ledger.KindStatement, st.Envelope)
 	next := *p
-	next.Approvals = append(recast(p.Approvals, a.name), v)
+	next.Approvals = with(p.Approvals, v)
 	t.put(proposalOf(p.ID), &next)
 	t.decide(&next)
 	return nil
@@ -99,7 +97,7 @@ func (t *transition) reject(st *ledger.Statement, a author) *problem {
 
 	t.append(ledger.KindStatement, st.Envelope)
 	next := *p
-	next.Rejections = append(recast(p.Rejections, a.name), v)
+	next.Rejections = with(p.Rejections, v)
 	t.put(proposalOf(p.ID), &next)
 	if c := t.tally(&next); !c.reachable() {
 		t.close(&next, ProposalRejected, "")
@@ -157,9 +155,10 @@ func (t *transition) veto(st *ledger.Statement, a author) *problem {
 	}
 
 	seq := t.append(ledger.KindStatement, st.Envelope)
-	standing = append(standing, Vote{Author: a.name, ID: st.ID, Operator: a.operator, Seq: seq})
+	v := Vote{Author: a.name, ID: st.ID, Operator: a.operator, Seq: seq}
+	standing = append(standing, v)
 	next := *p
-	next.Vetoes = append(recast(p.Vetoes, a.name), standing[len(standing)-1])
+	next.Vetoes = with(p.Vetoes, v)
 	if reseat && uint64(len(standing)) < t.rule("council.change", nil).Threshold {
 		t.put(proposalOf(p.ID), &next)
 		return nil

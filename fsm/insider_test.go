@@ -35,3 +35,31 @@ func TestEmptyNodeNameIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is re-seated may vote again, but only by saying so: what was said on
+// an earlier seat is never a vote on a later one, however often it is replayed.
+func TestVotesOfAnEarlierSeatAreNotReplayed(t *testing.T) {
+	g := defaultGenesis()
+	rule := g.Policy.Rules["epoch.advance"]
+	rule.Threshold = 3
+	g.Policy.Rules["epoch.advance"] = rule
+	w := newWorld(t, g)
+	reseat := func() {
+		p := w.propose("bob", "council.change", councilArgs{Add: []ledger.Member{memberOf("alice@alpha")}, Remove: []string{"alice"}})
+		w.submit(p, w.ballot("carol", ledger.TypeApprove, p))
+	}
+	p := w.propose("bob", "epoch.advance", noArgs{})
+	first := w.ballot("alice", ledger.TypeApprove, p)
+	w.submit(p, first)
+	reseat()
+	w.submit(w.sign(saying{author: "alice", typ: ledger.TypeApprove, body: ledger.Ballot{Memo: "again", Proposal: idOf(p)}}))
+	reseat()
+	if r := w.submit(first); !r.Verdicts[0].Duplicate {
+		t.Errorf("a vote of two seats ago was taken as a new one: %+v", r.Verdicts[0])
+	}
+	proposal, _ := w.state.Proposal(idOf(p))
+	if signed := w.state.Rule(proposal).Signed; len(signed) != 1 {
+		t.Errorf("signed by %v, want bob's operator alone", signed)
+	}
+	checkState(t, w.state)
+}

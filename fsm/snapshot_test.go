@@ -100,6 +100,7 @@ func TestProveRecords(t *testing.T) {
 
 func TestNewRefusesGenesis(t *testing.T) {
 	for name, spoil := range map[string]func(*ledger.Genesis){
+		"made before any date": func(g *ledger.Genesis) { g.Created = 0 },
 		"made beyond any date": func(g *ledger.Genesis) { g.Created = maxStamp + 1 },
 		"too many operators": func(g *ledger.Genesis) {
 			for i := range maxOperators {

@@ -55,8 +55,9 @@ func New(genesisEntry []byte) (*State, error) {
 
 // checkGenesis checks what the rules need of genesis beyond Genesis.Validate.
 func checkGenesis(g *ledger.Genesis) error {
-	if g.Created > maxStamp {
-		return fmt.Errorf("created: %d is beyond any date", g.Created)
+	// A time of 0 stands for none in proposals.
+	if g.Created < 1 || g.Created > maxStamp {
+		return fmt.Errorf("created: %d is no date", g.Created)
 	}
 	if len(g.Operators) > maxOperators {
 		return fmt.Errorf("operators: at most %d", maxOperators)
