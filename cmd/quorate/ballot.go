@@ -252,10 +252,10 @@ func votable(typ string, view *review) error {
 		if typ == ledger.TypeWithdraw || typ == ledger.TypeVeto {
 			return nil
 		}
-		return &failure{exit: exitRefused, code: "already_decided", next: nextSteps["already_decided"],
+		return &failure{exit: exitRefused, code: "already_decided", next: nextStep("already_decided"),
 			cause: fmt.Errorf("the proposal is decided, and due at %s", moment(view.DueAt))}
 	}
-	return &failure{exit: exitRefused, code: "proposal_closed", next: nextSteps["proposal_closed"],
+	return &failure{exit: exitRefused, code: "proposal_closed", next: nextStep("proposal_closed"),
 		cause: fmt.Errorf("the proposal is closed: it is %s%s", view.Standing, suffix(", ", view.Reason))}
 }
 

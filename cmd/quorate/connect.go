@@ -35,11 +35,13 @@ type serverFlags struct {
 	pins     []string
 	atLeast  string
 	replay   bool
+	timeout  time.Duration
 }
 
 func (f *serverFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.servers, "server", nil, "URLs of replicas, with commas; calls fail over (or QUORATE_SERVER)")
 	f.addGenesis(flags)
+	flags.DurationVar(&f.timeout, "timeout", patience, "give up after this long")
 	flags.StringVar(&f.trustDir, "trust-dir", "", "where the newest verified head is kept (or QUORATE_TRUST_DIR)")
 	flags.StringVar(&f.caFile, "ca-file", "", "CA certificates of the servers, PEM")
 	flags.StringSliceVar(&f.pins, "tls-pin", nil, "SHA-256 of the servers' TLS keys, hex, instead of CA certificates")
@@ -267,43 +269,11 @@ func rejected(err error) error {
 	if detail != "" {
 		text += ": " + detail
 	}
-	f := &failure{exit: exitRefused, code: code, cause: fmt.Errorf("refused: %s", text), next: nextSteps[code]}
+	f := &failure{exit: exitRefused, code: code, cause: fmt.Errorf("refused: %s", text), next: nextStep(code)}
 	if f.next == "" && p.RetryAfter > 0 {
 		f.next = fmt.Sprintf("nothing was acknowledged; try again in %s", p.RetryAfter)
 	}
 	return f
-}
-
-// nextSteps says what to do about a rejection, by its code.
-var nextSteps = map[string]string{
-	"stale_base":               "the tables moved since it was written: propose it again",
-	"proposal_closed":          "quorate inspect ID shows how it ended",
-	"already_decided":          "it is decided and waits for its delay; only a veto or its author's withdraw stops it",
-	"operator_voted":           "votes count once per operator: a governor of another operator is needed",
-	"already_voted":            "nothing to do: your vote is on the ledger",
-	"unknown_proposal":         "quorate list proposals shows them",
-	"unknown_author":           "only keys that the ledger names may sign: quorate list council",
-	"wrong_role":               "use the key file of a principal with that role",
-	"wrong_key":                "the ledger knows this name with another key",
-	"revoked_key":              "use the key that replaced it",
-	"bad_signature":            "the file was changed or made by another key: sign it again",
-	"wrong_ledger":             "the statement is for another ledger: compare --genesis",
-	"wrong_generation":         "the ledger was recovered since: propose it again",
-	"expired":                  "sign a new one",
-	"nonce_used":               "sign a new one",
-	"not_author":               "only the proposer withdraws; others reject or veto",
-	"not_vetoer":               "quorate list policy names each action's vetoers",
-	"consent_missing":          "a governor of each operator whose nodes are named must approve",
-	"unknown_join":             "submit the join files beside the proposal, or propose with joins=@FILE",
-	"unknown_operator":         "add it first: quorate propose operator.add name=NAME",
-	"operator_without_consent": "give it a sponsor: quorate propose operator.add name=NAME sponsor=OPERATOR",
-	"threshold_too_low":        "an action that changes authority needs a majority of the operators",
-	"nothing_changes":          "the ledger is already so",
-	"handover_pending":         "one authority change at a time: try again in a second",
-	"frozen":                   "the ledger is frozen; quorate propose ledger.unfreeze ends it",
-	"key_taken":                "a key has one role for ever: make a new one with quorate keygen",
-	"name_taken":               "choose another name",
-	"not_found":                "quorate list shows what there is",
 }
 
 // patience bounds a command that talks to servers.
@@ -311,7 +281,7 @@ const patience = 2 * time.Minute
 
 // withServer gives a command its connection and closes it afterwards.
 func (a *app) withServer(c *cobra.Command, f *serverFlags, run func(ctx context.Context, l *link) error) error {
-	ctx, cancel := context.WithTimeout(c.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.Context(), f.timeout)
 	defer cancel()
 	l, err := a.connect(ctx, f)
 	if err != nil {

@@ -41,6 +41,7 @@ func (a *app) exportCommand() *cobra.Command {
 		},
 	}
 	server.add(c.Flags())
+	_ = c.Flags().MarkHidden("timeout") // this takes as long as it takes
 	c.Flags().StringVar(&out, "out", "", "a directory, or an archive that ends in .tar.zst")
 	c.Flags().BoolVar(&decisions, "decisions", false, "also write a proof file for each decision")
 	return c

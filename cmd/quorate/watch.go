@@ -64,6 +64,7 @@ func (a *app) watchCommand() *cobra.Command {
 		},
 	}
 	server.add(c.Flags())
+	_ = c.Flags().MarkHidden("timeout") // this takes as long as it takes
 	c.Flags().StringSliceVar(&kinds, "kind", nil, "only entries of these kinds: statement, effect, seal")
 	c.Flags().StringSliceVar(&types, "type", nil, "only statements and effects of these types")
 	c.Flags().Uint64Var(&from, "from", 0, "begin at this seq (default: now)")

@@ -8,6 +8,7 @@ quorate() { "$bin" "$@"; }
 # --- steps ------------------------------------------------------------------
 work=$(mktemp -d "${TMPDIR:-/tmp}/quorate-demo.XXXXXX")
 cd "$work"
+export QUORATE_TRUST_DIR=$work/trust
 began=$SECONDS
 step_began=$SECONDS
 step_name=
