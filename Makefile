@@ -71,7 +71,7 @@ unit: ## unit tests, transcripts, scripts, cluster
 	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
 
 thirdparty: tools $(VERIFIER)/node_modules/.installed ## tessera's fsck and other people's clients on our logs
-	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -timeout 8m ./test/thirdparty
+	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 8m ./test/thirdparty
 
 verifier-js: $(VERIFIER)/node_modules/.installed ## the independent verifier: its own tests, then the vectors
 	cd $(VERIFIER) && node --test
