@@ -360,7 +360,7 @@ func TestClientRefusesRollback(t *testing.T) {
 // size and of two. The error holds evidence that a third party can check.
 func TestClientProvesEquivocation(t *testing.T) {
 	w := newWorld(t)
-	for _, extra := range []int{0, 1, 5} {
+	for _, extra := range []int{0, 1, 5, 6} {
 		t.Run(fmt.Sprint("ahead by ", extra), func(t *testing.T) {
 			left, right := fakeOf(t, w), fakeOf(t, w)
 			_, a := newLying(t, left)
@@ -368,6 +368,13 @@ func TestClientProvesEquivocation(t *testing.T) {
 			left.submit(w.record(t, "alice", "left"))
 			for i := range 1 + extra {
 				right.submit(w.record(t, "alice", fmt.Sprint("right ", i)))
+			}
+			if extra == 6 { // the other branch hands over, and its link must not be kept
+				p := right.propose("alice", "council.change", map[string]any{"remove": []string{"carol"}})
+				right.submit(p, w.ballot(t, "bob", ledger.TypeApprove, p))
+				if right.AuthorityIndex() != 1 {
+					t.Fatal("no handover")
+				}
 			}
 			dir := t.TempDir()
 			if _, err := newClient(t, w, dir, a).Sync(short(t)); err != nil {
@@ -388,8 +395,9 @@ func TestClientProvesEquivocation(t *testing.T) {
 				}
 			}
 			// What was trusted before is still what is on disk.
-			if _, err := newClient(t, w, dir, a).Sync(short(t)); err != nil {
-				t.Errorf("the kept branch: %v", err)
+			again := newClient(t, w, dir, a)
+			if _, err := again.Sync(short(t)); err != nil || len(again.Links()) != 1 {
+				t.Errorf("the kept branch: %v, %d links", err, len(again.Links()))
 			}
 		})
 	}

@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -273,5 +276,64 @@ func TestReplaceFile(t *testing.T) {
 	}
 	if err := replaceFile(dir+"/none/head", nil); err == nil {
 		t.Error("wrote into a folder that is not")
+	}
+}
+
+// sealAt is an entry that follows prev.
+func sealAt(t *testing.T, seq uint64, prev ledger.Hash) []byte {
+	t.Helper()
+	content, err := canon.Marshal(ledger.Seal{Reason: ledger.SealRoutine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := (&ledger.Entry{Seq: seq, Prev: prev, Kind: ledger.KindSeal, Content: content}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestWatchRefusesForeignEntries: without a filter, an entry that does not
+// follow the one before is not given to the caller, whoever sends it.
+func TestWatchRefusesForeignEntries(t *testing.T) {
+	zero := sealAt(t, 0, ledger.Hash{})
+	one := sealAt(t, 1, ledger.LeafHash(zero))
+	event := func(id int, raw []byte) string {
+		data, err := json.Marshal(Entry{Entry: raw})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("id: %d\nevent: entry\ndata: %s\n\n", id, data)
+	}
+	for name, bad := range map[string]string{
+		"another chain":  event(2, sealAt(t, 1, ledger.Hash{1})),
+		"a gap":          event(3, sealAt(t, 2, ledger.LeafHash(one))),
+		"another id":     event(5, one),
+		"the same again": event(1, zero),
+		"no entry":       event(2, []byte("x")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				liar := func(*http.Request) (int, http.Header, string) { return 200, nil, event(1, zero) + bad }
+				honest := func(q *http.Request) (int, http.Header, string) {
+					if q.URL.Query().Get("from") != "1" {
+						t.Errorf("resumed with %s", q.URL.RawQuery)
+					}
+					return 200, nil, event(2, one)
+				}
+				c := testClient(t, roundTrips{"liar": liar, "honest": honest}, "http://liar", "http://honest")
+				var got []string
+				enough := errors.New("enough")
+				err := c.Watch(context.Background(), WatchOptions{}, func(e *Entry) error {
+					if got = append(got, e.Hash); len(got) == 2 {
+						return enough
+					}
+					return nil
+				})
+				if !errors.Is(err, enough) || got[1] != ledger.LeafHash(one).String() {
+					t.Errorf("got %v, %v", got, err)
+				}
+			})
+		})
 	}
 }
