@@ -63,3 +63,39 @@ func TestVotesOfAnEarlierSeatAreNotReplayed(t *testing.T) {
 	}
 	checkState(t, w.state)
 }
+
+// A governor who proposes and withdraws without end fills the ledger, as far as
+// the API lets it, but not the memory of every replica.
+func TestClosedProposalsOfOneAuthorAreBounded(t *testing.T) {
+	w := newWorld(t, defaultGenesis())
+	closed := func() int { return len(w.state.Proposals(ProposalWithdrawn, ledger.Hash{}, 10_000)) }
+	spam := func(n int) {
+		for range n {
+			base := map[string]uint64{"epoch": w.state.Meta().Versions["epoch"]}
+			p := w.sign(saying{
+				author: "alice", typ: ledger.TypePropose,
+				body:   ledger.Propose{Action: "epoch.advance", Args: canon.Raw("{}"), Base: base},
+				change: func(p *ledger.Payload) { p.Expires = w.now + 1 }, // no nonce lives long
+			})
+			w.submit(p, w.ballot("alice", ledger.TypeWithdraw, p))
+			w.now++
+		}
+	}
+	spam(maxClosedProposals + 20)
+	if closed() != maxClosedProposals+20 {
+		t.Errorf("%d closed proposals", closed())
+	}
+	w.now += crowdedMillis
+	p := w.propose("bob", "epoch.advance", noArgs{})
+	w.submit(p, w.ballot("bob", ledger.TypeWithdraw, p))
+	if got := closed(); got != maxClosedProposals+1 {
+		t.Errorf("%d closed proposals, want %d of alice and one of bob", got, maxClosedProposals)
+	}
+	w.now += w.state.Policy().ClosedRetentionMillis
+	w.apply(ledger.CommandTick)
+	spam(1)
+	if got := closed(); got != 1 {
+		t.Errorf("%d closed proposals after the retention, want the last", got)
+	}
+	checkState(t, w.state)
+}

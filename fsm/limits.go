@@ -3,15 +3,17 @@ package fsm
 // Bounds of the rules, beside those of package ledger. They are part of the
 // rules: a replica with other bounds would derive another state.
 const (
-	maxOpenProposals = 32      // of one author, open or decided
-	maxPendingJoins  = 4_096   // of all operators
-	maxOperatorJoins = 1_024   // pending joins that name one operator
-	maxOperators     = 1_024   //
-	maxNodes         = 100_000 //
-	maxReasonBytes   = 1_024   // of a freeze or a quarantine
-	maxTextBytes     = 16_384  // of a record's text
-	maxLabelBytes    = 255     // of a record's name or media type
-	maxRecipient     = 4_096   // bytes of an age recipient
+	maxOpenProposals   = 32      // of one author, open or decided
+	maxClosedProposals = 256     // of one author that stay for the policy's retention
+	crowdedMillis      = 10_000  // how long further ones stay
+	maxPendingJoins    = 4_096   // of all operators
+	maxOperatorJoins   = 1_024   // pending joins that name one operator
+	maxOperators       = 1_024   //
+	maxNodes           = 100_000 //
+	maxReasonBytes     = 1_024   // of a freeze or a quarantine
+	maxTextBytes       = 16_384  // of a record's text
+	maxLabelBytes      = 255     // of a record's name or media type
+	maxRecipient       = 4_096   // bytes of an age recipient
 
 	// maxStamp keeps sums of a stamp and any policy duration below 2^53.
 	maxStamp = 1 << 52

@@ -214,8 +214,17 @@ func (t *transition) close(p *Proposal, standing, reason string) {
 	next.Standing = standing
 	next.Reason = reason
 	next.Closed = t.stamp
-	next.Leaves = t.stamp + t.policy.ClosedRetentionMillis
+	next.Leaves = t.stamp + t.retention(p.Author)
 	t.put(proposalOf(p.ID), &next)
+}
+
+// retention is how long a proposal that is closed now stays in the state. An
+// author can propose and withdraw without end, so that only so many stay long.
+func (t *transition) retention(author string) uint64 {
+	if t.count(countClosed(author)) >= maxClosedProposals {
+		return min(t.policy.ClosedRetentionMillis, crowdedMillis)
+	}
+	return t.policy.ClosedRetentionMillis
 }
 
 func (p *Proposal) live() bool { return p.Standing == ProposalOpen || p.Standing == ProposalDecided }

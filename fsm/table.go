@@ -37,6 +37,7 @@ const (
 )
 
 func countOpen(author string) string            { return "open/" + author }
+func countClosed(author string) string          { return "closed/" + author }
 func countNonces(author string) string          { return "nonces/" + author }
 func countOperatorJoins(operator string) string { return "joins/" + operator }
 func countOperatorNodes(operator string) string { return "nodes/" + operator }
@@ -58,7 +59,7 @@ func indexOf(key string, record any) indexed {
 		case ProposalDecided:
 			return indexed{due: r.DueAt, counts: []string{countOpen(r.Author)}}
 		}
-		return indexed{lapse: r.Leaves}
+		return indexed{lapse: r.Leaves, counts: []string{countClosed(r.Author)}}
 	}
 	return indexed{}
 }
