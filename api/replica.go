@@ -19,6 +19,7 @@ type ReplicaBackend struct{ replica *replica.Replica }
 var (
 	_ Backend    = (*ReplicaBackend)(nil)
 	_ Operations = (*ReplicaBackend)(nil)
+	_ Receipts   = (*ReplicaBackend)(nil)
 )
 
 // FromReplica serves r.
@@ -165,4 +166,10 @@ func (b *ReplicaBackend) Peers() []client.PeerStatus { return presentPeers(b.rep
 func (b *ReplicaBackend) NewLogKey() (ledger.LogKeys, error) {
 	k, err := b.replica.NewLogKey()
 	return k, replicaError(err)
+}
+
+// EntryReceipt is Receipts'.
+func (b *ReplicaBackend) EntryReceipt(seq uint64) ([]byte, error) {
+	raw, err := b.replica.EntryReceipt(seq)
+	return raw, replicaError(err)
 }

@@ -64,6 +64,8 @@ func logFileOf(b Backend, path string) (*logFile, error) {
 		return tile(b, path)
 	case strings.HasPrefix(path, "authority/"):
 		return link(b, strings.TrimPrefix(path, "authority/"))
+	case strings.HasPrefix(path, "receipts/"):
+		return receipt(b, strings.TrimPrefix(path, "receipts/"))
 	case path == "genesis.cbor":
 		entry, err := b.Archive().Entry(0)
 		return &logFile{"application/octet-stream", cacheForEver, entry}, err
@@ -124,6 +126,26 @@ func link(b Backend, name string) (*logFile, error) {
 	return &logFile{"application/json", cacheForEver, body}, err
 }
 
+// Receipts is a Backend that signs receipts of entries.
+type Receipts interface {
+	// EntryReceipt gives the replica's COSE Receipt of a certified entry.
+	EntryReceipt(seq uint64) ([]byte, error)
+}
+
+// receipt is what one replica states of one entry, signed on request.
+func receipt(b Backend, name string) (*logFile, error) {
+	seq, err := strconv.ParseUint(name, 10, 53)
+	if err != nil || strconv.FormatUint(seq, 10) != name {
+		return nil, notFound("want /receipts/SEQ, SEQ of a certified entry")
+	}
+	signer, ok := b.(Receipts)
+	if !ok {
+		return nil, notFound("this server signs no receipts")
+	}
+	body, err := signer.EntryReceipt(seq)
+	return &logFile{"application/cose", "no-store", body}, err
+}
+
 // certifiedAuthority is the authority that certifies the newest head.
 func certifiedAuthority(b Backend) (ledger.Authority, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), DefaultLimits().ViewTimeout)
@@ -151,6 +173,7 @@ func (s *Server) logRoutes(h huma.API, router chi.Router) {
 		{"/checkpoint", "get-checkpoint", "The newest certified checkpoint (C2SP tlog-checkpoint) with every line", "text/plain"},
 		{"/tile/*", "get-tile", "A tile or entry bundle (C2SP tlog-tiles) within the certified size", "application/octet-stream"},
 		{"/authority/{n}", "get-authority", "Link n of the authority chain (FORMAT.md section 10)", "application/json"},
+		{"/receipts/{seq}", "get-receipt", "This replica's COSE Receipt (RFC 9942) of a certified entry (FORMAT.md section 14)", "application/cose"},
 		{"/genesis.cbor", "get-genesis-entry", "Entry 0", "application/octet-stream"},
 		{"/log.vkey", "get-log-vkey", "The log's Ed25519 key, which carries no authority", "text/plain"},
 		{"/log-mldsa44.vkey", "get-log-mldsa44-vkey", "The log's ML-DSA-44 key, which carries no authority", "text/plain"},

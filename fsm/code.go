@@ -146,6 +146,9 @@ const (
 	ReplicasNotReady
 	HistoryNotWhole
 	TooManyJoins
+
+	// What a leader's admission asks for beyond the rules.
+	JoinAlone
 )
 
 type codeInfo struct {
@@ -240,6 +243,8 @@ var codes = [...]codeInfo{
 	ReplicasNotReady:       {"replicas_not_ready", ClassConflict, "fewer than the cosign threshold of active replicas stated this format"},
 	HistoryNotWhole:        {"history_not_whole", ClassConflict, "ready names a size beyond the ledger, or before the replica was added"},
 	TooManyJoins:           {"too_many_joins", ClassLimit, "as many joins wait as allowed"},
+
+	JoinAlone: {"join_alone", ClassContent, "a join comes in a bundle with the proposal that names it"},
 }
 
 var codesByName = func() map[string]Code {

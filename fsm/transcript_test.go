@@ -46,7 +46,7 @@ func TestTranscripts(t *testing.T) {
 		return // some stories were not told to the end
 	}
 	for _, c := range Codes() {
-		if seen[c] == "" {
+		if seen[c] == "" && c != JoinAlone { // a leader's admission gives it, the rules do not
 			t.Errorf("no transcript shows the code %s", c)
 		}
 	}

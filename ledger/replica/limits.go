@@ -21,6 +21,7 @@ type Limits struct {
 	BackfillBatch  int   // entries in one answer
 	VerifyMemo     int   // remembered signature checks
 	PublicKeys     int   // unpacked public keys
+	Recent         int   // accepted statements whose seq is remembered for whoever sends them again
 	PendingHeads   int   // heads of one peer that wait for our own entries to catch up
 	Cosigners      int   // cosignatures queued towards one peer
 	SnapshotRetain int
@@ -45,7 +46,7 @@ func (l Limits) withDefaults() Limits {
 		LeaderHold: 5 * time.Second, Enqueue: 2 * time.Second, BusyRetry: time.Second,
 		SealedStates: 512, SinceCommands: 65_536, SinceBytes: 128 << 20,
 		SnapshotBytes: 8 << 30, PeerConns: 256, PeerBody: 32 << 20, BackfillBatch: 1_024,
-		VerifyMemo: 65_536, PublicKeys: 1_024, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
+		VerifyMemo: 65_536, PublicKeys: 1_024, Recent: 65_536, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
@@ -59,6 +60,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.BackfillBatch, d.BackfillBatch)
 	orInt(&l.VerifyMemo, d.VerifyMemo)
 	orInt(&l.PublicKeys, d.PublicKeys)
+	orInt(&l.Recent, d.Recent)
 	orInt(&l.PendingHeads, d.PendingHeads)
 	orInt(&l.Cosigners, d.Cosigners)
 	orInt(&l.SnapshotRetain, d.SnapshotRetain)

@@ -49,6 +49,7 @@ type shell struct {
 	verifier     *verifier
 	limits       Limits
 	hooks        shellHooks
+	recent       *recent
 
 	now       atomic.Pointer[applied]
 	certified atomic.Pointer[sealedState] // the newest certified one whose state is here
@@ -86,7 +87,7 @@ type applyResult struct {
 }
 
 func newShell(founding *fsm.State, genesisEntry []byte, origin string, genesis ledger.Hash, a *archive.Archive, v *verifier, l Limits) *shell {
-	s := &shell{genesis: genesis, genesisEntry: genesisEntry, origin: origin, archive: a, verifier: v, limits: l}
+	s := &shell{genesis: genesis, genesisEntry: genesisEntry, origin: origin, archive: a, verifier: v, limits: l, recent: newRecent(l.Recent)}
 	var f archive.Frontier
 	f.Append(tlog.Hash(ledger.LeafHash(genesisEntry)))
 	s.now.Store(&applied{state: founding, frontier: f})
@@ -162,6 +163,7 @@ func (s *shell) apply(now *applied, c *ledger.Command, data []byte) (*applyResul
 		frontier.Append(tlog.Hash(ledger.LeafHash(entry)))
 	}
 	now.state, now.frontier = next, frontier
+	s.recent.add(result.Verdicts)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep(data)

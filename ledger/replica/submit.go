@@ -224,24 +224,35 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: r.stamp(), Statements: envelopes}
 	// What is under way is not accounted for: the FSM decides.
 	if _, result := fsm.Apply(state, command, r.shell.verifier); refused(result.Verdicts) {
-		r.metrics.rejected.Inc()
-		return nil, &RejectedError{Verdicts: result.Verdicts}
+		return r.refuse(result.Verdicts)
 	} else if duplicates(result.Verdicts) {
 		return receiptOf(result.Verdicts, 0), nil // accepted before, and committed since it is in the state
+	}
+	if verdicts, stray := strayJoin(envelopes); stray {
+		return r.refuse(verdicts)
 	}
 	result, err := r.order(ctx, node, command)
 	if err != nil {
 		return nil, err
 	}
 	if refused(result.Verdicts) {
-		r.metrics.rejected.Inc()
-		return nil, &RejectedError{Verdicts: result.Verdicts}
+		return r.refuse(result.Verdicts)
 	}
 	if err := r.diskError(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	r.metrics.accepted.Add(float64(len(envelopes)))
 	return receiptOf(result.Verdicts, result.stamp), nil
+}
+
+// refuse is the answer to a refused submission: its first result, if it was
+// accepted before.
+func (r *Replica) refuse(verdicts []fsm.Verdict) (*Receipt, error) {
+	if receipt, ok := r.shell.recent.said(verdicts); ok {
+		return receipt, nil
+	}
+	r.metrics.rejected.Inc()
+	return nil, &RejectedError{Verdicts: verdicts}
 }
 
 // order brings a command into Raft's log and waits until it is applied here.
