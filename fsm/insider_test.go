@@ -99,3 +99,48 @@ func TestClosedProposalsOfOneAuthorAreBounded(t *testing.T) {
 	}
 	checkState(t, w.state)
 }
+
+// The others of a council can't make a node speak for an operator: not by
+// admitting one in its name, nor by giving their key to one that it has.
+func TestAnOperatorsNodeIsNotRekeyedWithoutIt(t *testing.T) {
+	w := newWorld(t, defaultGenesis())
+	join := func(key string) []byte {
+		return w.sign(saying{author: "edge-1", key: key, typ: ledger.TypeJoin, body: ledger.Join{
+			Name: "edge-1", Operator: "gamma", Peer: filler(key, 32), Public: publicOf(key),
+		}, change: func(p *ledger.Payload) {
+			w.nonces++
+			p.Epoch, p.Seq, p.Expires = nil, nil, w.now+3_600_000
+			p.Nonce = filler(key, 16)
+		}})
+	}
+	// submitted with the joins, as one bundle
+	decide := func(action string, args func(ledger.Hash) any, j []byte, voters ...string) ledger.Hash {
+		raw, err := canon.Marshal(args(idOf(j)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := map[string]uint64{"operators": 0}
+		if n, ok := w.state.Node("edge-1"); ok {
+			base = map[string]uint64{"node/edge-1": n.Version}
+		}
+		p := w.sign(saying{author: voters[0], typ: ledger.TypePropose, body: ledger.Propose{Action: action, Args: raw, Base: base}})
+		bundle := [][]byte{j, p}
+		for _, voter := range voters[1:] {
+			bundle = append(bundle, w.ballot(voter, ledger.TypeApprove, p))
+		}
+		w.submit(bundle...)
+		return idOf(p)
+	}
+	rekey := func(id ledger.Hash) any { return nodeRekeyArgs{Join: id} }
+	decide("node.admit", func(id ledger.Hash) any { return admitArgs{Joins: []ledger.Hash{id}} }, join("edge-1"), "alice", "carol")
+
+	stolen := decide("node.rekey", rekey, join("theirs"), "alice", "bob")
+	if p, _ := w.state.Proposal(stolen); p.Standing != ProposalOpen || len(w.state.Rule(p).Consents) != 1 {
+		t.Errorf("alice and bob gave gamma's node their key: %s", p.Standing)
+	}
+	own := decide("node.rekey", rekey, join("ours"), "alice", "carol")
+	if p, _ := w.state.Proposal(own); p.Standing != ProposalExecuted {
+		t.Errorf("carol could not: %s %s", p.Standing, p.Reason)
+	}
+	checkState(t, w.state)
+}

@@ -166,6 +166,9 @@ func (t *transition) rekeyNode(args nodeRekeyArgs, _ occasion) *problem {
 	if _, taken := t.Key(keyIDOf(j)); taken {
 		return refuse(KeyTaken, "body.args.join", "the key has or had a role")
 	}
+	if t.consenter(j.Operator, t.councilOperators()) == "" {
+		return refuse(OperatorWithoutConsent, "body.args.join", fmt.Sprintf("%s has neither a governor nor a sponsor with one", j.Operator))
+	}
 	t.revokeKey(old.Key)
 	t.remove(tableWindow + old.Name)
 	t.seatNode(join)

@@ -17,7 +17,8 @@ type tally struct {
 	author   bool // the proposer still holds the seat and key that proposed
 }
 
-// Consent is what node.admit needs of one operator whose nodes it names: a
+// Consent is what node.admit and node.rekey need of one operator whose nodes
+// they name: a
 // signature of one of its own governors or, if it has none, of its sponsor's.
 type Consent struct {
 	Operator string `json:"operator"`
@@ -71,12 +72,10 @@ func (v *view) tally(p *Proposal) tally {
 			c.rejected = append(c.rejected, vote)
 		}
 	}
-	if p.Action == "node.admit" {
-		c.consents = v.consents(p.Args)
-		for i := range c.consents {
-			consent := &c.consents[i]
-			consent.Given = slices.ContainsFunc(c.approved, func(vote Vote) bool { return vote.Operator == consent.By })
-		}
+	c.consents = v.consents(p.Action, p.Args)
+	for i := range c.consents {
+		consent := &c.consents[i]
+		consent.Given = slices.ContainsFunc(c.approved, func(vote Vote) bool { return vote.Operator == consent.By })
 	}
 	return c
 }
@@ -154,14 +153,22 @@ func seqs(votes []Vote) []uint64 {
 	return causes
 }
 
-// consents says whose signature a node.admit needs, by operator.
-func (v *view) consents(args canon.Raw) []Consent {
-	admit, p := decodeArgs[admitArgs](args)
-	if p != nil {
-		return nil
+// consents says whose signature an action needs that gives keys to nodes, by
+// operator: nobody else makes a node speak for one.
+func (v *view) consents(action string, raw canon.Raw) []Consent {
+	var joins []ledger.Hash
+	switch action {
+	case "node.admit":
+		if args, p := decodeArgs[admitArgs](raw); p == nil {
+			joins = args.Joins
+		}
+	case "node.rekey":
+		if args, p := decodeArgs[nodeRekeyArgs](raw); p == nil {
+			joins = []ledger.Hash{args.Join}
+		}
 	}
 	operators := []string{}
-	for _, id := range admit.Joins {
+	for _, id := range joins {
 		if join, ok := lookup[JoinRecord](v, joinOf(id)); ok {
 			operators = append(operators, join.Join.Operator)
 		}
@@ -197,7 +204,7 @@ type RuleView struct {
 	Signed      []string  `json:"signed"`       // operators (or holders) whose approval counts
 	Rejected    []string  `json:"rejected"`
 	Missing     []string  `json:"missing"`  // those who have not voted
-	Consents    []Consent `json:"consents"` // node.admit: operators whose signature it needs
+	Consents    []Consent `json:"consents"` // node.admit, node.rekey: operators whose signature it needs
 	Recovery    bool      `json:"recovery"` // recovery holders decide it, not operators
 	Met         bool      `json:"met"`
 
