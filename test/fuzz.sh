@@ -8,6 +8,12 @@ tags=hashicorpmetrics
 mkdir -p bin/fuzz
 cache=$PWD/bin/fuzz/corpus
 
+# On a busy machine the fuzzer can report the end of its own time as a failure,
+# of which nothing is said but this line.
+ended_by_time() {
+	[ "$(grep -vE '^(fuzz: elapsed:|--- FAIL: Fuzz|FAIL$)' "$1")" = '    context deadline exceeded' ]
+}
+
 targets=0
 for dir in $(git ls-files --cached --others --exclude-standard '*_test.go' | xargs grep -l '^func Fuzz' | xargs -n1 dirname | sort -u); do
 	binary=$PWD/bin/fuzz/${dir//\//-}.test
@@ -16,12 +22,12 @@ for dir in $(git ls-files --cached --others --exclude-standard '*_test.go' | xar
 		printf '%-20s %-28s ' "$dir" "$target"
 		log=bin/fuzz/$target.log
 		# An input that fails is kept in the package's testdata/fuzz, so it is a test from then on.
-		if ! (cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" -test.fuzzminimizetime=5x \
-			-test.fuzzcachedir="$cache/$dir" -test.parallel=2 -test.timeout=30m) >"$log" 2>&1; then
+		(cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+			-test.fuzzcachedir="$cache/$dir" -test.parallel=2 -test.timeout=30m) >"$log" 2>&1 || ended_by_time "$log" || {
 			echo FAILED
 			cat "$log"
 			exit 1
-		fi
+		}
 		sed -nE 's/.*execs: ([0-9]+).*/\1 inputs/p' "$log" | tail -1 | grep . || echo "done"
 		targets=$((targets + 1))
 	done
