@@ -109,6 +109,8 @@ func (w *watcher) from(ctx context.Context, server string) error {
 	}
 }
 
+func (w *watcher) filtered() bool { return len(w.options.Kinds)+len(w.options.Types) > 0 }
+
 func (w *watcher) take(event sseEvent) error {
 	id, err := strconv.ParseUint(event.id, 10, 53)
 	if event.kind == "" && event.data == "" {
@@ -121,6 +123,11 @@ func (w *watcher) take(event sseEvent) error {
 	case "entry":
 		return w.entry(id, event.data)
 	case "head":
+		// Where every entry is sent, a head beyond the next one would hide some,
+		// from this server and from those that the watch goes on with.
+		if !w.filtered() && id > w.next {
+			return fmt.Errorf("read event: a head of %d entries, entry %d did not come", id, w.next)
+		}
 		w.next = max(w.next, id)
 	}
 	return nil
@@ -138,7 +145,7 @@ func (w *watcher) entry(id uint64, data string) error {
 	if e.Seq+1 != id || e.Seq < w.next {
 		return fmt.Errorf("read event: entry %d under id %d, want %d or later", e.Seq, id, w.next)
 	}
-	if len(w.options.Kinds) == 0 && len(w.options.Types) == 0 {
+	if !w.filtered() {
 		if e.Seq != w.next || w.last != nil && e.Prev != w.last.Hash {
 			return fmt.Errorf("read event: entry %d does not follow the one before", e.Seq)
 		}
