@@ -162,6 +162,7 @@ func TestBadInput(t *testing.T) {
 
 		{name: "approval of a closed proposal", body: w.ballot(t, "bob", ledger.TypeApprove, withdrawn), status: 409, code: "proposal_closed"},
 		{name: "second approval by the same operator", body: w.ballot(t, "alice", ledger.TypeApprove, open), status: 409, code: "already_voted"},
+		{name: "the second of a bundle", body: slices.Concat(good, w.ballot(t, "bob", ledger.TypeApprove, withdrawn)), status: 409, code: "proposal_closed", field: "statements[1].body.proposal"},
 		{name: "approval of an unknown proposal", body: w.ballot(t, "bob", ledger.TypeApprove, good), status: 404, code: "unknown_proposal"},
 
 		{name: "a record to the route for proposals", body: good, path: "/v1/proposals", status: 422, code: "wrong_statement", field: "statements[0]"},

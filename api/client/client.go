@@ -37,7 +37,7 @@ type Options struct {
 	MinHead []byte
 
 	// MaxHeadAge is how old the newest signature of a head may be before Sync
-	// says so with a *StaleError. 0: any age.
+	// and the reads of records say so with a *StaleError. 0: any age.
 	MaxHeadAge time.Duration
 
 	// HTTPClient replaces the client's own; then RootCAs and Pins have no effect.

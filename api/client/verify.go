@@ -71,7 +71,7 @@ func (c *Client) proveState(ctx context.Context, key string) (file *ledger.State
 		if report.Key != key {
 			return &ProofError{server, "record " + key, fmt.Errorf("it is of record %q", clip(report.Key))}
 		}
-		return nil
+		return c.fresh(head)
 	})
 	return file, head, report, err
 }
