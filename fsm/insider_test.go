@@ -5,6 +5,7 @@ import (
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // A node's name is part of a table's name in base, so an empty one names no
@@ -144,3 +145,76 @@ func TestAnOperatorsNodeIsNotRekeyedWithoutIt(t *testing.T) {
 	}
 	checkState(t, w.state)
 }
+
+// Whatever args a governor may sign, in any action and with any base, the rules
+// answer: they never stop.
+func TestOddArgsAreAnswered(t *testing.T) {
+	w := newWorld(t, defaultGenesis())
+	name63 := "a234567890123456789012345678901234567890123456789012345678901xyz"
+	texts := []string{"", "/", "x/y", "alice", "r1", "alpha", name63, "\u0000", "ß"}
+	rawArgs := []string{`{}`, `[]`, `1`, `""`, `{"joins":[]}`, `{"add":[],"remove":[]}`, `{"council":[]}`, `{"format":9007199254740991}`, `{"format":0}`}
+	add := func(v any) {
+		b, err := canon.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rawArgs = append(rawArgs, string(b))
+	}
+	add(admitArgs{Joins: []ledger.Hash{{}, {}}})
+	add(nodeRekeyArgs{})
+	add(policyArgs{})
+	add(policyArgs{Policy: ledger.Policy{Rules: map[string]ledger.Rule{"": {}, "node.admit": {Threshold: 1 << 53 / 2}}}})
+	add(replicaArgs{})
+	add(ledger.LogKeys{})
+	for _, text := range texts {
+		add(nodeReasonArgs{Name: text, Reason: text})
+		add(nodeArgs{Name: text})
+		add(freezeArgs{Reason: text})
+		add(replicaRemoveArgs{Name: text})
+		add(operatorArgs{Name: text, Sponsor: "alpha"})
+		add(replicaArgs{Replica: ledger.Replica{Name: text, Operator: text, Peer: text}})
+		add(councilArgs{Remove: []string{text}})
+		add(councilArgs{Add: []ledger.Member{{Name: text, Operator: text}}})
+		add(councilArgs{Add: []ledger.Member{{Name: text, Operator: "alpha", Public: publicOf("alice")}}, Remove: []string{"alice"}})
+		add(reseatArgs{Council: []ledger.Member{{Name: text, Operator: "alpha", Public: publicOf("alice")}}})
+	}
+	bases := []map[string]uint64{{}, {"": 0}, {"node/": 0}, {"council": 0, "operators": 0}, {"operators": 0}, {"nothing": 0}}
+	verify := w.verify
+	w.verify = acceptAll{}
+	defer func() { w.verify = verify }()
+	for _, action := range append(ledger.Actions(), "", "node/") {
+		for _, raw := range rawArgs {
+			if base, err := w.state.BaseFor(action, canon.Raw(raw)); err == nil {
+				bases[0] = base
+			}
+			for _, author := range []string{"", "alice", "rita", "r1"} {
+				Simulate(w.state, action, canon.Raw(raw), author, w.now)
+			}
+			for i, base := range bases {
+				author := "alice"
+				if action == "council.reseat" {
+					author = "rita"
+				}
+				st := ledger.Payload{Author: author, Expires: w.now + 1, Ledger: w.state.Meta().Ledger, Nonce: filler(action+raw, 16), Type: ledger.TypePropose}
+				body, err := canon.Marshal(ledger.Propose{Action: action, Args: canon.Raw(raw), Base: base})
+				if err != nil {
+					t.Fatal(err)
+				}
+				st.Body = body
+				payload, err := canon.Marshal(st)
+				if err != nil {
+					t.Fatal(err)
+				}
+				envelope := (&keys.Envelope{KeyID: keyNamed(author).ID(), Type: "quorate/propose.v1", Payload: payload, Signature: make([]byte, keys.SignatureSize)}).Bytes()
+				next, _ := Apply(w.state, &ledger.Command{Kind: ledger.CommandStatements, Stamp: w.now, Statements: [][]byte{envelope}}, w.verify)
+				if i == 0 && next != w.state {
+					checkState(t, next)
+				}
+			}
+		}
+	}
+}
+
+type acceptAll struct{}
+
+func (acceptAll) Verify(*ledger.Statement, []byte) bool { return true }
