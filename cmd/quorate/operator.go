@@ -59,6 +59,10 @@ func (a *app) withSocket(c *cobra.Command, f *operatorFlags, run func(context.Co
 	ctx, cancel := context.WithTimeout(c.Context(), patience)
 	defer cancel()
 	err := run(ctx, o)
+	var failed *failure
+	if errors.As(err, &failed) {
+		return err
+	}
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
 		return refused("start it with quorate server --config FILE, and ask as the same user", "no server answers on %s: %w", socket, dial.Err)
@@ -90,7 +94,11 @@ func (a *app) transferCommand(f *operatorFlags) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			to := strings.Join(args, "")
 			return a.withSocket(c, f, func(ctx context.Context, o *client.OperatorClient) error {
-				if err := o.Transfer(ctx, to); err != nil {
+				err := o.Transfer(ctx, to)
+				if err != nil && strings.Contains(err.Error(), "not the leader") {
+					return refused("ask the leader's own socket; quorate status names the leader", "this replica does not lead, so it has nothing to hand over")
+				}
+				if err != nil {
 					return err
 				}
 				return a.done("leadership goes to " + orText(to, "the most up-to-date replica"))
