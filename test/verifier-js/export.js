@@ -106,7 +106,7 @@ class Walk {
     this.lines = []; // {hash, kind, stamp} for entries.jsonl
     this.counts = { statements: 0, effects: 0, seals: 0 };
     // What the links say of the log: seq to bytes.
-    this.linked = new Map();
+    this.linked = new Map([[0, chain.genesisEntry]]);
     for (const step of chain.steps.slice(1)) {
       this.linked.set(step.size - 1, step.seal);
       for (const s of step.statements) this.linked.set(s.seq, s.entry);
@@ -128,7 +128,9 @@ class Walk {
     this.lines.push({ hash: leaf, kind: entry.kind, stamp: entry.stamp });
   }
 
-  genesis() {} // the chain checked it
+  genesis(entry) {
+    if (entry.seq !== 0) throw new Refused('a genesis that is not entry 0'); // that one the chain checked
+  }
 
   statement(entry) {
     const s = parseStatement(entry.content);
