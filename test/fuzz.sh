@@ -21,8 +21,8 @@ for dir in $(git ls-files --cached --others --exclude-standard '*_test.go' | xar
 	for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$dir"/*_test.go); do
 		printf '%-20s %-28s ' "$dir" "$target"
 		log=bin/fuzz/$target.log
-		# An input that fails is kept in the package's testdata/fuzz, so it is a test from then on.
-		(cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+		# Shrinking large inputs would take nearly all of the time, so it is kept short. An input that fails is kept in the package's testdata/fuzz, so it is a test from then on.
+		(cd "$dir" && "$binary" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" -test.fuzzminimizetime=5x \
 			-test.fuzzcachedir="$cache/$dir" -test.parallel=2 -test.timeout=30m) >"$log" 2>&1 || ended_by_time "$log" || {
 			echo FAILED
 			cat "$log"
