@@ -82,6 +82,7 @@ func (e *BusyError) Error() string { return "too many submissions are waiting" }
 // What a Backend fails with, besides *RejectedError, *BusyError, archive's
 // errors and the context's.
 var (
+	ErrNotLeader      = errors.New("this replica is not the leader")
 	ErrNoLeader       = errors.New("no leader, or no quorum")
 	ErrUnknownOutcome = errors.New("the outcome of the submission is not known")
 	ErrDiskFull       = errors.New("the disk is full or failed")

@@ -283,6 +283,7 @@ func TestBackendFailures(t *testing.T) {
 	}{
 		{ErrNoLeader, 503, "no_leader", true},
 		{fmt.Errorf("submit: %w", ErrNoLeader), 503, "no_leader", true},
+		{ErrNotLeader, 409, "not_leader", false},
 		{ErrUnknownOutcome, 503, "unknown_outcome", true},
 		{ErrStopped, 503, "stopping", true},
 		{ErrHalted, 503, "halted", true},

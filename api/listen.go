@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // tlsConfig is the certificates of the configuration with our versions: TLS
@@ -43,7 +44,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		l.Close()
 		return errors.New("serve API: no TLS certificate is configured")
 	}
-	return s.serve(ctx, l, s.Handler(), tlsConfig(s.config.TLS))
+	return s.serve(ctx, l, partExpired(s.Handler()), tlsConfig(s.config.TLS))
+}
+
+// partExpired asks a client whose certificate has expired to connect anew:
+// certificates are looked at in the handshake alone, and connections can
+// outlive them. Clients without a certificate have none that expires.
+func partExpired(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && time.Now().After(r.TLS.PeerCertificates[0].NotAfter) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ServeOperator serves the operator's API on l until ctx ends. l is a unix

@@ -45,6 +45,7 @@ func (b *ReplicaBackend) Submit(ctx context.Context, envelopes [][]byte, wait cl
 // replicaErrors are the replica's sentinels in the API's words.
 var replicaErrors = []struct{ theirs, ours error }{
 	{replica.ErrNoLeader, ErrNoLeader},
+	{replica.ErrNotLeader, ErrNotLeader},
 	{replica.ErrUnknownOutcome, ErrUnknownOutcome},
 	{replica.ErrDiskFull, ErrDiskFull},
 	{replica.ErrStopped, ErrStopped},

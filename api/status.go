@@ -30,6 +30,7 @@ const (
 	codeTooLarge         = "too_large"          // 413
 	codeRateLimited      = "rate_limited"       // 429: one address asks too much
 	codeBusy             = "busy"               // 429: a queue or bound is full
+	codeNotLeader        = "not_leader"         // 409: of the operator's socket: only the leader can do this
 	codeNoLeader         = "no_leader"          // 503: no leader, no quorum; nothing was acknowledged
 	codeUnknownOutcome   = "unknown_outcome"    // 503: submit the same bytes again
 	codeDiskFull         = "disk_full"          // 507: writes are refused, reads go on
@@ -206,6 +207,8 @@ func problemOf(err error, retry time.Duration) *Problem {
 			fmt.Sprintf("%s is damaged at offset %d and is not served; ask another replica, and restore this one", damage.File, damage.Offset))
 	case errors.As(err, &gap):
 		return unavailable(codeGap, fmt.Sprintf("this replica has not yet fetched the entries %d to %d; ask another one", gap.From, gap.To-1))
+	case errors.Is(err, ErrNotLeader):
+		return newProblem(http.StatusConflict, codeNotLeader, "", "this replica does not lead; ask the leader's own socket, its status names it")
 	case errors.Is(err, ErrNoLeader):
 		return unavailable(codeNoLeader, "there is no leader with a quorum; nothing was acknowledged; try again, a submission with the same bytes")
 	case errors.Is(err, ErrUnknownOutcome):

@@ -40,8 +40,9 @@ type Options struct {
 	// and the reads of records say so with a *StaleError. 0: any age.
 	MaxHeadAge time.Duration
 
-	// HTTPClient replaces the client's own; then RootCAs and Pins have no effect.
+	// HTTPClient replaces the client's own; then TLS, RootCAs and Pins have no effect.
 	HTTPClient *http.Client
+	TLS        *tls.Config    // how servers are verified, of version 1.3; then RootCAs and Pins have no effect
 	RootCAs    *x509.CertPool // nil: the system's
 	Pins       []ledger.Hash  // SHA-256 of SubjectPublicKeyInfo; replaces the check of names and CAs
 }
@@ -114,6 +115,10 @@ func newHTTPClient(options Options) *http.Client {
 			}
 			return nil
 		}
+	}
+	if options.TLS != nil {
+		config = options.TLS.Clone()
+		config.MinVersion = tls.VersionTLS13
 	}
 	transport := &http.Transport{
 		TLSClientConfig:       config,

@@ -95,7 +95,8 @@ func (a *app) transferCommand(f *operatorFlags) *cobra.Command {
 			to := strings.Join(args, "")
 			return a.withSocket(c, f, func(ctx context.Context, o *client.OperatorClient) error {
 				err := o.Transfer(ctx, to)
-				if err != nil && strings.Contains(err.Error(), "not the leader") {
+				var problem *client.Problem
+				if errors.As(err, &problem) && problem.Code == "not_leader" {
 					return refused("ask the leader's own socket; quorate status names the leader", "this replica does not lead, so it has nothing to hand over")
 				}
 				if err != nil {

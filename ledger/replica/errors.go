@@ -10,6 +10,8 @@ import (
 
 // What callers branch on, by errors.Is.
 var (
+	// ErrNotLeader: only the leader can do this; Status names it.
+	ErrNotLeader = errors.New("this replica is not the leader")
 	// ErrNoLeader: no leader was found in time, or it is out of reach. Nothing
 	// was acknowledged.
 	ErrNoLeader = errors.New("no leader")

@@ -257,7 +257,7 @@ func (r *Replica) TransferLeadership(ctx context.Context, name string) error {
 		return ErrStopped
 	}
 	if node.State() != raft.Leader {
-		return fmt.Errorf("transfer leadership: %w", raft.ErrNotLeader)
+		return fmt.Errorf("transfer leadership: %w", ErrNotLeader)
 	}
 	if name == "" {
 		return r.futures.do(ctx, node.LeadershipTransfer)
