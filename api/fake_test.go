@@ -173,7 +173,7 @@ func (w *world) sign(h ledger.Head, at time.Time, replicas ...string) []byte {
 	c := &ledger.Checkpoint{Head: h, LogLines: w.log.Sign(h, uint64(at.Unix()))}
 	for _, name := range replicas {
 		k := w.replicas[name]
-		c.Add(ledger.Cosign(k, k.Cosigner44(), name, h, uint64(at.Unix())))
+		c.Add(ledger.Cosign(ledger.LeafHash(w.genesis), k, k.Cosigner44(), name, h, uint64(at.Unix())))
 	}
 	return c.Note()
 }

@@ -20,6 +20,7 @@ func (v *view) drawAuthority() ledger.Authority {
 		Format:     v.meta.Format,
 		Generation: v.meta.Generation,
 		Index:      v.authority.Index,
+		Ledger:     v.meta.Ledger,
 		Log:        *v.log,
 		Origin:     v.meta.Origin,
 		Recovery:   v.recovery,

@@ -22,7 +22,7 @@ func checkLightClient(t failer, w *world) {
 		}
 		tree = append(tree, more...)
 	}
-	authority := ledger.GenesisAuthority(w.genesis)
+	authority := ledger.GenesisAuthority(w.genesis, ledger.LeafHash(w.entry0))
 	for _, m := range w.history {
 		if !m.sealed || m.after.Authority().Index == authority.Index {
 			continue
@@ -59,7 +59,7 @@ func (w *world) link(tree hashes, prev ledger.Authority, s *State) *ledger.Link 
 	for _, name := range sortedKeys(cosigners) {
 		r := cosigners[name]
 		k := owners[string(r.Public)]
-		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(k, k.Cosigner44(), name, head, s.Stamp()/1000))
+		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(next.Ledger, k, k.Cosigner44(), name, head, s.Stamp()/1000))
 	}
 	prove := func(seq uint64) []ledger.Hash {
 		p, err := tlog.ProveRecord(int64(size), int64(seq), tree)

@@ -96,7 +96,7 @@ func (t *transition) found(g *ledger.Genesis, hash ledger.Hash) {
 		t.put(tableReplica+r.Name, &ReplicaRecord{Replica: r, Format: g.Format, Standing: ReplicaActive})
 		t.put(keyOf(r.KeyID()), &KeyRecord{Holder: r.Name, Role: RoleReplica})
 	}
-	authority := ledger.GenesisAuthority(g)
+	authority := ledger.GenesisAuthority(g, hash)
 	t.put(keyAuthority, &authority)
 }
 

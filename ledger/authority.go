@@ -46,6 +46,7 @@ type Authority struct {
 	Format          uint64             `json:"format"`
 	Generation      uint64             `json:"generation"`
 	Index           uint64             `json:"index"`
+	Ledger          Hash               `json:"ledger"` // genesis hash
 	Log             LogKeys            `json:"log"`
 	Origin          string             `json:"origin"`
 	Recovery        *Recovery          `json:"recovery,omitempty"`
@@ -77,12 +78,14 @@ func (a Authority) Clone() Authority {
 	return a
 }
 
-// GenesisAuthority is the authority of index 0, which follows from genesis.
-func GenesisAuthority(g *Genesis) Authority {
+// GenesisAuthority is the authority of index 0, which follows from genesis and
+// its hash.
+func GenesisAuthority(g *Genesis, genesis Hash) Authority {
 	a := Authority{
 		Causes:     []uint64{},
 		Council:    authorityCouncil(g.Council),
 		Format:     g.Format,
+		Ledger:     genesis,
 		Log:        g.Log,
 		Origin:     g.Origin,
 		Recovery:   g.Recovery,
@@ -183,7 +186,7 @@ func (a Authority) differs(b Authority) string {
 			value any
 		}{
 			{"causes", a.Causes}, {"cosign_threshold", a.CosignThreshold}, {"council", a.Council},
-			{"format", a.Format}, {"generation", a.Generation}, {"index", a.Index}, {"log", a.Log},
+			{"format", a.Format}, {"generation", a.Generation}, {"index", a.Index}, {"ledger", a.Ledger}, {"log", a.Log},
 			{"origin", a.Origin}, {"replicas", a.Replicas}, {"thresholds", a.Thresholds}, {"recovery", recoveryList(a.Recovery)},
 		}
 	}

@@ -140,18 +140,18 @@ func BenchmarkCosign(b *testing.B) {
 	k := testKey("r01")
 	cosigner := k.Cosigner44()
 	for b.Loop() {
-		Cosign(k, cosigner, "r01", h, 100)
+		Cosign(w.hash, k, cosigner, "r01", h, 100)
 	}
 }
 
 func BenchmarkFollow(b *testing.B) {
 	w := newWorld(b, 3)
 	links := grow(w, 1)
-	g, _, err := ParseGenesis(links[0].Genesis)
+	g, hash, err := ParseGenesis(links[0].Genesis)
 	if err != nil {
 		b.Fatal(err)
 	}
-	first := GenesisAuthority(g)
+	first := GenesisAuthority(g, hash)
 	for b.Loop() {
 		if _, err := Follow(w.hash, first, links[1]); err != nil {
 			b.Fatal(err)

@@ -31,7 +31,7 @@ func NewChain(genesis Hash, link0 *Link) (*Chain, error) {
 	if hash != genesis {
 		return nil, &LinkError{Reason: fmt.Errorf("it is the genesis of ledger %s, not of %s", hash, genesis)}
 	}
-	authority := GenesisAuthority(g)
+	authority := GenesisAuthority(g, hash)
 	certifier, err := NewCertifier(authority)
 	if err != nil {
 		return nil, &LinkError{Reason: err}

@@ -54,7 +54,7 @@ func TestDuplicatesCountOnce(t *testing.T) {
 	k := testKey("r01")
 	c := &Checkpoint{Head: h}
 	for i := range 3 {
-		c.Cosignatures = append(c.Cosignatures, Cosign(k, k.Cosigner44(), "r01", h, 100+uint64(i)))
+		c.Cosignatures = append(c.Cosignatures, Cosign(w.hash, k, k.Cosigner44(), "r01", h, 100+uint64(i)))
 	}
 	n, err := w.now.Certifies(c)
 	var short *NotCertifiedError
@@ -75,11 +75,11 @@ func TestAddKeepsTheNewest(t *testing.T) {
 	c := &Checkpoint{Head: h}
 	for _, seconds := range []uint64{200, 100, 300, 250} {
 		k := testKey("r01")
-		c.Add(Cosign(k, k.Cosigner44(), "r01", h, seconds))
+		c.Add(Cosign(w.hash, k, k.Cosigner44(), "r01", h, seconds))
 	}
 	for i, name := range []string{"r03", "r02", "r04"} {
 		k := testKey(name)
-		c.Add(Cosign(k, k.Cosigner44(), name, h, 1000+uint64(i)))
+		c.Add(Cosign(w.hash, k, k.Cosigner44(), name, h, 1000+uint64(i)))
 	}
 	if len(c.Cosignatures) != 4 || c.Cosignatures[0].Time != 300 {
 		t.Fatalf("%d cosignatures, r01 at %d", len(c.Cosignatures), c.Cosignatures[0].Time)
@@ -102,8 +102,8 @@ func TestCosignatureVerify(t *testing.T) {
 	h := w.seal(0)
 	r, other := w.now.Replicas[0], w.now.Replicas[1]
 	k := testKey("r01")
-	good := Cosign(k, k.Cosigner44(), "r01", h, 100)
-	if err := good.Verify(h, r); err != nil {
+	good := Cosign(w.hash, k, k.Cosigner44(), "r01", h, 100)
+	if err := good.Verify(w.hash, h, r); err != nil {
 		t.Fatal(err)
 	}
 	moved := h
@@ -111,14 +111,19 @@ func TestCosignatureVerify(t *testing.T) {
 	elsewhere := h
 	elsewhere.Origin = "ledger.test/other"
 	for name, err := range map[string]error{
-		"another size":       good.Verify(moved, r),
-		"another origin":     good.Verify(elsewhere, r),
-		"another replica":    good.Verify(h, other),
-		"without ML-DSA-44":  good.WithoutMLDSA44().Verify(h, r),
-		"another time":       func() error { c := good; c.Time++; return c.Verify(h, r) }(),
-		"ML-DSA-44 swapped":  func() error { c := good; c.MLDSA44 = make([]byte, len(c.MLDSA44)); return c.Verify(h, r) }(),
-		"ML-DSA-65 swapped":  func() error { c := good; c.MLDSA65 = make([]byte, len(c.MLDSA65)); return c.Verify(h, r) }(),
-		"under another name": func() error { c := Cosign(k, k.Cosigner44(), "r02", h, 100); c.Replica = "r01"; return c.Verify(h, r) }(),
+		"another size":      good.Verify(w.hash, moved, r),
+		"another origin":    good.Verify(w.hash, elsewhere, r),
+		"another ledger":    good.Verify(Hash{1}, h, r),
+		"another replica":   good.Verify(w.hash, h, other),
+		"without ML-DSA-44": good.WithoutMLDSA44().Verify(w.hash, h, r),
+		"another time":      func() error { c := good; c.Time++; return c.Verify(w.hash, h, r) }(),
+		"ML-DSA-44 swapped": func() error { c := good; c.MLDSA44 = make([]byte, len(c.MLDSA44)); return c.Verify(w.hash, h, r) }(),
+		"ML-DSA-65 swapped": func() error { c := good; c.MLDSA65 = make([]byte, len(c.MLDSA65)); return c.Verify(w.hash, h, r) }(),
+		"under another name": func() error {
+			c := Cosign(w.hash, k, k.Cosigner44(), "r02", h, 100)
+			c.Replica = "r01"
+			return c.Verify(w.hash, h, r)
+		}(),
 	} {
 		if err == nil {
 			t.Errorf("%s: it verifies", name)
@@ -133,7 +138,7 @@ func TestNoSignatureServesTwoPurposes(t *testing.T) {
 	name := CosignerName(worldOrigin, "r01")
 	k := testKey("r01")
 	messages := map[string][]byte{
-		"cosignature, ML-DSA-65": h.message65(name, 100),
+		"cosignature, ML-DSA-65": h.message65(Hash{2}, name, 100),
 		"cosignature, ML-DSA-44": h.message44(name, 100),
 		"statement":              keys.SigStructure(k.ID(), "quorate/ready.v1", []byte(`{}`)),
 		"receipt":                receiptMessage(Hash(k.ID()), h.Root),

@@ -103,7 +103,7 @@ func checkpointCases(w *world, h Head) []checkpointCase {
 	add("time 0", "malformed", zeroTime.Note())
 	twoTimes := signed("r01")
 	k := testKey("r01")
-	second := Cosign(k, k.Cosigner44(), "r01", h, 1_800_000_000)
+	second := Cosign(w.hash, k, k.Cosigner44(), "r01", h, 1_800_000_000)
 	note := twoTimes.Head.Body()
 	note = fmt.Appendf(note, "\n%s\n%s\n", noteLine(name, second.ID44, timedSignature(second.Time, second.MLDSA44)),
 		noteLine(name, twoTimes.Cosignatures[0].ID65, timedSignature(twoTimes.Cosignatures[0].Time, twoTimes.Cosignatures[0].MLDSA65)))

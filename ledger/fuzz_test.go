@@ -96,7 +96,7 @@ func FuzzParseGenesis(f *testing.F) {
 		if hash != LeafHash(b) {
 			t.Fatal("another hash than the leaf's")
 		}
-		if err := GenesisAuthority(g).validate(); err != nil {
+		if err := GenesisAuthority(g, hash).validate(); err != nil {
 			t.Fatalf("a valid genesis has an invalid authority: %v", err)
 		}
 	})

@@ -198,11 +198,11 @@ func checkCheckpoints(t *testing.T, v checkpointVectors) {
 	for _, c := range v.Messages {
 		h := Head{Origin: c.Origin, Size: c.Size, Root: Hash(c.Root)}
 		name := CosignerName(c.Origin, c.Replica)
-		if !bytes.Equal(h.message44(name, c.Time), c.Message44) || !bytes.Equal(h.message65(name, c.Time), c.Message65) {
+		if !bytes.Equal(h.message44(name, c.Time), c.Message44) || !bytes.Equal(h.message65(Hash(c.Ledger), name, c.Time), c.Message65) {
 			t.Errorf("%s: another message", c.Replica)
 		}
 		k := testKey(c.Replica)
-		note := (&Checkpoint{Head: h, Cosignatures: []Cosignature{Cosign(k, k.Cosigner44(), c.Replica, h, c.Time)}}).Note()
+		note := (&Checkpoint{Head: h, Cosignatures: []Cosignature{Cosign(Hash(c.Ledger), k, k.Cosigner44(), c.Replica, h, c.Time)}}).Note()
 		if want := string(h.Body()) + "\n" + c.Line44 + "\n" + c.Line65 + "\n"; string(note) != want {
 			t.Errorf("%s: other lines", c.Replica)
 		}

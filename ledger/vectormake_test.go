@@ -301,9 +301,9 @@ func makeCheckpoints(t testing.TB) checkpointVectors {
 		replica, seconds := fmt.Sprintf("r%02d", i+1), []uint64{1_700_000_000, 1, canon.MaxInt}[i]
 		name := CosignerName(at.Origin, replica)
 		k := testKey(replica)
-		lines := strings.Split(string((&Checkpoint{Head: at, Cosignatures: []Cosignature{Cosign(k, k.Cosigner44(), replica, at, seconds)}}).Note()), "\n")
-		v.Messages = append(v.Messages, messageVector{Replica: replica, Origin: at.Origin, Size: at.Size, Root: at.Root[:], Time: seconds,
-			Message44: at.message44(name, seconds), Message65: at.message65(name, seconds), Line44: lines[4], Line65: lines[5]})
+		lines := strings.Split(string((&Checkpoint{Head: at, Cosignatures: []Cosignature{Cosign(w.hash, k, k.Cosigner44(), replica, at, seconds)}}).Note()), "\n")
+		v.Messages = append(v.Messages, messageVector{Ledger: w.hash[:], Replica: replica, Origin: at.Origin, Size: at.Size, Root: at.Root[:], Time: seconds,
+			Message44: at.message44(name, seconds), Message65: at.message65(w.hash, name, seconds), Line44: lines[4], Line65: lines[5]})
 	}
 	for _, c := range checkpointCases(w, h) {
 		made := checkpointVector{Name: c.name, Note: string(c.note), Result: c.result}

@@ -131,6 +131,7 @@ type checkpointVectors struct {
 }
 
 type messageVector struct {
+	Ledger    hexBytes `json:"ledger"`
 	Replica   string   `json:"replica"`
 	Origin    string   `json:"origin"`
 	Size      uint64   `json:"size"`

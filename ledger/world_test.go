@@ -81,10 +81,11 @@ func newWorld(t testing.TB, n int) *world {
 		name := fmt.Sprintf("r%02d", i+1)
 		g.Replicas = append(g.Replicas, testReplica(name, operators[i%3], name))
 	}
-	w := &world{t: t, genesis: g, log: log, stamp: g.Created, records: map[string][]byte{}, now: GenesisAuthority(g)}
+	w := &world{t: t, genesis: g, log: log, stamp: g.Created, records: map[string][]byte{}}
 	entry, err := g.Entry()
 	w.must(err)
 	w.hash = LeafHash(entry)
+	w.now = GenesisAuthority(g, w.hash)
 	w.push(entry)
 	w.put("meta", canon.Raw(`{"epoch":0}`))
 	for i := range 20 {
@@ -201,7 +202,7 @@ func (w *world) sign(h Head, signers ...string) *Checkpoint {
 	for i, signer := range signers {
 		name, _, _ := strings.Cut(signer, ":")
 		k := testKey(signer)
-		c.Add(Cosign(k, k.Cosigner44(), name, h, w.stamp/1000+uint64(i)))
+		c.Add(Cosign(w.hash, k, k.Cosigner44(), name, h, w.stamp/1000+uint64(i)))
 	}
 	return c
 }

@@ -146,7 +146,7 @@ func TestForgedHeadsAreFound(t *testing.T) {
 		{"nobody", "checkpoint", note(func(c *ledger.Checkpoint) { c.Cosignatures = nil })},
 		{"a replica that was removed", "checkpoint", note(func(c *ledger.Checkpoint) {
 			k := keyOf("r2")
-			c.Cosignatures = append(c.Cosignatures[:2], ledger.Cosign(k, k.Cosigner44(), "r2", c.Head, 1_800_000_000))
+			c.Cosignatures = append(c.Cosignatures[:2], ledger.Cosign(h.genesis, k, k.Cosigner44(), "r2", c.Head, 1_800_000_000))
 		})},
 		{"another root", "checkpoint", note(func(c *ledger.Checkpoint) { c.Head.Root[0] ^= 1 })},
 		{"another size", "checkpoint", note(func(c *ledger.Checkpoint) { c.Head.Size-- })},

@@ -45,7 +45,7 @@ func (h history) until(t testing.TB, size uint64) history {
 	h.handovers = slices.DeleteFunc(slices.Clone(h.handovers), func(x handover) bool { return x.seal >= size })
 	g, _, err := ledger.ParseGenesis(h.entries[0])
 	must(t, err)
-	h.last = ledger.GenesisAuthority(g)
+	h.last = ledger.GenesisAuthority(g, ledger.LeafHash(h.entries[0]))
 	if n := len(h.handovers); n > 0 {
 		h.last = h.handovers[n-1].record
 	}
@@ -185,7 +185,7 @@ func (h history) checkpoint(head ledger.Head, authority ledger.Authority, whole 
 	for _, authority := range append(more, authority) {
 		for _, r := range authority.Active() {
 			k := keyOf(r.Name)
-			cosignature := ledger.Cosign(k, k.Cosigner44(), r.Name, c.Head, h.seconds)
+			cosignature := ledger.Cosign(h.genesis, k, k.Cosigner44(), r.Name, c.Head, h.seconds)
 			if !whole {
 				cosignature = cosignature.WithoutMLDSA44()
 			}

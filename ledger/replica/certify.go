@@ -175,7 +175,7 @@ func (c *certifier) of(head ledger.Head, authorities ...ledger.Authority) []ledg
 func (c *certifier) verify(head ledger.Head, one *collected, authorities []ledger.Authority) bool {
 	for _, a := range authorities {
 		for _, replica := range a.Active() {
-			if replica.Name != one.Replica || one.Verify(head, replica) != nil {
+			if replica.Name != one.Replica || one.Verify(c.r.genesis, head, replica) != nil {
 				continue
 			}
 			c.mu.Lock()

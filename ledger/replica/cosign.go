@@ -62,6 +62,7 @@ type cosigner struct {
 	r        *Replica
 	c44      *keys.Cosigner44
 	head     headRecord // durable: nothing below it is signed, nothing else at it
+	kept     uint64     // newest handover whose cosignature of ours is durable
 	lastSign time.Time
 }
 
@@ -107,8 +108,8 @@ func (c *cosigner) step() error {
 	if !c.vouched(newest) {
 		return nil // the leader seals anew when this stays so
 	}
-	for _, s := range c.r.shell.pending(c.head.Size) {
-		if s.handover() && s.seal.Handover > c.r.certifier.authorityIndex() && s != newest {
+	for _, s := range c.r.shell.pending(max(c.head.Size, 1) - 1) {
+		if c.owes(s) && s != newest {
 			if err := c.sign(s); err != nil {
 				return err
 			}
@@ -118,6 +119,13 @@ func (c *cosigner) step() error {
 		return nil
 	}
 	return c.sign(newest)
+}
+
+// owes says whether a sealed state is a handover that waits for our cosignature.
+// The one at the persisted head is among them when a crash, or a failed write,
+// came between the head and the cosignature: nothing can be certified past it.
+func (c *cosigner) owes(s *sealedState) bool {
+	return s.handover() && s.seal.Handover > max(c.r.certifier.authorityIndex(), c.kept)
 }
 
 // sign cosigns a head if this replica may, and sends it to its peers.
@@ -144,12 +152,13 @@ func (c *cosigner) sign(s *sealedState) error {
 		c.r.headSize.Store(head.Size)
 	}
 	now := uint64(time.Now().Unix())
-	signed := cosigned{s.head, ledger.Cosign(c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
+	signed := cosigned{s.head, ledger.Cosign(c.r.genesis, c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
 	if s.handover() {
 		// Kept, because once a newer head is signed this one can't be signed again.
 		if err := c.r.files.replaceChecked(handoverName(s.seal.Handover), signed.message()); err != nil {
 			return err
 		}
+		c.kept = max(c.kept, s.seal.Handover)
 	}
 	c.lastSign = time.Now()
 	c.r.certifier.collect(signed)
@@ -190,6 +199,7 @@ func (r *Replica) loadHandovers() error {
 		if err != nil || n <= r.certifier.authorityIndex() {
 			continue
 		}
+		r.cosigner.kept = max(r.cosigner.kept, n)
 		var m cosignMessage
 		if _, err := r.files.readChecked(handoverName(n), &m); err != nil {
 			return err

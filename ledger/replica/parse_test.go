@@ -12,7 +12,7 @@ import (
 func sampleCosigned() cosigned {
 	k := keys.FromSeed([32]byte{7})
 	head := ledger.Head{Origin: "example.com/x", Size: 9, Root: ledger.Hash{4}}
-	return cosigned{head, ledger.Cosign(k, k.Cosigner44(), "r1", head, 1_700_000_000)}
+	return cosigned{head, ledger.Cosign(ledger.Hash{7}, k, k.Cosigner44(), "r1", head, 1_700_000_000)}
 }
 
 func FuzzParseCosigned(f *testing.F) {

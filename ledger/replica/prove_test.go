@@ -69,7 +69,7 @@ func TestConflictingCertifiedHeadHalts(t *testing.T) {
 	sign := func(count int) []byte {
 		note := ledger.Checkpoint{Head: lie}
 		for _, i := range liars[:count] {
-			note.Add(ledger.Cosign(i.Key, i.Key.Cosigner44(), i.Record.Name, lie, 1_800_000_000))
+			note.Add(ledger.Cosign(c.Hash, i.Key, i.Key.Cosigner44(), i.Record.Name, lie, 1_800_000_000))
 		}
 		return note.Note()
 	}

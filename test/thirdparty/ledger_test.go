@@ -230,7 +230,7 @@ func (s *served) certify(t testing.TB) []byte {
 	c := &ledger.Checkpoint{Head: head, LogLines: logSigner().Sign(head, now)}
 	for i := range replicas {
 		k := replicaKeys()[i]
-		c.Add(ledger.Cosign(k, k.Cosigner44(), replicaName(i), head, now))
+		c.Add(ledger.Cosign(s.genesis, k, k.Cosigner44(), replicaName(i), head, now))
 	}
 	return c.Note()
 }

@@ -1,6 +1,6 @@
 // The authority chain: FORMAT.md section 10. Who decides and who certifies,
 // followed from the genesis hash alone.
-import { Refused, equal, hex, utf8, within } from './bytes.js';
+import { Refused, base64url, equal, hex, utf8, within } from './bytes.js';
 import * as canon from './canon.js';
 import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { keyID, parseStatement, verifySignature } from './cose.js';
@@ -15,7 +15,7 @@ const maxLinkBytes = 4 << 20;
 /** recordShape is the shape of the state record "authority". */
 export const recordShape = object({
   causes: list(uint), council: sorted(object({ name, operator: name, public: publicKey })), cosign_threshold: uint, format: uint,
-  generation: uint, index: uint, log: logShape, origin: string, recovery: optional(recoveryShape),
+  generation: uint, index: uint, ledger: bytes(32), log: logShape, origin: string, recovery: optional(recoveryShape),
   replicas: sorted(object({ cosigner: bytes(cosignerBytes), joining: optional(bool), name, operator: name, public: publicKey })),
   thresholds: map(uint),
 });
@@ -38,10 +38,10 @@ const replicaOf = (r, joining) => ({ cosigner: r.cosigner, name: r.name, operato
 const thresholdsOf = (policy) => Object.fromEntries(Object.entries(policy.rules).map(([action, rule]) => [action, rule.threshold]));
 const byName = (items) => items.sort((a, b) => (a.name < b.name ? -1 : 1));
 
-function genesisRecord({ raw }) {
+function genesisRecord({ raw }, genesisHash) {
   return {
     causes: [], council: raw.council.map(memberOf), cosign_threshold: cosignThreshold(raw.replicas.length), format: raw.format,
-    generation: 0, index: 0, log: raw.log, origin: raw.origin, ...(raw.recovery && { recovery: raw.recovery }),
+    generation: 0, index: 0, ledger: base64url(genesisHash), log: raw.log, origin: raw.origin, ...(raw.recovery && { recovery: raw.recovery }),
     replicas: raw.replicas.map((r) => replicaOf(r)), thresholds: thresholdsOf(raw.policy),
   };
 }
@@ -54,7 +54,7 @@ export class Chain {
     if (link.index !== 0) throw new Refused('the first link is not link 0');
     this.genesisEntry = link.genesis;
     this.genesis = parseGenesis(link.genesis, genesisHash);
-    const record = genesisRecord(this.genesis);
+    const record = genesisRecord(this.genesis, genesisHash);
     // Each step has the size from which on its authority certifies.
     this.steps = [{ size: 1, record, authority: recordShape(record), statements: [] }];
     this.causes = new Set();
