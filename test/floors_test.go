@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"ledger/audit":   4,
 	"gossip/mesh":    4,
 	"api/client":     4,
+	"api/spiffe":     4,
 	"api":            5,
 	"gossip/agent":   5,
 	"cmd/quorate":    6,

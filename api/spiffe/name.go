@@ -27,7 +27,9 @@ func (a *Address) UnmarshalText(text []byte) error {
 	}
 	switch u.Scheme {
 	case "unix":
-		if u.Host != "" || u.Path == "/" || strings.ContainsRune(u.Path, 0) {
+		// The address goes to gRPC as it stands, and so must not rest on how
+		// url.Parse reads it.
+		if !strings.HasPrefix(s, "unix:///") || u.Host != "" || u.Path == "/" || strings.ContainsRune(u.Path, 0) {
 			return wrong
 		}
 	case "tcp":
