@@ -9,9 +9,10 @@ import (
 	"github.com/quorate/quorate/ledger"
 )
 
-// Cosignatures bind origin, size and root, not the genesis hash. So replicas
-// that serve another ledger under the same origin and keys have certified its
-// heads for this one too: what tells them apart is entry 0 of the tree.
+// A cosignature binds the genesis hash, so honest replicas that serve another
+// ledger under the same origin and keys certify nothing here. If a majority
+// lies and signs its heads for this ledger too, entry 0 of the tree tells them
+// apart.
 func TestAnotherLedgerOfTheSameReplicasIsFound(t *testing.T) {
 	w := newWorld(t)
 	w.seal()
@@ -29,9 +30,17 @@ func TestAnotherLedgerOfTheSameReplicasIsFound(t *testing.T) {
 	other.record("alice", "said on the other ledger")
 	other.seal()
 
-	m := other.history().source(t)
+	theirs := other.history()
+	m := theirs.source(t)
 	m.files["authority/0"] = ours.source(t).files["authority/0"]
 	dir := filepath.Join(t.TempDir(), "export")
+	if _, err = Export(t.Context(), m, dir, ExportOptions{Genesis: ours.genesis}); err == nil || !strings.Contains(err.Error(), "does not verify") {
+		t.Errorf("a head of the other ledger gave %v", err)
+	}
+
+	theirs.genesis = ours.genesis // what they sign for
+	m = theirs.source(t)
+	m.files["authority/0"] = ours.source(t).files["authority/0"]
 	_, err = Export(t.Context(), m, dir, ExportOptions{Genesis: ours.genesis})
 	must(t, err)
 	bad := verifyBad(t, dir, ours.genesis)
