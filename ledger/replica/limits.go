@@ -17,6 +17,7 @@ type Limits struct {
 	SinceBytes     int64 // and their bytes; beyond either, no snapshot until a newer seal is certified
 	SnapshotBytes  int64 // the largest snapshot that is read
 	PeerConns      int   // accepted peer connections
+	ConnsPerPeer   int   // and of one peer
 	PeerBody       int64 // the largest request or answer of the peer service
 	BackfillBatch  int   // entries in one answer
 	VerifyMemo     int   // remembered signature checks
@@ -45,7 +46,7 @@ func (l Limits) withDefaults() Limits {
 		Pending: 2_048, PendingBytes: 64 << 20, Forwarded: 1_024,
 		LeaderHold: 5 * time.Second, Enqueue: 2 * time.Second, BusyRetry: time.Second,
 		SealedStates: 512, SinceCommands: 65_536, SinceBytes: 128 << 20,
-		SnapshotBytes: 8 << 30, PeerConns: 256, PeerBody: 32 << 20, BackfillBatch: 1_024,
+		SnapshotBytes: 8 << 30, PeerConns: 256, ConnsPerPeer: 80, PeerBody: 32 << 20, BackfillBatch: 1_024,
 		VerifyMemo: 65_536, PublicKeys: 1_024, Recent: 65_536, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
@@ -57,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.SealedStates, d.SealedStates)
 	orInt(&l.SinceCommands, d.SinceCommands)
 	orInt(&l.PeerConns, d.PeerConns)
+	orInt(&l.ConnsPerPeer, d.ConnsPerPeer)
 	orInt(&l.BackfillBatch, d.BackfillBatch)
 	orInt(&l.VerifyMemo, d.VerifyMemo)
 	orInt(&l.PublicKeys, d.PublicKeys)

@@ -247,3 +247,31 @@ func TestLogRekey(t *testing.T) {
 		walk(t, c, n)
 	}
 }
+
+// Strangers who connect and say nothing neither hold up a replica's handshake
+// nor take the places of its connections.
+func TestSilentStrangersHoldNobodyUp(t *testing.T) {
+	c := replicatest.Start(t, 3, func(cfg *replica.Config) {
+		cfg.Limits.HandshakeLimit = replicatest.Patience
+		cfg.Limits.PeerConns = 40
+	})
+	n := c.Follower()
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	for range 200 {
+		conn, err := net.Dial("tcp", n.Record.Peer)
+		for ; err != nil; conn, err = net.Dial("tcp", n.Record.Peer) {
+			select {
+			case <-time.After(time.Millisecond): // it does not listen yet
+			case <-c.Context().Done():
+				t.Fatal(err)
+			}
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	n.Await("it hears of a leader", func(s replica.Status) bool { return s.Ready })
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "in spite of them"))
+	sameDigest(t, c)
+}

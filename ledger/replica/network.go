@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ type wire struct {
 	limits      Limits
 	strangers   func() // counts refused handshakes
 
-	mu    sync.Mutex
-	conns map[*pinnedConn]struct{} // accepted
+	mu      sync.Mutex
+	shaking []*pinnedConn            // handshakes under way, oldest first
+	conns   map[*pinnedConn]struct{} // of pinned replicas
 }
 
 func newWire(cfg *Config, p *pins, strangers func()) *wire {
@@ -82,6 +84,7 @@ func (w *wire) dial(ctx context.Context, address, protocol string, accept func(l
 type pinnedConn struct {
 	net.Conn
 	wire *wire
+	host string
 	pin  ledger.Hash // after the handshake
 	once sync.Once
 }
@@ -91,9 +94,59 @@ func (c *pinnedConn) Close() error {
 	c.once.Do(func() {
 		c.wire.mu.Lock()
 		delete(c.wire.conns, c)
+		c.wire.shaken(c)
 		c.wire.mu.Unlock()
 	})
 	return err
+}
+
+// shake counts a handshake. Beyond maxDialers it cuts the oldest one of the host
+// that has the most, so that no stranger keeps the others from their turn.
+func (w *wire) shake(c *pinnedConn) {
+	w.mu.Lock()
+	w.shaking = append(w.shaking, c)
+	var cut *pinnedConn
+	if len(w.shaking) > maxDialers {
+		of, most := map[string]int{}, ""
+		for _, one := range w.shaking {
+			if of[one.host]++; of[one.host] > of[most] {
+				most = one.host
+			}
+		}
+		cut = w.shaking[slices.IndexFunc(w.shaking, func(one *pinnedConn) bool { return one.host == most })]
+	}
+	w.mu.Unlock()
+	if cut != nil {
+		_ = cut.Close()
+	}
+}
+
+// shaken requires mu.
+func (w *wire) shaken(c *pinnedConn) {
+	w.shaking = slices.DeleteFunc(w.shaking, func(one *pinnedConn) bool { return one == c })
+}
+
+// keep counts a connection whose handshake is done, unless its replica was
+// unpinned meanwhile, or it or all have too many.
+func (w *wire) keep(c *pinnedConn, pin ledger.Hash) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.shaking, c) {
+		return false // cut
+	}
+	w.shaken(c)
+	same := 0
+	for one := range w.conns {
+		if one.pin == pin {
+			same++
+		}
+	}
+	if w.pins.now.Load().byPin(pin) == nil || same >= w.limits.ConnsPerPeer || len(w.conns) >= w.limits.PeerConns {
+		return false
+	}
+	c.pin = pin
+	w.conns[c] = struct{}{}
+	return true
 }
 
 // prune cuts the accepted connections of those who are no longer pinned.
@@ -102,7 +155,7 @@ func (w *wire) prune() {
 	var gone []*pinnedConn
 	w.mu.Lock()
 	for c := range w.conns {
-		if !c.pin.IsZero() && set.byPin(c.pin) == nil {
+		if set.byPin(c.pin) == nil {
 			gone = append(gone, c)
 		}
 	}
@@ -117,7 +170,6 @@ func (w *wire) prune() {
 func (w *wire) serve(ctx context.Context, l net.Listener, raftConns, httpConns *handoff) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	handshakes := make(chan struct{}, maxDialers)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer w.closeAll()
@@ -136,33 +188,19 @@ func (w *wire) serve(ctx context.Context, l net.Listener, raftConns, httpConns *
 			}
 			return fmt.Errorf("accept peer: %w", err)
 		}
-		c := &pinnedConn{Conn: raw, wire: w}
-		w.mu.Lock()
-		full := len(w.conns) >= w.limits.PeerConns
-		if !full {
-			w.conns[c] = struct{}{}
+		host, _, err := net.SplitHostPort(raw.RemoteAddr().String())
+		if err != nil {
+			host = raw.RemoteAddr().String()
 		}
-		w.mu.Unlock()
-		if full {
-			_ = raw.Close()
-			continue
-		}
-		select {
-		case handshakes <- struct{}{}:
-		case <-ctx.Done():
-			_ = c.Close()
-			return nil
-		}
-		wg.Go(func() {
-			defer func() { <-handshakes }()
-			w.accept(ctx, c, raftConns, httpConns)
-		})
+		c := &pinnedConn{Conn: raw, wire: w, host: host}
+		w.shake(c)
+		wg.Go(func() { w.accept(ctx, c, raftConns, httpConns) })
 	}
 }
 
 func (w *wire) closeAll() {
 	w.mu.Lock()
-	conns := make([]*pinnedConn, 0, len(w.conns))
+	conns := slices.Clone(w.shaking)
 	for c := range w.conns {
 		conns = append(conns, c)
 	}
@@ -191,9 +229,10 @@ func (w *wire) accept(ctx context.Context, c *pinnedConn, raftConns, httpConns *
 		_ = c.Close()
 		return
 	}
-	w.mu.Lock()
-	c.pin = pin
-	w.mu.Unlock()
+	if !w.keep(c, pin) {
+		_ = c.Close()
+		return
+	}
 	to := httpConns
 	if conn.ConnectionState().NegotiatedProtocol == protocolRaft {
 		to = raftConns
