@@ -44,6 +44,8 @@ type certifier struct {
 	arrivals  map[string][]ledger.Head // by replica, oldest first
 	newest    map[ledger.Hash]cosigned // by key id: the newest verified one
 
+	publishing sync.Mutex // the file certified and now, of which the newest counts
+
 	chainMu sync.RWMutex
 	chain   *ledger.Chain
 }
@@ -78,6 +80,35 @@ func (c *certifier) authorityFor(size uint64) ledger.Authority {
 	c.chainMu.RLock()
 	defer c.chainMu.RUnlock()
 	return c.chain.ForSize(size)
+}
+
+// hearsay takes a cosignature that came from somebody else than its replica: only
+// if it verifies under an authority that is known here, since a liar could
+// otherwise push out what the replica itself sent.
+func (c *certifier) hearsay(s cosigned) {
+	key := collectedKey{s.Replica, s.ID65}
+	c.mu.Lock()
+	have := c.collected[s.head][key]
+	known := have != nil && have.verified && have.Time >= s.Time
+	c.mu.Unlock()
+	if known {
+		return
+	}
+	authorities := []ledger.Authority{c.authorityFor(s.head.Size)}
+	for _, sealed := range c.r.shell.pending(c.size()) {
+		if sealed.handover() {
+			authorities = append(authorities, sealed.old, sealed.authority)
+		}
+	}
+	for _, a := range authorities {
+		for _, replica := range a.Active() {
+			if replica.Name == s.Replica && s.Verify(c.r.genesis, s.head, replica) == nil {
+				c.collect(s)
+				return
+			}
+		}
+	}
+	c.r.metrics.badCosignatures.Inc()
 }
 
 // collect takes a cosignature, perhaps on a head that this replica has not
@@ -219,7 +250,6 @@ func (c *certifier) loop(ctx context.Context) error {
 		case <-changed:
 		case <-c.wake:
 		case <-timer.C:
-			c.r.pullMissing(ctx)
 		}
 	}
 }
@@ -307,6 +337,11 @@ func (c *certifier) adopt(ctx context.Context, s *sealedState, checkpoint *ledge
 }
 
 func (c *certifier) publish(checkpoint *ledger.Checkpoint, authority ledger.Authority) error {
+	c.publishing.Lock()
+	defer c.publishing.Unlock()
+	if checkpoint.Head.Size < c.size() {
+		return nil // a snapshot brought a newer one
+	}
 	note := checkpoint.Note()
 	if err := c.r.files.replace(certifiedFile, note); err != nil {
 		return err
@@ -392,7 +427,7 @@ func (c *certifier) offer(note []byte) error {
 		return errors.New("checkpoint with too many cosignatures")
 	}
 	for _, s := range checkpoint.Cosignatures {
-		c.collect(cosigned{checkpoint.Head, s})
+		c.hearsay(cosigned{checkpoint.Head, s})
 	}
 	return nil
 }

@@ -16,6 +16,15 @@ func (r *Replica) BreakLog(broken func() error) { r.injectLog = broken }
 // Offer hands a checkpoint in as a peer's.
 func (r *Replica) Offer(note []byte) error { return r.certifier.offer(note) }
 
+// Hear hands a cosignature in as somebody else's word for it, and says how many
+// heads wait for how many replicas.
+func (r *Replica) Hear(head ledger.Head, s ledger.Cosignature) (heads, replicas int) {
+	r.certifier.hearsay(cosigned{head, s})
+	r.certifier.mu.Lock()
+	defer r.certifier.mu.Unlock()
+	return len(r.certifier.collected), len(r.certifier.arrivals)
+}
+
 // SnapshotLies change one claim of a snapshot each, and nothing of its form.
 var SnapshotLies = map[string]func(*snapshotContent){
 	"a record's value": func(c *snapshotContent) {

@@ -15,9 +15,7 @@ func (c *certifier) link(ctx context.Context, s *sealedState, checkpoint *ledger
 	if err != nil {
 		// In a gap the statements are not here; a peer's link proves itself.
 		c.r.log.Info("build authority link", "index", s.seal.Handover, "error", err)
-		if link, err = c.r.fetchLink(ctx, s.seal.Handover); err != nil {
-			return err
-		}
+		return c.r.fetchLink(ctx, s.seal.Handover, c.extend)
 	}
 	return c.extend(link)
 }
@@ -158,6 +156,8 @@ func (r *Replica) adoptProven(p *provenSnapshot) error {
 		}
 	}
 	head := p.checkpoint.Head
+	r.certifier.publishing.Lock()
+	defer r.certifier.publishing.Unlock()
 	if head.Size <= r.certifier.size() {
 		return nil
 	}

@@ -295,22 +295,43 @@ func (r *Replica) pullMissing(ctx context.Context) {
 			break
 		}
 	}
+	var wg sync.WaitGroup
 	for _, to := range r.peers.others() {
-		if handover != nil {
-			b, err := r.peers.get(ctx, to, fmt.Sprintf("%s?size=%d", pathCosignatures, handover.head.Size), maxPeerNotes*4)
-			if err == nil {
-				_ = r.takeCosignatures(b)
-			}
-			b, err = r.peers.get(ctx, to, fmt.Sprintf("%s?index=%d", pathAuthority, handover.seal.Handover), ledger.MaxLinkBytes)
-			if err == nil {
-				if link, err := ledger.ParseLink(b); err == nil && link.Checkpoint != "" {
-					_ = r.certifier.offer([]byte(link.Checkpoint))
-				}
+		wg.Go(func() { r.pullFrom(ctx, to, handover) })
+	}
+	wg.Wait()
+}
+
+// pullLoop pulls apart from the certifier, which a peer that does not answer
+// must not hold up.
+func (r *Replica) pullLoop(ctx context.Context) error {
+	timer := time.NewTicker(r.limits.CertifyPull)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			r.pullMissing(ctx)
+		}
+	}
+}
+
+func (r *Replica) pullFrom(ctx context.Context, to *peer, handover *sealedState) {
+	if handover != nil {
+		b, err := r.peers.get(ctx, to, fmt.Sprintf("%s?size=%d", pathCosignatures, handover.head.Size), maxPeerNotes*4)
+		if err == nil {
+			_ = r.takeCosignatures(b)
+		}
+		b, err = r.peers.get(ctx, to, fmt.Sprintf("%s?index=%d", pathAuthority, handover.seal.Handover), ledger.MaxLinkBytes)
+		if err == nil {
+			if link, err := ledger.ParseLink(b); err == nil && link.Checkpoint != "" {
+				_ = r.certifier.offer([]byte(link.Checkpoint))
 			}
 		}
-		if note, err := r.peers.get(ctx, to, pathCheckpoint, ledger.MaxCheckpointBytes); err == nil && len(note) > 0 {
-			_ = r.certifier.offer(note)
-		}
+	}
+	if note, err := r.peers.get(ctx, to, pathCheckpoint, ledger.MaxCheckpointBytes); err == nil && len(note) > 0 {
+		_ = r.certifier.offer(note)
 	}
 }
 
@@ -318,7 +339,7 @@ func (r *Replica) pullMissing(ctx context.Context) {
 func (r *Replica) takeCosignatures(b []byte) error {
 	list, err := parseCosignatures(r.origin, b)
 	for _, s := range list {
-		r.certifier.collect(s)
+		r.certifier.hearsay(s)
 	}
 	return err
 }
@@ -342,8 +363,9 @@ func parseCosignatures(origin string, b []byte) ([]cosigned, error) {
 	return list, nil
 }
 
-// fetchLink asks peers for authority link n; it is checked by the chain.
-func (r *Replica) fetchLink(ctx context.Context, n uint64) (*ledger.Link, error) {
+// fetchLink asks peers for authority link n until take, which checks it, takes
+// one.
+func (r *Replica) fetchLink(ctx context.Context, n uint64, take func(*ledger.Link) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.PeerTimeout)
 	defer cancel()
 	err := errors.New("no peer has it")
@@ -358,11 +380,14 @@ func (r *Replica) fetchLink(ctx context.Context, n uint64) (*ledger.Link, error)
 			err = failed
 			continue
 		}
-		if link.Index == n {
-			return link, nil
+		if link.Index != n {
+			continue
+		}
+		if err = take(link); err == nil {
+			return nil
 		}
 	}
-	return nil, fmt.Errorf("fetch authority link %d: %w", n, err)
+	return fmt.Errorf("fetch authority link %d: %w", n, err)
 }
 
 // askAll asks every other replica at once and gives each answer to take, one

@@ -93,3 +93,22 @@ func TestConflictingCertifiedHeadHalts(t *testing.T) {
 	}
 	sameDigest(t, c)
 }
+
+// What a liar says that others cosigned is not kept: it would push out what
+// they sent themselves, or fill the memory.
+func TestForgedHearsayIsDropped(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	n := c.Leader()
+	c.Submit(n, replica.WaitCertified, c.Record(c.Council[0], "x"))
+	liar := replicatest.Key(t)
+	for i := range 100 {
+		head := ledger.Head{Origin: c.Genesis.Origin, Size: 1 << 40, Root: ledger.Hash{byte(i)}}
+		for _, name := range []string{n.Record.Name, fmt.Sprint("made-up-", i)} {
+			heads, replicas := n.Replica.Hear(head, ledger.Cosign(c.Hash, liar, liar.Cosigner44(), name, head, 1<<40))
+			if heads > 8 || replicas > 1 {
+				t.Fatalf("%d heads of %d replicas are kept", heads, replicas)
+			}
+		}
+	}
+	c.Submit(n, replica.WaitCertified, c.Record(c.Council[0], "y"))
+}
