@@ -28,7 +28,7 @@ type Consent struct {
 
 // rule is the rule for an action under the policy of the moment: never below
 // the majority of operators for what changes authority; for policy.change the
-// stricter of the old and the new rule; for council.reseat the recovery set's
+// strictest of the old rule, the new one, and those that it loosens; for council.reseat the recovery set's
 // threshold.
 func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 	rule := v.policy.Rules[action]
@@ -41,16 +41,39 @@ func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 	}
 	if action == "policy.change" {
 		if change, p := decodeArgs[policyArgs](args); p == nil {
-			next := change.Policy.Rules[action]
-			rule.Threshold = max(rule.Threshold, next.Threshold)
-			rule.DelayMillis = max(rule.DelayMillis, next.DelayMillis)
-			rule.Vetoers = union(rule.Vetoers, next.Vetoers)
+			rule = stricter(rule, change.Policy.Rules[action])
+			for _, other := range ledger.Actions() {
+				old := v.policy.Rules[other]
+				if other != "council.reseat" && loosens(old, change.Policy.Rules[other]) {
+					rule = stricter(rule, old)
+				}
+			}
 		}
 	}
 	if ledger.ChangesAuthority(action) {
 		rule.Threshold = max(rule.Threshold, ledger.MajorityOfOperators(len(v.councilOperators())))
 	}
 	return rule
+}
+
+// stricter is a rule that is met only when both are.
+func stricter(a, b ledger.Rule) ledger.Rule {
+	return ledger.Rule{
+		DelayMillis: max(a.DelayMillis, b.DelayMillis),
+		Threshold:   max(a.Threshold, b.Threshold),
+		Vetoers:     union(a.Vetoers, b.Vetoers),
+	}
+}
+
+// loosens reports whether something that old stops, next would let happen:
+// else whoever can't meet a rule could change it first. council.reseat is left
+// out, whose threshold is the recovery set's and whose delay guards the council
+// that decides this.
+func loosens(old, next ledger.Rule) bool {
+	if next.Threshold < old.Threshold || next.DelayMillis < old.DelayMillis {
+		return true
+	}
+	return slices.ContainsFunc(old.Vetoers, func(name string) bool { return !slices.Contains(next.Vetoers, name) })
 }
 
 func union(a, b []string) []string {

@@ -80,8 +80,14 @@ func (w *twin) voices() int {
 
 func (w *twin) threshold(action string, args any) int {
 	n := int(w.rules[action].Threshold)
-	if p, ok := args.(twinPolicy); ok && int(p.all["policy.change"].Threshold) > n {
-		n = int(p.all["policy.change"].Threshold)
+	if p, ok := args.(twinPolicy); ok {
+		n = max(n, int(p.all["policy.change"].Threshold))
+		for name, old := range w.rules {
+			next := p.all[name]
+			if name != "council.reseat" && (next.Threshold < old.Threshold || next.DelayMillis < old.DelayMillis) {
+				n = max(n, int(old.Threshold))
+			}
+		}
 	}
 	if half := w.voices()/2 + 1; n < half {
 		n = half
@@ -284,8 +290,14 @@ func (w *twin) propose(id, author, action string, args any) Code {
 func (w *twin) decide(p *twinProposal) {
 	if p.standing == ProposalOpen && len(w.counting(p.approvals)) >= w.threshold(p.action, p.args) {
 		delay := w.rules[p.action].DelayMillis
-		if a, ok := p.args.(twinPolicy); ok && a.all[p.action].DelayMillis > delay {
-			delay = a.all[p.action].DelayMillis
+		if a, ok := p.args.(twinPolicy); ok {
+			delay = max(delay, a.all[p.action].DelayMillis)
+			for name, old := range w.rules {
+				next := a.all[name]
+				if name != "council.reseat" && (next.Threshold < old.Threshold || next.DelayMillis < old.DelayMillis) {
+					delay = max(delay, old.DelayMillis)
+				}
+			}
 		}
 		p.standing, p.due = ProposalDecided, w.now+delay
 	}

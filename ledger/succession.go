@@ -87,8 +87,8 @@ func (next *Authority) applyProposal(prev Authority, statements []*Statement, ca
 
 // needs is how many distinct operators (of council.reseat: recovery holders)
 // decide an action under prev. What changes authority is never decided by less
-// than the majority of operators, and a policy change needs the stricter of the
-// old and the new rule.
+// than the majority of operators, and a policy change needs the strictest of
+// the old rule, the new one, and those whose threshold it lowers.
 func (prev Authority) needs(action string, next Authority) uint64 {
 	if action == "council.reseat" {
 		return prev.Recovery.Threshold
@@ -96,6 +96,11 @@ func (prev Authority) needs(action string, next Authority) uint64 {
 	need := max(prev.Thresholds[action], MajorityOfOperators(len(prev.operators())))
 	if action == "policy.change" {
 		need = max(need, next.Thresholds[action])
+		for other, old := range prev.Thresholds {
+			if other != "council.reseat" && next.Thresholds[other] < old {
+				need = max(need, old)
+			}
+		}
 	}
 	return need
 }

@@ -189,11 +189,17 @@ function decided(record, authority, proposal, approvals) {
 }
 
 // No threshold that changes authority counts for less than a majority of the
-// operators, and a change of policy needs the stricter of the old and the new.
+// operators, and a change of policy needs the strictest of the old rule, the
+// new one, and those whose threshold it lowers.
 function wanted(action, { council, thresholds }, changed) {
   const operators = new Set(council.map((m) => m.operator)).size;
   const wants = [thresholds[action], Math.floor(operators / 2) + 1];
-  if (action === 'policy.change') wants.push(changed.thresholds[action]);
+  if (action === 'policy.change') {
+    wants.push(changed.thresholds[action]);
+    for (const [other, old] of Object.entries(thresholds)) {
+      if (other !== 'council.reseat' && changed.thresholds[other] < old) wants.push(old);
+    }
+  }
   return wants;
 }
 
