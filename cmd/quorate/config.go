@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,10 +42,11 @@ type serverConfig struct {
 }
 
 type apiConfig struct {
-	Listen           string `yaml:"listen"`            // host:port
-	TLSCertFile      string `yaml:"tls_cert_file"`     // default: the replica's own
-	TLSKeyFile       string `yaml:"tls_key_file"`      // default: the replica's own
-	InsecureLoopback bool   `yaml:"insecure_loopback"` // plain HTTP; listen must be loopback
+	Listen           string       `yaml:"listen"`            // host:port
+	TLSCertFile      string       `yaml:"tls_cert_file"`     // default: the replica's own
+	TLSKeyFile       string       `yaml:"tls_key_file"`      // default: the replica's own
+	InsecureLoopback bool         `yaml:"insecure_loopback"` // plain HTTP; listen must be loopback
+	SPIFFE           spiffeConfig `yaml:"spiffe"`            // instead of the files
 }
 
 type logConfig struct {
@@ -109,6 +111,10 @@ func (a *app) loadConfig(path string, flags *pflag.FlagSet) (*serverConfig, erro
 		}
 	}
 	if err := c.check(); err != nil {
+		var wrong *keyError
+		if path != "" && errors.As(err, &wrong) {
+			return nil, usage("correct the configuration", "%w", wrong.in(path))
+		}
 		return nil, usage("correct the configuration", "%s: %w", orText(path, "flags"), err)
 	}
 	return &c, nil
@@ -152,7 +158,14 @@ func setKey(c *serverConfig, key, text, from string) error {
 		v = v.Field(yamlFields(v.Type())[part])
 	}
 	if v.Kind() == reflect.Slice {
-		v.Set(reflect.ValueOf(strings.Split(text, ",")))
+		parts := strings.Split(text, ",")
+		list := reflect.MakeSlice(v.Type(), len(parts), len(parts))
+		for i, part := range parts {
+			if err := setScalar(list.Index(i), part); err != nil {
+				return usage("correct it", "%s: %w", from, err)
+			}
+		}
+		v.Set(list)
 		return nil
 	}
 	if err := setScalar(v, text); err != nil {
@@ -184,6 +197,9 @@ func (c *serverConfig) check() error {
 	}
 	if (c.API.TLSCertFile == "") != (c.API.TLSKeyFile == "") {
 		return fmt.Errorf("api.tls_cert_file: give it together with api.tls_key_file")
+	}
+	if err := c.API.checkSPIFFE(); err != nil {
+		return err
 	}
 	if c.LogStore != replica.LogStoreBolt && c.LogStore != replica.LogStoreWAL {
 		return fmt.Errorf("log_store: want %s or %s, got %q", replica.LogStoreBolt, replica.LogStoreWAL, c.LogStore)

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/api/spiffe"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -36,6 +37,7 @@ type serverFlags struct {
 	atLeast  string
 	replay   bool
 	timeout  time.Duration
+	spiffe   spiffeFlags
 }
 
 func (f *serverFlags) add(flags *pflag.FlagSet) {
@@ -45,6 +47,7 @@ func (f *serverFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.trustDir, "trust-dir", "", "where the newest verified head is kept (or QUORATE_TRUST_DIR)")
 	flags.StringVar(&f.caFile, "ca-file", "", "CA certificates of the servers, PEM")
 	flags.StringSliceVar(&f.pins, "tls-pin", nil, "SHA-256 of the servers' TLS keys, hex, instead of CA certificates")
+	f.spiffe.add(flags)
 	flags.StringVar(&f.atLeast, "at-least", "", "a certified checkpoint that the ledger must have reached")
 }
 
@@ -105,12 +108,20 @@ type link struct {
 	*client.Client
 	genesis ledger.Hash
 	replay  bool // derive effects here whatever the size
+
+	identity *spiffe.Source // nil without a Workload API
+}
+
+// Close closes idle connections and the identity.
+func (l *link) Close() {
+	l.Client.Close()
+	_ = l.identity.Close()
 }
 
 // connect makes a client that verifies from the genesis hash. On loopback a
 // missing hash is taken from the server, with a word about it; elsewhere that
 // is refused, because whoever answers could then name any ledger.
-func (a *app) connect(ctx context.Context, f *serverFlags) (*link, error) {
+func (a *app) connect(ctx context.Context, f *serverFlags) (l *link, err error) {
 	servers := a.servers(f)
 	if len(servers) == 0 {
 		return nil, usage("say --server URL[,URL], or set QUORATE_SERVER; quorate dev prints them", "no server is named")
@@ -123,6 +134,15 @@ func (a *app) connect(ctx context.Context, f *serverFlags) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	identity, err := a.clientIdentity(ctx, f, servers, options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = identity.Close()
+		}
+	}()
 	if trusted == nil {
 		if trusted, err = a.takeGenesis(ctx, servers, *options); err != nil {
 			return nil, err
@@ -133,7 +153,7 @@ func (a *app) connect(ctx context.Context, f *serverFlags) (*link, error) {
 	if err != nil {
 		return nil, usage("say --server http(s)://host:port", "%w", err)
 	}
-	return &link{Client: c, genesis: trusted.hash, replay: f.replay}, nil
+	return &link{Client: c, genesis: trusted.hash, replay: f.replay, identity: identity}, nil
 }
 
 func (a *app) servers(f *serverFlags) []string {
@@ -239,6 +259,9 @@ func unreachable(servers []string, err error) error {
 	var failed *failure
 	if errors.As(err, &failed) {
 		return err
+	}
+	if refusal := identityRefused(servers, err); refusal != nil {
+		return refusal
 	}
 	var cert *tls.CertificateVerificationError
 	if errors.As(err, &cert) {

@@ -191,7 +191,7 @@ func (a *app) devRun(ctx context.Context, f *devFlags, configs []*serverConfig, 
 	var servers []*server
 	for _, c := range configs {
 		logger := c.Log.logger(a.err)
-		s, err := a.openServer(c, logger)
+		s, err := a.openServer(ctx, c, logger)
 		if err != nil {
 			return errors.Join(err, closeServers(servers))
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quorate/quorate/api/spiffe"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 )
@@ -148,6 +149,7 @@ func (a *app) examineConfig(ctx context.Context, f *findings, path string) {
 	if err != nil {
 		f.fail("tls", asFailure(err).next, "%v", err)
 	}
+	examineIdentity(ctx, f, c, spiffe.ClientWait)
 	running := false
 	if conn, err := net.DialTimeout("unix", c.Socket, time.Second); err == nil {
 		conn.Close()

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"flip":     flip,
 			"capture":  capture,
 			"eventual": eventual,
+			"agent":    agents().command,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quorate/quorate/api"
+	"github.com/quorate/quorate/api/spiffe"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/audit"
@@ -49,7 +50,7 @@ its line. Every key can be overridden by a flag and by the environment.`,
 				return err
 			}
 			logger := settings.Log.logger(a.logFile())
-			s, err := a.openServer(settings, logger)
+			s, err := a.openServer(c.Context(), settings, logger)
 			if err != nil {
 				return err
 			}
@@ -72,11 +73,12 @@ type server struct {
 	api      *api.Server
 	public   net.Listener
 	operator net.Listener
+	identity *spiffe.Source // nil: the API's certificate is of files
 }
 
 // openServer reads keys, opens the replica and listens. Whatever is wrong with
 // the configuration is found here, before anything runs.
-func (a *app) openServer(c *serverConfig, logger *slog.Logger) (*server, error) {
+func (a *app) openServer(ctx context.Context, c *serverConfig, logger *slog.Logger) (opened *server, err error) {
 	key, err := keys.ReadFile(c.KeyFile, a.passphrase(c.PassphraseFile, c.KeyFile))
 	if err != nil {
 		return nil, err
@@ -101,6 +103,15 @@ func (a *app) openServer(c *serverConfig, logger *slog.Logger) (*server, error) 
 			return nil, err
 		}
 	}
+	identity, err := openIdentity(ctx, c, spiffe.ServerWait, logger)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = identity.Close()
+		}
+	}()
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, usage("check dir", "make %s: %w", c.Dir, causeOf(err))
 	}
@@ -113,7 +124,7 @@ func (a *app) openServer(c *serverConfig, logger *slog.Logger) (*server, error) 
 	if err != nil {
 		return nil, refused("quorate doctor --config FILE looks closer", "open replica: %w", err)
 	}
-	s := &server{config: c, logger: logger, replica: r}
+	s := &server{config: c, logger: logger, replica: r, identity: identity}
 	if err := s.serveAPI(certificate, registry); err != nil {
 		return nil, err
 	}
@@ -131,7 +142,12 @@ func (s *server) serveAPI(certificate tls.Certificate, registry *prometheus.Regi
 		},
 		DebugBundle: func(_ context.Context, w io.Writer) error { return s.debugBundle(w, registry) },
 	}
-	if !s.config.API.InsecureLoopback {
+	if s.identity != nil {
+		var err error
+		if config.TLS, err = s.identity.ServerTLS(s.config.API.SPIFFE.Authorize); err != nil {
+			return err
+		}
+	} else if !s.config.API.InsecureLoopback {
 		if s.config.API.TLSCertFile != "" {
 			var err error
 			if certificate, _, err = readTLS(s.config.API.TLSCertFile, s.config.API.TLSKeyFile); err != nil {
@@ -200,7 +216,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	served := serving.Wait()
 	stopReplica()
-	err := errors.Join(served, <-done)
+	err := errors.Join(served, <-done, s.identity.Close())
 	_ = os.Remove(s.config.Socket)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil

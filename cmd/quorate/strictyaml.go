@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -244,6 +245,9 @@ func yamlFields(t reflect.Type) map[string]int {
 
 // setScalar sets v from text as people write it.
 func setScalar(v reflect.Value, text string) error {
+	if own, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return own.UnmarshalText([]byte(text))
+	}
 	want := fmt.Errorf("want %s, got %q", kindInWords(v.Type()), text)
 	if v.Type() == durationType {
 		d, err := time.ParseDuration(text)
