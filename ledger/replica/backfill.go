@@ -13,6 +13,7 @@ import (
 // off Raft's goroutine. The archive checks what comes against the frontier
 // that the certified checkpoint proved.
 func (r *Replica) backfillLoop(ctx context.Context) error {
+	liars := 0
 	for ctx.Err() == nil {
 		changed := r.changed.wait()
 		from, to, gap := r.archive.Gap()
@@ -25,7 +26,10 @@ func (r *Replica) backfillLoop(ctx context.Context) error {
 			continue
 		}
 		r.raise(alarmGap, fmt.Sprintf("entries %d to %d are missing", from, to))
-		if err := r.backfillOnce(ctx); err != nil {
+		if err := r.backfillOnce(ctx, liars); err != nil {
+			if errors.Is(err, archive.ErrConflict) {
+				liars++
+			}
 			r.log.Info("backfill", "from", from, "to", to, "error", err)
 			if !pause(ctx, jitter(500*time.Millisecond)) {
 				return nil
@@ -35,10 +39,14 @@ func (r *Replica) backfillLoop(ctx context.Context) error {
 	return nil
 }
 
-// backfillOnce takes one batch from the first peer that has it.
-func (r *Replica) backfillOnce(ctx context.Context) error {
+// backfillOnce takes one batch from the first peer that has it. A lie shows only
+// when a subtree of the frontier is whole: then all starts over with another
+// peer first, and each lie moves that on.
+func (r *Replica) backfillOnce(ctx context.Context, first int) error {
 	err := errors.New("no peer in reach")
-	for _, from := range r.peers.others() {
+	others := r.peers.others()
+	for i := range others {
+		from := others[(first+i)%len(others)]
 		seq := r.archive.Whole()
 		b, failed := r.peers.get(ctx, from, fmt.Sprintf("%s?from=%d&count=%d", pathEntries, seq, r.limits.BackfillBatch), r.limits.PeerBody)
 		if failed != nil {
@@ -60,6 +68,7 @@ func (r *Replica) backfillOnce(ctx context.Context) error {
 		if errors.Is(failed, archive.ErrConflict) {
 			// Some peer sent entries that are not the ledger's: start over.
 			r.log.Warn("backfill", "peer", from.Name, "error", failed)
+			return failed
 		}
 		err = failed
 		r.noteDisk(failed)

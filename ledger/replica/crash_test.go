@@ -261,3 +261,52 @@ func TestOlderDataHalts(t *testing.T) {
 		t.Fatalf("run: %v", err)
 	}
 }
+
+// A replica that lost Raft's log and votes, and kept the rest of its disk, could
+// vote twice in a term: it does not come back.
+func TestLostRaftLogHalts(t *testing.T) {
+	c := replicatest.Start(t, 4, nil)
+	n := c.Follower()
+	last := c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "x")).Last
+	n.Await("it signed", func(s replica.Status) bool {
+		for _, p := range s.Peers {
+			if p.Self && p.Cosigned > last {
+				return true
+			}
+		}
+		return false
+	})
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(n.Dir, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	s := n.Await("it halts", func(s replica.Status) bool { return s.Role == replica.RoleHalted })
+	if len(s.Alarms) == 0 || !strings.Contains(s.Alarms[0].Detail, "votes are lost") {
+		t.Fatalf("alarms %+v", s.Alarms)
+	}
+	if err := n.Stop(); !errors.Is(err, replica.ErrHalted) {
+		t.Fatalf("run: %v", err)
+	}
+	sameDigest(t, c)
+}
+
+// The other way round: the history is rebuilt from Raft's log.
+func TestLostArchiveIsRebuilt(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	n := c.Follower()
+	last := c.Submit(n, replica.WaitCertified, c.Record(c.Council[0], "x")).Last
+	if err := n.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(n.Dir, "archive")); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	sameDigest(t, c)
+	if _, err := n.Replica.Archive().Entry(last); err != nil {
+		t.Fatal(err)
+	}
+}

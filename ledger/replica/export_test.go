@@ -86,7 +86,7 @@ func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledge
 	if err != nil {
 		return nil, err
 	}
-	found, err := parseSet(r.cfg.Genesis, r.genesis, b)
+	found, _, err := parseSet(r.cfg.Genesis, r.genesis, b)
 	if err != nil {
 		return nil, err
 	}

@@ -229,6 +229,10 @@ func (r *Replica) serveLogKey(w http.ResponseWriter, _ *http.Request, from *peer
 	if key == nil || from.id == r.id {
 		return errors.New("no log key here")
 	}
+	// Not to one that lingers after its removal, nor to a pin from genesis or a seed.
+	if record, ok := r.shell.now.Load().state.Replica(from.Name); !ok || record.KeyID() != from.id {
+		return errors.New("the log key is for the ledger's replicas")
+	}
 	record := key.record()
 	b, err := canon.Marshal(record)
 	if err != nil {

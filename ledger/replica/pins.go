@@ -40,6 +40,7 @@ type pins struct {
 
 	mu       sync.Mutex
 	applied  []*peer
+	size     uint64  // of the state that applied is of; an older one does not replace it
 	founding []*peer // of genesis; forgotten once caught up
 	learned  []*peer // from a seed; forgotten once caught up
 	settled  bool    // caught up: the applied state alone counts
@@ -63,13 +64,17 @@ func newPins(founding *ledger.Genesis, linger time.Duration) *pins {
 	return p
 }
 
-func (p *pins) apply(records []fsm.ReplicaRecord) {
+func (p *pins) apply(size uint64, records []fsm.ReplicaRecord) {
 	peers := make([]*peer, len(records))
 	for i, r := range records {
 		peers[i] = &peer{Replica: r.Replica, id: r.KeyID(), standing: r.Standing}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if size < p.size {
+		return
+	}
+	p.size = size
 	for _, old := range p.applied {
 		stays := slices.ContainsFunc(peers, func(one *peer) bool { return one.id == old.id })
 		if !stays && p.linger > 0 {

@@ -33,13 +33,14 @@ func TestPins(t *testing.T) {
 	if got := p.voters(a.KeyID()); len(got) != 1 || got[0].Name != "b" {
 		t.Fatalf("a seed's proof does not count before genesis: %v", got)
 	}
-	p.apply([]fsm.ReplicaRecord{b, c})
+	p.apply(7, []fsm.ReplicaRecord{b, c})
 	p.settle()
 	p.learn([]*peer{{Replica: a.Replica, id: a.KeyID()}}, false) // an answer that came late
 	if got := pinNames(p); got != "bc" {
 		t.Fatalf("caught up: %q", got)
 	}
-	p.apply([]fsm.ReplicaRecord{c})
+	p.apply(8, []fsm.ReplicaRecord{c})
+	p.apply(7, []fsm.ReplicaRecord{a, b}) // a state that came late
 	if got := pinNames(p); got != "bc" {
 		t.Fatalf("who left lingers: %q", got)
 	}

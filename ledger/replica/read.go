@@ -215,14 +215,23 @@ func isDialError(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errUnpinned)
 }
 
+// reaches waits for a size, but not for ever: whoever named it may have lied, or
+// lost the leadership with what it had.
+func (r *Replica) reaches(ctx context.Context, size uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.PeerTimeout)
+	defer cancel()
+	return r.waitSize(ctx, size) == nil
+}
+
 // catchUpLoop finds out when this replica has caught up with the leader: from
 // then on it answers like any other, and its pins are those of its state.
 func (r *Replica) catchUpLoop(ctx context.Context) error {
 	for ctx.Err() == nil && r.halted() == nil {
 		size, err := r.readSize(ctx)
-		if err == nil && r.waitSize(ctx, size) == nil {
+		if err == nil && r.reaches(ctx, size) {
 			r.caughtUp.Store(true)
-			r.pins.apply(r.shell.now.Load().state.Replicas())
+			state := r.shell.now.Load().state
+			r.pins.apply(state.Next(), state.Replicas())
 			r.pins.settle()
 			r.pinsChanged.fire()
 			r.changed.fire()

@@ -236,7 +236,7 @@ func (r *Replica) onApplied(old, now *applied) {
 	changed := !r.pins.hasApplied() || old.state.Meta().Versions["replicas"] != now.state.Meta().Versions["replicas"] ||
 		old.state.Authority().Index != now.state.Authority().Index || old.state.PendingHandover() != now.state.PendingHandover()
 	if changed {
-		r.pins.apply(now.state.Replicas())
+		r.pins.apply(now.state.Next(), now.state.Replicas())
 		r.pinsChanged.fire()
 	}
 	r.metrics.appliedSize.Set(float64(now.state.Next()))
@@ -330,6 +330,12 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	existing, err := raft.HasExistingState(r.store, r.store, inner)
 	if err != nil {
 		return fail(fmt.Errorf("read raft log: %w", err))
+	}
+	if !existing && r.cosigner.head.Size > 0 {
+		// Its votes are forgotten: it could vote twice in a term, for one whose log
+		// lacks what it helped to commit.
+		r.halt("raft's log and votes are lost, while this replica signed before: older data; re-key it (replica.rekey)")
+		return fail(r.halted())
 	}
 	config := r.raftConfig()
 	if !existing && r.foundingMember() {

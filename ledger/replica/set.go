@@ -59,55 +59,56 @@ func (r *Replica) serveSet(w http.ResponseWriter, _ *http.Request, _ *peer) erro
 	return err
 }
 
-// parseSet checks a replica set against genesis and gives its replicas.
-func parseSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, error) {
+// parseSet checks a replica set against genesis and gives its replicas, and the
+// size of the certified head that it is of.
+func parseSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, uint64, error) {
 	var set replicaSet
 	if err := canon.Unmarshal(b, &set); err != nil {
-		return nil, fmt.Errorf("parse replica set: %w", err)
+		return nil, 0, fmt.Errorf("parse replica set: %w", err)
 	}
 	if len(set.Links) > maxSnapshotLinks || len(set.Records) > ledger.MaxReplicas {
-		return nil, errors.New("parse replica set: too many links or records")
+		return nil, 0, errors.New("parse replica set: too many links or records")
 	}
 	links := []*ledger.Link{{Genesis: genesisEntry}}
 	for _, raw := range set.Links {
 		link, err := ledger.ParseLink(raw)
 		if err != nil {
-			return nil, fmt.Errorf("check replica set: %w", err)
+			return nil, 0, fmt.Errorf("check replica set: %w", err)
 		}
 		links = append(links, link)
 	}
 	chain, err := ledger.WalkChain(genesis, links)
 	if err != nil {
-		return nil, fmt.Errorf("check replica set: %w", err)
+		return nil, 0, fmt.Errorf("check replica set: %w", err)
 	}
 	checkpoint, err := chain.VerifyCheckpoint([]byte(set.Checkpoint))
 	if err != nil {
-		return nil, fmt.Errorf("check replica set: %w", err)
+		return nil, 0, fmt.Errorf("check replica set: %w", err)
 	}
 	entry, err := ledger.ParseEntry(set.Seal)
 	if err != nil {
-		return nil, fmt.Errorf("check replica set: %w", err)
+		return nil, 0, fmt.Errorf("check replica set: %w", err)
 	}
 	head := checkpoint.Head
 	if entry.Seq+1 != head.Size {
-		return nil, errors.New("check replica set: the seal is not the checkpoint's last entry")
+		return nil, 0, errors.New("check replica set: the seal is not the checkpoint's last entry")
 	}
 	if err := ledger.VerifyInclusion(set.SealProof, entry.Seq, head.Size, ledger.Hash(tlog.RecordHash(set.Seal)), head.Root); err != nil {
-		return nil, fmt.Errorf("check replica set: %w", err)
+		return nil, 0, fmt.Errorf("check replica set: %w", err)
 	}
 	seal, err := entry.Seal()
 	if err != nil {
-		return nil, fmt.Errorf("check replica set: %w", err)
+		return nil, 0, fmt.Errorf("check replica set: %w", err)
 	}
 	var found []*peer
 	for _, proof := range set.Records {
 		record, err := provenReplica(proof, seal.Digest)
 		if err != nil {
-			return nil, fmt.Errorf("check replica set: %w", err)
+			return nil, 0, fmt.Errorf("check replica set: %w", err)
 		}
 		found = append(found, record)
 	}
-	return found, nil
+	return found, head.Size, nil
 }
 
 func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) {
@@ -148,7 +149,11 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 				r.log.Debug("ask seed", "address", address, "error", err)
 				continue
 			}
-			found, err := parseSet(r.cfg.Genesis, r.genesis, b)
+			found, size, err := parseSet(r.cfg.Genesis, r.genesis, b)
+			if err == nil && size < r.certifier.size() {
+				// Anybody can show an old set, in which whoever was removed still is.
+				err = fmt.Errorf("a set of size %d, older than what is certified here", size)
+			}
 			if err != nil {
 				r.log.Warn("ask seed", "address", address, "error", err)
 				continue

@@ -14,6 +14,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
 )
 
 // admission bounds what is under way. Taking a place costs nothing but a lock,
@@ -86,6 +87,9 @@ func (r *Replica) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*R
 		// The statement is committed whatever happens now.
 		if err := r.WaitCertified(ctx, receipt.Last); err != nil {
 			return receipt, fmt.Errorf("committed, not yet certified: %w", err)
+		}
+		if !r.holds(receipt, envelopes) {
+			return nil, fmt.Errorf("%w: the leader's receipt names other entries", ErrUnknownOutcome)
 		}
 		receipt.Level, receipt.Checkpoint = LevelCertified, r.certifier.size()
 	}
@@ -354,11 +358,17 @@ func (r *Replica) forward(ctx context.Context, to *peer, envelopes [][]byte) (*R
 		if err := json.Unmarshal(body, &answer); err != nil || answer.Receipt == nil {
 			return nil, ErrUnknownOutcome
 		}
+		if !answers(answer.Receipt, envelopes) {
+			return nil, ErrUnknownOutcome
+		}
 		return answer.Receipt, nil
 	case errors.As(err, &failed):
 		_ = json.Unmarshal(failed.Body, &answer)
 		switch failed.Status {
 		case http.StatusUnprocessableEntity:
+			if len(answer.Verdicts) != len(envelopes) {
+				return nil, errNotSent
+			}
 			return nil, &RejectedError{Verdicts: answer.Verdicts}
 		case http.StatusTooManyRequests:
 			return nil, &BusyError{RetryAfter: answer.RetryAfter}
@@ -374,8 +384,55 @@ func (r *Replica) forward(ctx context.Context, to *peer, envelopes [][]byte) (*R
 	return nil, ErrUnknownOutcome
 }
 
+// answers says whether a receipt can be one for these envelopes.
+func answers(receipt *Receipt, envelopes [][]byte) bool {
+	if len(receipt.Verdicts) != len(envelopes) {
+		return false
+	}
+	for i, v := range receipt.Verdicts {
+		st, err := ledger.ParseStatement(envelopes[i])
+		if err != nil || v.Code != fsm.OK || v.ID != st.ID || v.Seq == 0 || v.Seq > receipt.Last {
+			return false
+		}
+	}
+	return receipt.Level == LevelCommitted
+}
+
+// holds says whether this replica's history has the statements where a receipt
+// puts them: the leader's word, compared with what is certified.
+func (r *Replica) holds(receipt *Receipt, envelopes [][]byte) bool {
+	for i, v := range receipt.Verdicts {
+		raw, err := r.archive.Entry(v.Seq)
+		if err != nil {
+			return errors.Is(err, archive.ErrGap) // nothing here to compare with
+		}
+		entry, err := ledger.ParseEntry(raw)
+		if err != nil {
+			return false
+		}
+		st, err := ledger.ParseStatement(entry.Content)
+		if err != nil || v.ID != st.ID || i >= len(envelopes) {
+			return false
+		}
+	}
+	return true
+}
+
 // serveSubmit answers a follower. It does not forward again.
 func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, _ *peer) error {
+	// The place is taken before a byte is read, and for no longer than a request
+	// may take.
+	if q.ContentLength <= 0 || q.ContentLength > r.limits.PeerBody {
+		return errors.New("want a body with its length")
+	}
+	if !r.admission.enter(q.ContentLength) {
+		r.metrics.busy.Inc()
+		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: r.limits.BusyRetry})
+	}
+	defer r.admission.leave(q.ContentLength)
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.limits.PeerTimeout)); err != nil {
+		return err
+	}
 	body, err := io.ReadAll(q.Body)
 	if err != nil {
 		return err
@@ -384,11 +441,6 @@ func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, _ *peer) e
 	if err != nil || len(envelopes) == 0 {
 		return errors.Join(errors.New("want 1 to 512 envelopes"), err)
 	}
-	if !r.admission.enter(int64(len(body))) {
-		r.metrics.busy.Inc()
-		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: r.limits.BusyRetry})
-	}
-	defer r.admission.leave(int64(len(body)))
 	node := r.node.Load()
 	if node == nil || node.State() != raft.Leader || r.serving() != nil {
 		return answerJSON(w, http.StatusServiceUnavailable, submitAnswer{Detail: "not the leader"})
