@@ -15,52 +15,94 @@ import (
 // gate bounds how much is done at once. What does not fit is refused before a
 // byte of the body is read.
 type gate struct {
-	slots  chan struct{}
 	reason string
+	most   int // at once
+	each   int // at once of one address
+
+	mu   sync.Mutex
+	open int
+	held map[netip.Prefix]int
 }
 
-func newGate(reason string, n int) *gate {
-	return &gate{slots: make(chan struct{}, n), reason: reason}
+func newGate(reason string, most, each int) *gate {
+	return &gate{reason: reason, most: most, each: each, held: make(map[netip.Prefix]int)}
 }
 
-func (g *gate) enter() bool {
-	select {
-	case g.slots <- struct{}{}:
-		return true
-	default:
+func (g *gate) enter(address netip.Prefix) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open >= g.most || g.held[address] >= g.each {
 		return false
+	}
+	g.open++
+	g.held[address]++
+	return true
+}
+
+func (g *gate) leave(address netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open--
+	if g.held[address]--; g.held[address] == 0 {
+		delete(g.held, address)
 	}
 }
 
-func (g *gate) leave() { <-g.slots }
+// now is how many places are taken.
+func (g *gate) now() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
 
 // gates are the bounds by what a request costs.
 type gates struct {
-	reads, writes, waiting, exports *gate
+	reads, writes, waiting, exports, costly *gate
 }
 
 func newGates(l Limits) gates {
 	return gates{
-		reads:   newGate("in_flight", l.InFlight),
-		writes:  newGate("writes", l.Writes),
-		waiting: newGate("waiting", l.Waiting),
-		exports: newGate("exports", l.Exports),
+		reads:   newGate("in_flight", l.InFlight, l.InFlight),
+		writes:  newGate("writes", l.Writes, l.Writes),
+		waiting: newGate("waiting", l.Waiting, l.WaitingPerAddress),
+		exports: newGate("exports", l.Exports, 1),
+		costly:  newGate("costly", l.Costly, max(l.Costly/2, 1)),
 	}
 }
 
-// of chooses by method and path alone, so that refusing is cheap.
-func (g gates) of(r *http.Request) *gate {
+// of chooses by method, path and query alone, so that refusing is cheap, and
+// says how many tokens of its address's rate the request takes.
+func (g gates) of(r *http.Request) (*gate, int) {
+	tokens := costOf(r)
 	switch {
-	case r.Method == http.MethodPost:
-		return g.writes
-	case r.URL.Path == "/v1/watch":
-		return g.waiting
 	case r.URL.Path == "/v1/export":
-		return g.exports
-	case strings.Contains(r.URL.RawQuery, "wait="):
-		return g.waiting
+		return g.exports, tokens
+	case r.URL.Path == "/v1/watch", r.URL.RawQuery != "" && r.URL.Query().Has("wait"):
+		return g.waiting, tokens
+	case tokens > 1:
+		return g.costly, tokens
+	case r.Method == http.MethodPost:
+		return g.writes, tokens
 	}
-	return g.reads
+	return g.reads, tokens
+}
+
+// costOf is what a request costs in tokens: 1, or more where it takes a
+// signature, a dry run or a walk over thousands of entries.
+func costOf(r *http.Request) int {
+	switch path := r.URL.Path; {
+	case path == "/v1/export":
+		return 100
+	case path == "/v1/epochs":
+		return 50
+	case path == "/v1/simulate", strings.HasPrefix(path, "/receipts/"):
+		return 20
+	case path == "/v1/entries":
+		if q := r.URL.Query(); q.Has("kinds") || q.Has("types") {
+			return 20
+		}
+	}
+	return 1
 }
 
 // admit refuses with 429 what one address asks too often and what does not
@@ -72,18 +114,19 @@ func (s *Server) admit(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if wait := s.rates.take(r.RemoteAddr, time.Now()); wait > 0 {
+		g, tokens := s.gates.of(r)
+		address := addressOf(r.RemoteAddr)
+		if wait := s.rates.take(address, tokens, time.Now()); wait > 0 {
 			s.metrics.refused("rate")
 			writeProblem(w, newProblem(http.StatusTooManyRequests, codeRateLimited, "", "too many requests from this address; come back later").after(wait))
 			return
 		}
-		g := s.gates.of(r)
-		if !g.enter() {
+		if !g.enter(address) {
 			s.metrics.refused(g.reason)
 			writeProblem(w, newProblem(http.StatusTooManyRequests, codeBusy, "", "this replica is serving as much as it may at once; come back later, or use another one").after(s.limits.RetryAfter))
 			return
 		}
-		defer g.leave()
+		defer g.leave(address)
 		next.ServeHTTP(w, r)
 	})
 }
@@ -112,9 +155,9 @@ func newRates(l Limits) *rates {
 	}
 }
 
-// take takes a token of the address, or says when to come back.
-func (r *rates) take(remote string, now time.Time) time.Duration {
-	address := addressOf(remote)
+// take takes tokens of the address, or says when to come back.
+func (r *rates) take(address netip.Prefix, tokens int, now time.Time) time.Duration {
+	tokens = min(tokens, r.burst)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	element, ok := r.buckets[address]
@@ -129,10 +172,10 @@ func (r *rates) take(remote string, now time.Time) time.Duration {
 	}
 	r.recent.MoveToFront(element)
 	limiter := element.Value.(*bucket).limiter
-	if limiter.AllowN(now, 1) {
+	if limiter.AllowN(now, tokens) {
 		return 0
 	}
-	return time.Duration(float64(time.Second) / float64(r.perSecond))
+	return time.Duration(float64(tokens) * float64(time.Second) / float64(r.perSecond))
 }
 
 // addressOf is the zero prefix for what has no address, such as a unix socket.

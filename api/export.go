@@ -73,12 +73,15 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// slowWriter gives each piece of a long answer a time of its own.
+// slowWriter gives each piece of a long answer a time of its own, and the whole
+// as much as its bytes deserve: who reads a byte a second would hold a place for
+// ever.
 type slowWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
 	begun   bool
+	end     time.Time // moves on with what was written
 }
 
 var _ io.Writer = (*slowWriter)(nil)
@@ -86,12 +89,19 @@ var _ io.Writer = (*slowWriter)(nil)
 func (s *slowWriter) Write(b []byte) (int, error) {
 	if !s.begun {
 		s.begun = true
+		s.end = time.Now().Add(exportGrace)
 		header := s.w.Header()
 		header.Set("Content-Type", "application/zstd")
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Disposition", `attachment; filename="ledger.tar.zst"`)
 	}
 	// Not every writer has deadlines; the tests' recorder has none.
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout))
-	return s.w.Write(b)
+	deadline := time.Now().Add(s.timeout)
+	if deadline.After(s.end) {
+		deadline = s.end
+	}
+	_ = s.control.SetWriteDeadline(deadline)
+	n, err := s.w.Write(b)
+	s.end = s.end.Add(time.Duration(n) * (time.Second / exportPerSecond))
+	return n, err
 }

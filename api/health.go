@@ -25,7 +25,7 @@ func (s *Server) healthRoutes(h huma.API, router chi.Router) {
 		text(w, "ok\n")
 	})
 	if s.config.Gatherer != nil {
-		router.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.config.Gatherer, promhttp.HandlerOpts{}))
+		router.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.config.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	}
 	for _, probe := range []struct{ path, id, summary string }{
 		{"/livez", "get-livez", "The process runs"},

@@ -11,6 +11,10 @@ const (
 	watchFrames      = 256     // encoded events kept for all watchers
 	maxFilterTypes   = 16
 	maxOperatorBytes = 4 << 10 // of a request on the local socket
+	maxScrapes       = 4       // of /metrics at once
+
+	exportGrace     = time.Minute // a long answer may take so long
+	exportPerSecond = 64 << 10    // and besides a second for so many bytes
 )
 
 // Limits are the bounds of the API. A zero field has its default.
@@ -19,10 +23,13 @@ type Limits struct {
 	SimulateBytes     int64         // of a simulation
 	HeaderBytes       int           // of a request's header
 	Connections       int           // open at once
+	PerAddress        int           // of them, of one address
 	InFlight          int           // requests served at once, but those that wait
 	Writes            int           // submissions in progress at once
 	Waiting           int           // blocking reads and watches at once
-	Exports           int           // at once
+	WaitingPerAddress int           // of them, of one address
+	Costly            int           // receipts, simulations and walks over the history at once
+	Exports           int           // at once; of one address one
 	RatePerSecond     float64       // requests of one address
 	RateBurst         int           // of one address
 	Addresses         int           // remembered for rates
@@ -62,9 +69,12 @@ func (l Limits) withDefaults() Limits {
 	}
 	orInt(&l.HeaderBytes, d.HeaderBytes)
 	orInt(&l.Connections, d.Connections)
+	orInt(&l.PerAddress, d.PerAddress)
 	orInt(&l.InFlight, d.InFlight)
 	orInt(&l.Writes, d.Writes)
 	orInt(&l.Waiting, d.Waiting)
+	orInt(&l.WaitingPerAddress, d.WaitingPerAddress)
+	orInt(&l.Costly, d.Costly)
 	orInt(&l.Exports, d.Exports)
 	orInt(&l.RateBurst, d.RateBurst)
 	orInt(&l.Addresses, d.Addresses)
@@ -87,28 +97,31 @@ func (l Limits) withDefaults() Limits {
 // thousand nodes. A bundle of 300 joins and their proposal is about 1.9 MB.
 func DefaultLimits() Limits {
 	return Limits{
-		BodyBytes:       4 << 20,
-		SimulateBytes:   64 << 10,
-		HeaderBytes:     16 << 10,
-		Connections:     4_096,
-		InFlight:        512,
-		Writes:          256,
-		Waiting:         2_048,
-		Exports:         2,
-		RatePerSecond:   500,
-		RateBurst:       2_000,
-		Addresses:       16_384,
-		Wait:            55 * time.Second,
-		Heartbeat:       15 * time.Second,
-		WriteTimeout:    30 * time.Second,
-		ReadTimeout:     30 * time.Second,
-		HeaderTimeout:   10 * time.Second,
-		IdleTimeout:     120 * time.Second,
-		SubmitTimeout:   30 * time.Second,
-		ViewTimeout:     5 * time.Second,
-		ShutdownTimeout: 10 * time.Second,
-		PageDefault:     100,
-		Page:            500,
-		RetryAfter:      time.Second,
+		BodyBytes:         4 << 20,
+		SimulateBytes:     64 << 10,
+		HeaderBytes:       16 << 10,
+		Connections:       4_096,
+		PerAddress:        1_024,
+		InFlight:          512,
+		Writes:            256,
+		Waiting:           2_048,
+		WaitingPerAddress: 512,
+		Costly:            8,
+		Exports:           2,
+		RatePerSecond:     500,
+		RateBurst:         2_000,
+		Addresses:         16_384,
+		Wait:              55 * time.Second,
+		Heartbeat:         15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		HeaderTimeout:     10 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		SubmitTimeout:     30 * time.Second,
+		ViewTimeout:       5 * time.Second,
+		ShutdownTimeout:   10 * time.Second,
+		PageDefault:       100,
+		Page:              500,
+		RetryAfter:        time.Second,
 	}
 }

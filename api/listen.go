@@ -87,7 +87,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler, tlsC
 	}
 	done := make(chan error, 1)
 	go func() {
-		bounded := newBoundedListener(l, s.limits.Connections)
+		bounded := newBoundedListener(l, s.limits.Connections, s.limits.PerAddress)
 		if tlsConfig != nil {
 			done <- server.ServeTLS(bounded, "", "")
 		} else {
@@ -121,16 +121,17 @@ func stoppingOf(ctx context.Context) <-chan struct{} {
 }
 
 // boundedListener accepts no more than so many connections at once; the
-// kernel's queue holds the next ones.
+// kernel's queue holds the next ones. Of one address it closes what is too many.
 type boundedListener struct {
 	net.Listener
+	each   *gate
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newBoundedListener(l net.Listener, n int) *boundedListener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
+func newBoundedListener(l net.Listener, n, each int) *boundedListener {
+	return &boundedListener{Listener: l, each: newGate("connections", n, each), slots: make(chan struct{}, n), closed: make(chan struct{})}
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
@@ -139,12 +140,19 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		address := addressOf(c.RemoteAddr().String())
+		if !l.each.enter(address) {
+			c.Close()
+			continue
+		}
+		return &boundedConn{Conn: c, release: func() { l.each.leave(address); <-l.slots }}, nil
 	}
-	return &boundedConn{Conn: c, release: func() { <-l.slots }}, nil
 }
 
 func (l *boundedListener) Close() error {

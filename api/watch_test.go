@@ -228,7 +228,7 @@ func TestServeStops(t *testing.T) {
 	ids(next, "head", 1)
 	waited := make(chan reply, 1)
 	go func() { waited <- do(t, "GET", url+"/v1/council?wait=50s&index=99999", "", nil) }()
-	waitUntil(t, func() bool { return len(s.gates.waiting.slots) == 2 })
+	waitUntil(t, func() bool { return s.gates.waiting.now() == 2 })
 	begin := time.Now()
 	stop()
 	if err := <-served; err != nil {
