@@ -79,6 +79,17 @@ func ProveSnapshot(b, genesisEntry []byte, lie func(*snapshotContent)) error {
 	return err
 }
 
+// Set is the replica set as a seed at the address gives it, and TakeSet what
+// this replica makes of one.
+func (r *Replica) Set(ctx context.Context, address string) ([]byte, error) {
+	return r.askSeed(ctx, address)
+}
+
+func (r *Replica) TakeSet(set []byte) error {
+	_, err := r.takeSet(set)
+	return err
+}
+
 // AskSeed asks an address for the replica set and gives the names that it
 // proves against genesis.
 func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledger.Hash, error) {

@@ -158,3 +158,26 @@ func TestSeedProvesTheSet(t *testing.T) {
 	node.Await("it is active", func(s replica.Status) bool { return s.Standing == "active" })
 	sameDigest(t, c)
 }
+
+// An old set, in which a removed replica still is, proves itself against genesis
+// and is refused by whoever knows of a newer head.
+func TestOldSetIsRefused(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	leader, n := c.Leader(), c.Follower()
+	c.Submit(leader, replica.WaitCertified, c.Record(c.Council[0], "then"))
+	old, err := n.Replica.Set(c.Context(), leader.Record.Peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := c.Submit(leader, replica.WaitCertified, c.Record(c.Council[0], "now")).Last
+	if err := n.Replica.WaitCertified(c.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Replica.TakeSet(old); err == nil {
+		t.Error("an old set was taken")
+	}
+	leader.Await("its certified state is the newest", func(replica.Status) bool {
+		set, err := n.Replica.Set(c.Context(), leader.Record.Peer)
+		return err == nil && n.Replica.TakeSet(set) == nil
+	})
+}

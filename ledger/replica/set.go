@@ -149,11 +149,7 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 				r.log.Debug("ask seed", "address", address, "error", err)
 				continue
 			}
-			found, size, err := parseSet(r.cfg.Genesis, r.genesis, b)
-			if err == nil && size < r.certifier.size() {
-				// Anybody can show an old set, in which whoever was removed still is.
-				err = fmt.Errorf("a set of size %d, older than what is certified here", size)
-			}
+			found, err := r.takeSet(b)
 			if err != nil {
 				r.log.Warn("ask seed", "address", address, "error", err)
 				continue
@@ -164,6 +160,19 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// takeSet is parseSet, and refuses a set older than what is certified here:
+// anybody can show one in which whoever was removed still is.
+func (r *Replica) takeSet(b []byte) ([]*peer, error) {
+	found, size, err := parseSet(r.cfg.Genesis, r.genesis, b)
+	if err != nil {
+		return nil, err
+	}
+	if certified := r.certifier.size(); size < certified {
+		return nil, fmt.Errorf("check replica set: it is of size %d, and %d is certified here", size, certified)
+	}
+	return found, nil
 }
 
 // outOfTouch says that no leader was heard of for long.
