@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"net/http/httptest"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -77,6 +78,13 @@ func ProveSnapshot(b, genesisEntry []byte, lie func(*snapshotContent)) error {
 	}
 	_, err = content.prove(genesisEntry, ledger.LeafHash(genesisEntry))
 	return err
+}
+
+// GivesLogKey says whether a pinned replica of that name and key gets the log key.
+func (r *Replica) GivesLogKey(name string, id ledger.Hash) bool {
+	answer := httptest.NewRecorder()
+	err := r.serveLogKey(answer, nil, &peer{Replica: ledger.Replica{Name: name}, id: id})
+	return err == nil && answer.Body.Len() > 0
 }
 
 // Set is the replica set as a seed at the address gives it, and TakeSet what

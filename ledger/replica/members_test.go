@@ -181,3 +181,25 @@ func TestOldSetIsRefused(t *testing.T) {
 		return err == nil && n.Replica.TakeSet(set) == nil
 	})
 }
+
+// Whoever was re-keyed or removed lingers in the pins, and gets no log key: a new
+// one may have been made because of it.
+func TestLogKeyIsForTheLedgersReplicas(t *testing.T) {
+	c := replicatest.Start(t, 3, nil)
+	leader, n := c.Leader(), c.Follower()
+	name, id := n.Record.Name, n.Record.KeyID()
+	if !leader.Replica.GivesLogKey(name, id) {
+		t.Fatal("a replica of the ledger gets none")
+	}
+	fresh := n.Rekeyed(t)
+	c.Decide(leader, "replica.rekey", replicaArgs{fresh.Record})
+	if leader.Replica.GivesLogKey(name, id) {
+		t.Error("the key that was replaced gets the log key")
+	}
+	if !leader.Replica.GivesLogKey(name, fresh.Record.KeyID()) {
+		t.Error("the key that took over gets none")
+	}
+	if leader.Replica.GivesLogKey("stranger", id) {
+		t.Error("a name that the ledger does not have gets it")
+	}
+}
