@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -327,8 +328,9 @@ func (l *link) explain(err error) error {
 	if errors.As(err, &p) {
 		return rejected(err)
 	}
-	var netErr interface{ Timeout() bool }
-	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) {
+	// Not any error with Timeout: those of files have it too.
+	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(*url.Error)) ||
+		errors.As(err, new(*net.OpError)) || errors.Is(err, context.DeadlineExceeded) {
 		return unreachable(l.Servers(), err)
 	}
 	return err

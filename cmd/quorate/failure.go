@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/quorate/quorate/ledger"
@@ -61,6 +62,17 @@ func asFailure(err error) *failure {
 func keyFileStep(e *keys.FileError) string {
 	if errors.Is(e, keys.ErrPassphrase) {
 		return "check the passphrase file, or leave it out to be asked"
+	}
+	// The passphrase itself could not be had, and that knows its step.
+	var f *failure
+	if errors.As(e.Err, &f) {
+		return f.next
+	}
+	if errors.Is(e.Err, errNoTerminal) {
+		return "give --passphrase-file FILE"
+	}
+	if errors.Is(e.Err, fs.ErrNotExist) {
+		return "check --key; quorate keygen makes key files"
 	}
 	return ""
 }

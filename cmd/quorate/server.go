@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -122,6 +123,9 @@ func (a *app) openServer(ctx context.Context, c *serverConfig, logger *slog.Logg
 		Listen: c.Listen, Seeds: c.Seeds, LogStore: c.LogStore, Logger: logger, Registerer: registry,
 	})
 	if err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, usage("stop the other one, or name another directory", "another process runs %s: %w", c.Name, err)
+		}
 		return nil, refused("quorate doctor --config FILE looks closer", "open replica: %w", err)
 	}
 	s := &server{config: c, logger: logger, replica: r, identity: identity}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -108,7 +107,7 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 	}
 	if first == nil {
 		if failed == nil {
-			failed = errors.New(view.Servers[0].Error)
+			return nil, refused("compare --genesis with another governor, by its twelve words, or name another server", "%s: %s", view.Servers[0].Server, view.Servers[0].Error)
 		}
 		return nil, unreachable(l.Servers(), failed)
 	}
