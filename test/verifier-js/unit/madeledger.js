@@ -64,7 +64,7 @@ export class MadeLedger {
     this.hash = leafHash(this.entries[0]);
     this.links.push(json({ genesis: base64url(this.entries[0]), index: 0 }));
     this.record = {
-      causes: [], cosign_threshold: 3, council: this.genesis.council, format: 1, generation: 0, index: 0, log: this.genesis.log, origin,
+      causes: [], cosign_threshold: 3, council: this.genesis.council, format: 1, generation: 0, index: 0, ledger: base64url(this.hash), log: this.genesis.log, origin,
       replicas: this.genesis.replicas.map(recordReplica), thresholds: Object.fromEntries(actions.map((a) => [a, 2])),
     };
   }
@@ -163,7 +163,7 @@ export class MadeLedger {
       const name = cosignerName(origin, n);
       note += line(name, 6, p.cosigner.publicKey, timed(ml_dsa44.sign(message('subtree/v1\n\0', name), p.cosigner.secretKey, deterministic)));
       const id = 'quorate/cosignature/v1';
-      note += line(name, 0xff, concat(id, p.key.publicKey), timed(ml_dsa65.sign(message(`${id}\n\0`, name), p.key.secretKey, deterministic)));
+      note += line(name, 0xff, concat(id, p.key.publicKey), timed(ml_dsa65.sign(message(concat(`${id}\n\0`, this.hash), name), p.key.secretKey, deterministic)));
     }
     return note;
   }
