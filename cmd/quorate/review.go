@@ -62,6 +62,7 @@ type effect struct {
 	Words   []string        `json:"words,omitempty"`
 	Changes []client.Change `json:"changes,omitempty"`
 	Source  string          `json:"source"`
+	Stale   string          `json:"stale,omitempty"` // how old the head is, if that is too old
 }
 
 // newReview begins a review from the signed bytes alone.
@@ -278,6 +279,10 @@ func (r *review) effectText(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "effect     if it were executed now (%s)\n", e.Source)
+	if e.Stale != "" {
+		fmt.Fprintf(w, "  WARNING  the newest head that a server shows was last signed %s ago: newer votes or changes may be\n"+
+			"           hidden from you, or the cosigners are down; ask another server before you sign\n", e.Stale)
+	}
 	if e.Code != "ok" {
 		fmt.Fprintf(w, "  it would fail: %s%s\n", e.Code, suffix(": ", clean(e.Detail)))
 	}

@@ -17,6 +17,8 @@ const (
 	// replayEntries is up to which size the effect of a proposal is derived
 	// here by default: a second or two of work. --replay knows no limit.
 	replayEntries = 4_096
+	// maxHeadAge is the default of the policy's max_head_age_millis: heads are cosigned anew every 10 s.
+	maxHeadAge = time.Minute
 	// replayKeys is how many unpacked keys a replay keeps, of 40 kB each.
 	replayKeys = 512
 	// maxProvenChanges bounds how many records of an effect are proven one by one.
@@ -31,14 +33,28 @@ func (l *link) simulate(ctx context.Context, body *ledger.Propose, author string
 	if err != nil {
 		return nil, err
 	}
-	if l.replay || head.Size <= replayEntries {
-		return l.simulateHere(ctx, head, body, author, joins)
-	}
-	if len(joins) > 0 {
+	var e *effect
+	switch {
+	case l.replay || head.Size <= replayEntries:
+		e, err = l.simulateHere(ctx, head, body, author, joins)
+	case len(joins) > 0:
 		// The joins come with the proposal, so a server can't simulate it yet.
-		return nil, nil
+	default:
+		e, err = l.simulateThere(ctx, body.Action, body.Args, author)
 	}
-	return l.simulateThere(ctx, body.Action, body.Args, author)
+	if e != nil {
+		e.Stale = staleness(head, time.Now())
+	}
+	return e, err
+}
+
+// staleness is how old a head is that replicas which are up would have
+// cosigned anew long ago, "" if it is not.
+func staleness(head *client.Head, now time.Time) string {
+	if age := now.Sub(time.Unix(int64(head.Signed), 0)); age > maxHeadAge {
+		return age.Round(time.Second).String()
+	}
+	return ""
 }
 
 // synced is the newest head that verifies, stale or not.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,4 +119,18 @@ func compact(raw json.RawMessage) string {
 		return ""
 	}
 	return string(out)
+}
+
+func TestStaleHeadIsSaid(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for age, want := range map[time.Duration]string{30 * time.Second: "", time.Minute: "", 10 * time.Minute: "10m0s"} {
+		if got := staleness(&client.Head{Signed: uint64(now.Add(-age).Unix())}, now); got != want {
+			t.Errorf("a head of %s is called %q, want %q", age, got, want)
+		}
+	}
+	var out bytes.Buffer
+	(&review{Effect: &effect{Code: "ok", Stale: "10m0s"}}).effectText(&out)
+	if !strings.Contains(out.String(), "WARNING") {
+		t.Errorf("no warning in %q", out.String())
+	}
 }

@@ -49,8 +49,14 @@ func (m *recent) said(verdicts []fsm.Verdict) (*Receipt, bool) {
 	first := make([]fsm.Verdict, len(verdicts))
 	for i, v := range verdicts {
 		seq, ok := m.seqs[v.ID]
-		if v.Code == fsm.OK && v.Duplicate {
-			seq, ok = v.Seq, true
+		switch v.Code {
+		case fsm.SeqUsed, fsm.SeqTooOld, fsm.WrongEpoch, fsm.NonceUsed, fsm.Expired, fsm.BundleRejected:
+		case fsm.OK:
+			if v.Duplicate {
+				seq, ok = v.Seq, true
+			}
+		default: // a signature that does not verify, say: this is no copy
+			ok = false
 		}
 		if !ok {
 			return nil, false
