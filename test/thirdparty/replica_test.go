@@ -153,7 +153,7 @@ func TestARunningReplicaAndItsExport(t *testing.T) {
 		}
 	}
 	export := filepath.Join(t.TempDir(), "export")
-	run("export", "--out", export)
+	run("export", "--decisions", "--out", export)
 	if out, ok := runFsck(t, "file://"+export+"/", filepath.Join(export, "log.vkey")); !ok {
 		t.Errorf("fsck of the export:\n%s", out)
 	}

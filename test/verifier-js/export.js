@@ -6,9 +6,10 @@ import { Chain } from './authority.js';
 import { cosignerVKey, logVKey, logVKey44, parseCheckpoint } from './checkpoint.js';
 import { parseStatement } from './cose.js';
 import { effect, leafHash, maxEntryBytes, parseEntry, seal } from './entry.js';
-import { Frontier, tileLevels, tilesOf } from './merkle.js';
+import { Frontier, rootOf, tileLevels, tilesOf } from './merkle.js';
 import { Principals } from './principals.js';
 import { verifyProofFile } from './prooffile.js';
+import { verifyTransparent } from './receipt.js';
 import { bytes, object, string, uint, optional } from './shape.js';
 
 const hashBytes = 32;
@@ -29,7 +30,7 @@ export async function verifyExport(source, genesisHash, { progress = () => {} } 
   await checkTiles(source, head, leaves);
   await checkKeys(source, authority);
   await checkLines(source, walk);
-  await checkProofs(source, genesisHash, chain);
+  await checkProofs(source, genesisHash, chain, leaves);
   return {
     origin: head.origin, size: head.size, root: hex(head.root), signed: certified.signed, cosigners: certified.cosigners,
     threshold: authority.cosign_threshold, authority: authority.index, ...walk.counts,
@@ -254,11 +255,33 @@ async function checkLines(source, { lines }) {
 }
 
 // checkProofs verifies the proof files that an export may hold besides.
-async function checkProofs(source, genesisHash, chain) {
+async function checkProofs(source, genesisHash, chain, leaves) {
+  const tree = {
+    entryOf: (seq) => entryOf(source, seq, leaves), rootAt: (size) => rootOf(leaves.slice(0, size)), size: leaves.length,
+    replicas: chain.steps.flatMap((s) => s.authority.replicas),
+  };
   for (const name of await source.list('proofs')) {
     const file = await must(source, name);
-    within(name, () => verifyProofFile(file, genesisHash, chain));
+    if (!name.endsWith('.cose')) {
+      within(name, () => verifyProofFile(file, genesisHash, chain));
+      continue;
+    }
+    try {
+      await verifyTransparent(file, tree);
+    } catch (e) {
+      within(name, () => { throw e; });
+    }
   }
+}
+
+// entryOf reads an entry again, whose hash was checked before.
+async function entryOf(source, seq, leaves) {
+  const tile = tilesOf('entries', leaves.length)[Math.floor(seq / 256)];
+  const bundle = await must(source, tile.path);
+  let found = { next: 0 };
+  for (let i = 0; i <= seq % 256; i++) found = entryAt(bundle, found.next);
+  if (!equal(leafHash(found.entry), leaves[seq])) throw new Refused(`${tile.path} changed while it was read`);
+  return { leaf: leaves[seq], content: parseEntry(found.entry).content };
 }
 
 function parseJSON(line) {
