@@ -3,8 +3,11 @@ package replica
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http/httptest"
+	"strings"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/quorate/quorate/ledger"
@@ -114,4 +117,29 @@ func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledge
 		names[one.Name] = one.id
 	}
 	return names, nil
+}
+
+// DumpLog gives Raft's log, term and votes as text.
+func (r *Replica) DumpLog() (string, error) {
+	var dump strings.Builder
+	first, err := r.store.FirstIndex()
+	if err != nil {
+		return "", err
+	}
+	last, err := r.store.LastIndex()
+	if err != nil {
+		return "", err
+	}
+	for index := first; index <= last; index++ {
+		var l raft.Log
+		if err := r.store.GetLog(index, &l); err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&dump, "%d %d %d %x\n", l.Index, l.Term, l.Type, l.Data)
+	}
+	for _, key := range stableKeys {
+		value, err := r.store.Get([]byte(key))
+		fmt.Fprintf(&dump, "%s %x %v\n", key, value, err)
+	}
+	return dump.String(), nil
 }

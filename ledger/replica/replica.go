@@ -321,7 +321,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	if err != nil {
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
-	snapshots := &provingSnapshots{SnapshotStore: inner, prove: r.proveSnapshot}
+	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot}
 	watched := &watchedLog{LogStore: r.store, report: r.logWritten, inject: r.injectLog}
 	logs, err := raft.NewLogCache(512, watched)
 	if err != nil {
