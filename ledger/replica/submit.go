@@ -126,12 +126,14 @@ func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, err
 	for {
 		receipt, err := r.tryOnce(ctx, envelopes)
 		var rejected *RejectedError
+		var busy *BusyError
 		switch {
 		case err == nil:
 			return receipt, nil
 		case errors.Is(err, ErrUnknownOutcome):
 			unknown = true
-		case errors.Is(err, errNotSent):
+		case errors.Is(err, errNotSent), unknown && errors.As(err, &busy):
+			// A full queue says nothing of the earlier try.
 		case unknown && errors.As(err, &rejected):
 			// The earlier try may be why: the rules remember the last statement of
 			// an author's seqs, not each.
@@ -268,7 +270,10 @@ func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command)
 	case err == nil:
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return nil, ErrUnknownOutcome
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrEnqueueTimeout): // there is a leader; its queue is full
+		r.metrics.busy.Inc()
+		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return nil, errNotSent
 	case isDisk(err):
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
@@ -447,9 +452,12 @@ func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, _ *peer) e
 	}
 	receipt, err := r.propose(q.Context(), node, envelopes)
 	var rejected *RejectedError
+	var busy *BusyError
 	switch {
 	case err == nil:
 		return answerJSON(w, http.StatusOK, submitAnswer{Receipt: receipt})
+	case errors.As(err, &busy):
+		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: busy.RetryAfter})
 	case errors.As(err, &rejected):
 		return answerJSON(w, http.StatusUnprocessableEntity, submitAnswer{Verdicts: rejected.Verdicts})
 	case errors.Is(err, errNotSent):
