@@ -6,7 +6,9 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -16,10 +18,31 @@ type raftLogger struct {
 	log  *slog.Logger
 	name string
 	args []any
+	// stopping, when set, says that this replica is on its way out: that peers
+	// are out of reach is then no news, they may be stopping with it.
+	stopping *atomic.Bool
 }
 
 func newRaftLogger(l *slog.Logger, name string) hclog.Logger {
 	return &raftLogger{log: l.With("part", name), name: name}
+}
+
+// raftLogger is newRaftLogger for what stops with the replica.
+func (r *Replica) raftLogger(name string) hclog.Logger {
+	return &raftLogger{log: r.log.With("part", name), name: name, stopping: &r.stopping}
+}
+
+// ofPeers begin what Raft says when it can't reach a peer, or a peer hung up.
+var ofPeers = []string{
+	"failed to heartbeat to", "failed to appendEntries to", "failed to pipeline appendEntries",
+	"failed to start pipeline replication to", "failed to send snapshot to", "failed to make requestVote RPC",
+	"failed to contact", "failed to flush response", "failed to accept connection",
+}
+
+// farewell says whether a message only tells that peers go while we do.
+func (l *raftLogger) farewell(msg string) bool {
+	return l.stopping != nil && l.stopping.Load() &&
+		slices.ContainsFunc(ofPeers, func(begin string) bool { return strings.HasPrefix(msg, begin) })
 }
 
 func slogLevel(l hclog.Level) slog.Level {
@@ -38,7 +61,7 @@ func (l *raftLogger) emit(level slog.Level, msg string, args []any) {
 	if !l.log.Enabled(context.Background(), level) {
 		return
 	}
-	if l.name == "transport" && strings.HasPrefix(msg, "failed to decode incoming command") {
+	if l.name == "transport" && strings.HasPrefix(msg, "failed to decode incoming command") || l.farewell(msg) {
 		level = slog.LevelDebug // a peer that hung up, in the middle of nothing
 		if !l.log.Enabled(context.Background(), level) {
 			return
@@ -81,11 +104,11 @@ func (l *raftLogger) SetLevel(hclog.Level)           {}
 func (l *raftLogger) GetLevel() hclog.Level          { return hclog.Info }
 
 func (l *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...), stopping: l.stopping}
 }
 
 func (l *raftLogger) ResetNamed(name string) hclog.Logger {
-	return &raftLogger{log: l.log, name: name, args: l.args}
+	return &raftLogger{log: l.log, name: name, args: l.args, stopping: l.stopping}
 }
 
 func (l *raftLogger) StandardLogger(o *hclog.StandardLoggerOptions) *log.Logger {

@@ -285,7 +285,7 @@ func (r *Replica) raftConfig() *raft.Config {
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs
-	c.Logger = newRaftLogger(r.log, "raft")
+	c.Logger = r.raftLogger("raft")
 	c.NoLegacyTelemetry = true
 	return c
 }
@@ -304,7 +304,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: &streams{handoff: conns, wire: r.wire, ctx: ctx}, MaxPool: 3, Timeout: r.limits.PeerTimeout,
 		MaxRPCsInFlight: 1, // a stalled follower can wedge a pipeline, which is also slower
-		Logger:          newRaftLogger(r.log, "transport"),
+		Logger:          r.raftLogger("transport"),
 	})
 	n := &raftNode{stop: make(chan struct{})}
 	n.guard = newGuard(transport, r.metrics.refused,
