@@ -115,11 +115,11 @@ func TestRetriesWait(t *testing.T) {
 		var at []time.Time
 		c := testClient(t, roundTrips{"a": func(q *http.Request) (int, http.Header, string) {
 			at = append(at, time.Now())
-			return answering(503, "no_leader", "1")(q)
+			return answering(503, "unknown_outcome", "1")(q)
 		}}, "http://a")
 		_, err := c.Submit(context.Background(), [][]byte{{1}}, WaitCommitted)
 		var p *Problem
-		if !errors.As(err, &p) || p.Code != "no_leader" || p.RetryAfter != time.Second {
+		if !errors.As(err, &p) || p.Code != "unknown_outcome" || p.RetryAfter != time.Second {
 			t.Errorf("got %v", err)
 		}
 		if len(at) != attemptsPerCall {

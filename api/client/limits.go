@@ -19,6 +19,8 @@ const (
 	watchSilence    = 45 * time.Second // three missed heartbeats: the stream is dead
 	certifyPatience = 60 * time.Second // for a certified head over what was committed
 	submitTimeout   = 60 * time.Second // the server gives up before
+	leaderPatience  = 8 * time.Second  // for a leader: an election takes 1 to 3 s
+	probeTimeout    = 2 * time.Second  // of asking a server whether it knows a leader
 
 	// MaxEntriesPage is the most entries that one page of /v1/entries holds.
 	MaxEntriesPage = 256

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 )
 
@@ -51,6 +52,8 @@ type ProposalAnswer struct {
 // Submit sends statements: one, or a bundle that is accepted whole or not at
 // all. It resends the identical bytes to other servers until one answers,
 // which is safe: the ledger gives an identical resubmission the first result.
+// When every server says that there is no leader, for longer than an election
+// takes, it fails with the *Problem that says so.
 func (c *Client) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*SubmitAnswer, error) {
 	var answer SubmitAnswer
 	if err := c.submit(ctx, "/v1/statements", envelopes, wait, &answer); err != nil {
@@ -84,8 +87,17 @@ func (c *Client) submit(ctx context.Context, path string, envelopes [][]byte, wa
 	if wait == "" {
 		wait = WaitCommitted
 	}
-	return c.call(ctx, call{
+	k := call{
 		method: http.MethodPost, path: path + "?wait=" + string(wait), contentType: "application/cose",
 		body: bytes.Join(envelopes, nil), timeout: submitTimeout,
-	}, out)
+	}
+	search := newSearch(c)
+	err := c.failOver(ctx, func(server string) error {
+		return search.try(ctx, server, func() error { return c.try(ctx, server, k, out) })
+	})
+	var vain *noLeaderError
+	if errors.As(err, &vain) {
+		return vain.last
+	}
+	return err
 }

@@ -145,8 +145,9 @@ func final(err error) bool {
 		problem      *Problem
 		equivocation *EquivocationError
 		trust        *TrustError
+		vain         *noLeaderError
 	)
-	return errors.As(err, &problem) && !problem.retriable() || errors.As(err, &equivocation) || errors.As(err, &trust)
+	return errors.As(err, &vain) || errors.As(err, &problem) && !problem.retriable() || errors.As(err, &equivocation) || errors.As(err, &trust)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
