@@ -65,6 +65,9 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 			return nil, fmt.Errorf("open raft log: %w", err)
 		}
 		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes), wal.WithLogger(newRaftLogger(log, "wal")))
+		if errors.Is(err, wal.ErrCorrupt) {
+			return nil, &FileError{File: filepath.Join(raftDir, "wal"), Reason: err.Error()}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open raft log: %w", err)
 		}
