@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -190,10 +191,14 @@ func identityRefused(servers []string, err error) error {
 		return refused("compare --server-spiffe-id with the id of the server's SVID; if it is right, somebody else answers there",
 			"ask %s: the server's SVID is not one to trust: %w", strings.Join(servers, ", "), peer.Err)
 	}
+	// A TLS 1.3 server refuses a client's certificate after the client believes
+	// the handshake done: whether the alert is read, or the write finds the
+	// connection closed, is a matter of which comes first.
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
+	closed := errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+	if errors.As(err, &op) && (op.Op == "remote error" || closed && strings.HasPrefix(servers[0], "https://")) {
 		return refused("the server may ask for SPIFFE ids: say --workload-api, and have this client's id listed in the server's api.spiffe.authorize",
-			"ask %s: it refused this client's certificate: %w", strings.Join(servers, ", "), op.Err)
+			"ask %s: it ended the connection, as it does when it refuses this client's certificate: %w", strings.Join(servers, ", "), op.Err)
 	}
 	return nil
 }
