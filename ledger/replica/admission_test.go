@@ -86,6 +86,14 @@ func TestEarlierStatementSentAgain(t *testing.T) {
 	if !again.Verdicts[0].Duplicate || again.First != receipt.First {
 		t.Errorf("sent again, the first record gave %+v, not entry %d", again.Verdicts[0], receipt.First)
 	}
+	spoilt := slices.Clone(first)
+	spoilt[len(spoilt)-1] ^= 1
+	_, err := leader.Replica.Submit(c.Context(), [][]byte{spoilt}, replica.WaitCommitted)
+	var rejected *replica.RejectedError
+	if !errors.As(err, &rejected) || rejected.Verdicts[0].Code != fsm.BadSignature {
+		t.Errorf("a copy with another signature gave %v", err)
+	}
+
 	other, err := ledger.Sign(leader.Key, ledger.Payload{
 		Author: leader.Record.Name, Epoch: new(uint64), Ledger: c.Hash, Seq: ptr(uint64(40)), Type: ledger.TypeRecord,
 	}, ledger.Record{Text: "something else"})
@@ -93,7 +101,6 @@ func TestEarlierStatementSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = leader.Replica.Submit(c.Context(), [][]byte{other}, replica.WaitCommitted)
-	var rejected *replica.RejectedError
 	if !errors.As(err, &rejected) || rejected.Verdicts[0].Code != fsm.SeqUsed {
 		t.Errorf("another statement under a used seq gave %v", err)
 	}

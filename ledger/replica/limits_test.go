@@ -194,8 +194,11 @@ func TestDiskFull(t *testing.T) {
 	if view, err := leader.Replica.View(c.Context(), replica.Certified); err != nil || view.Size <= before.Last {
 		t.Fatalf("reads do not go on: %v", err)
 	}
-	alarm := false
-	for _, a := range leader.Replica.Status().Alarms {
+	alarm, status := false, leader.Replica.Status()
+	if status.Ready {
+		t.Error("a replica whose disk failed calls itself ready")
+	}
+	for _, a := range status.Alarms {
 		alarm = alarm || a.Code == "disk_full"
 	}
 	if !alarm {
@@ -206,7 +209,7 @@ func TestDiskFull(t *testing.T) {
 	if err := leader.Replica.WaitApplied(c.Context(), after.Last); err != nil {
 		t.Fatal(err)
 	}
-	leader.Await("the alarm is over", func(s replica.Status) bool { return len(s.Alarms) == 0 })
+	leader.Await("the alarm is over", func(s replica.Status) bool { return len(s.Alarms) == 0 && s.Ready })
 	sameDigest(t, c)
 	for _, n := range c.Nodes {
 		holds(t, n, acks)
