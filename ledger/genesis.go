@@ -315,6 +315,9 @@ func (g *Genesis) Validate() error {
 			return fmt.Errorf("replicas: %s: %w", r.Name, err)
 		}
 	}
+	if err := distinctPeers(g.Replicas); err != nil {
+		return err
+	}
 	if err := g.validateRecovery(seats); err != nil {
 		return err
 	}
@@ -328,6 +331,22 @@ func (g *Genesis) Validate() error {
 		return fmt.Errorf("policy: %w", err)
 	}
 	return g.validateVetoers()
+}
+
+// distinctPeers refuses two replicas at one address, which Raft can't tell
+// apart, and two with one TLS key, which no pin can.
+func distinctPeers(replicas []Replica) error {
+	addresses, pins := map[string]string{}, map[Hash]string{}
+	for _, r := range replicas {
+		if other, taken := addresses[r.Peer]; taken {
+			return fmt.Errorf("replicas: %s: peer %s is also the address of %s", r.Name, r.Peer, other)
+		}
+		if other, taken := pins[r.TLSPin]; taken {
+			return fmt.Errorf("replicas: %s: tls_pin is also that of %s", r.Name, other)
+		}
+		addresses[r.Peer], pins[r.TLSPin] = r.Name, r.Name
+	}
+	return nil
 }
 
 func (g *Genesis) validateWitnesses() error {

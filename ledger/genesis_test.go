@@ -34,6 +34,14 @@ func TestGenesisIsRefused(t *testing.T) {
 		{"witnesses", func(g *Genesis) { g.Witnesses = []Witness{{Name: "W", VKey: vkey}} }},
 		{"w appears twice", func(g *Genesis) { g.Witnesses = []Witness{{Name: "w", VKey: vkey}, {Name: "w", VKey: vkey}} }},
 		{"witness_quorum", func(g *Genesis) { g.Witnesses, g.WitnessQuorum = []Witness{{Name: "w", VKey: vkey}}, 2 }},
+		{"also the address of", func(g *Genesis) {
+			g.Replicas = append(g.Replicas, testReplica("zoe", "core", "zoe"))
+			g.Replicas[1].Peer = g.Replicas[0].Peer
+		}},
+		{"tls_pin is also that of", func(g *Genesis) {
+			g.Replicas = append(g.Replicas, testReplica("zoe", "core", "zoe"))
+			g.Replicas[1].TLSPin = g.Replicas[0].TLSPin
+		}},
 		{"at most 65535", func(g *Genesis) {
 			for len(g.Replicas) < 20 {
 				name := "s" + string(rune('a'+len(g.Replicas)))

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/quorate/quorate/test/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -31,10 +32,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Setup: func(e *testscript.Env) error {
-			port, err := freePorts(devMaxReplicas)
-			if err != nil {
-				return err
-			}
+			port := freeport.Take(t, devPeerOffset+devMaxReplicas)
 			e.Setenv("PORT", strconv.Itoa(port))
 			for i := range devReplicas {
 				e.Setenv(fmt.Sprintf("PORT%d", i), strconv.Itoa(port+i))
@@ -53,29 +51,6 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
-}
-
-// freePorts finds n ports in a row that nobody listens on.
-func freePorts(n int) (int, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		first := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		free := first+devPeerOffset+n < 65_536
-		for i := 0; i < n && free; i++ {
-			l, err := net.Listen("tcp", devAddress(first+i))
-			if free = err == nil; free {
-				l.Close()
-			}
-		}
-		if free {
-			return first, nil
-		}
-	}
-	return 0, errors.New("no free ports")
 }
 
 // exits CODE PROGRAM ARGS…: the program must exit with this very code.

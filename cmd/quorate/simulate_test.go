@@ -13,15 +13,13 @@ import (
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // devLedger runs a development ledger of one replica until the test ends.
 func devLedger(t *testing.T) (*app, string) {
 	t.Helper()
-	port, err := freePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := freeport.Take(t, devPeerOffset+1)
 	dir := filepath.Join(t.TempDir(), "run")
 	a := &app{in: nil, out: io.Discard, err: io.Discard, getenv: func(string) string { return "" }, now: time.Now, output: "text"}
 	ctx, stop := context.WithCancel(context.Background())

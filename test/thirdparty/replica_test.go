@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // buildQuorate builds the program as a user does.
@@ -25,38 +25,6 @@ func buildQuorate(t *testing.T) string {
 		t.Fatalf("build quorate: %v\n%s", err, out)
 	}
 	return bin
-}
-
-// freePort finds a port P such that P to P+3 and P+100 to P+103, which dev
-// takes, are free.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port < 65_000 && allFree(port) {
-			return port
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func allFree(port int) bool {
-	for i := range 4 {
-		for _, p := range []int{port + i, port + 100 + i} {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if err != nil {
-				return false
-			}
-			_ = l.Close()
-		}
-	}
-	return true
 }
 
 // startDev runs `quorate dev` until the test ends, and demands that an
@@ -106,7 +74,7 @@ func startDev(t *testing.T, bin, dir string, port int) {
 // A ledger that runs, as third parties see it: what the replicas serve and what
 // an export holds, with decisions and a handover on it.
 func TestARunningReplicaAndItsExport(t *testing.T) {
-	bin, dir, port := buildQuorate(t), filepath.Join(t.TempDir(), "run"), freePort(t)
+	bin, dir, port := buildQuorate(t), filepath.Join(t.TempDir(), "run"), freeport.Take(t, 104) // dev takes P to P+3 and P+100 to P+103
 	startDev(t, bin, dir, port)
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	hash, err := os.ReadFile(filepath.Join(dir, "genesis"))

@@ -64,6 +64,9 @@ function checkSeats({ council, operators, recovery, replicas }) {
     names.add(seat.name);
     keys.add(key);
   }
+  for (const field of ['peer', 'tls_pin']) {
+    if (new Set(replicas.map((r) => String(r[field]))).size < replicas.length) throw new Refused(`two replicas have one ${field}`);
+  }
 }
 
 const governed = [

@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	"net"
 	"sort"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/ledger/replica"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // Principal is a governor or a recovery holder with its private key.
@@ -114,7 +114,7 @@ func NewIdentity(t testing.TB, name, operator string) *Identity {
 	}
 	i.Record = ledger.Replica{
 		Cosigner: i.Key.Cosigner44().Public(), Name: name, Operator: operator,
-		Peer: FreeAddress(t), Public: i.Key.Public().Bytes(), TLSPin: pin,
+		Peer: freeport.Address(t), Public: i.Key.Public().Bytes(), TLSPin: pin,
 	}
 	return i
 }
@@ -126,17 +126,6 @@ func (i *Identity) Rekeyed(t testing.TB) *Identity {
 	fresh.Record.Peer = i.Record.Peer
 	fresh.Record.API = i.Record.API
 	return fresh
-}
-
-// FreeAddress is a loopback address with a port that was free just now.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Certificate makes a self-signed one.
