@@ -285,3 +285,27 @@ func TestUnfuzzedParsersAreFound(t *testing.T) {
 		}
 	}
 }
+
+var hooked = regexp.MustCompile(`\bHooks\b`)
+
+// usesHooks says whether a room's own code touches the hooks that let tests alter
+// a replica.
+func usesHooks(name string, content []byte) bool {
+	if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "test/") ||
+		strings.HasPrefix(name, "ledger/replica/") {
+		return false
+	}
+	return hooked.Match(content)
+}
+
+// No program lets anybody alter a replica: hooks are for what lies under test/.
+func TestNoProgramHasHooks(t *testing.T) {
+	for _, f := range files(t) {
+		if usesHooks(f, read(t, f)) {
+			t.Errorf("%s uses a replica's Hooks, which are for tests", f)
+		}
+	}
+	if !usesHooks("cmd/quorate/server.go", []byte("cfg.Hooks = nil")) || usesHooks("test/sim/x.go", []byte("Hooks")) {
+		t.Error("the check finds nothing, or too much")
+	}
+}

@@ -34,6 +34,7 @@ type Config struct {
 	Network     Network    // nil: TCP
 	Raft        RaftTuning // zero: defaults
 	Limits      Limits     // zero: defaults of limits.go
+	Hooks       *Hooks     // nil but in tests
 }
 
 // The log stores.

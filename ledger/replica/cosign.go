@@ -151,7 +151,7 @@ func (c *cosigner) sign(s *sealedState) error {
 		c.head = head
 		c.r.headSize.Store(head.Size)
 	}
-	now := uint64(time.Now().Unix())
+	now := c.r.now() / 1000
 	signed := cosigned{s.head, ledger.Cosign(c.r.genesis, c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
 	if s.handover() {
 		// Kept, because once a newer head is signed this one can't be signed again.
@@ -174,7 +174,7 @@ func (c *cosigner) vouched(s *sealedState) bool {
 	if s.head.Size <= max(c.head.Size, c.r.certifier.size()) {
 		return true
 	}
-	now, skew := nowMillis(), s.state.Policy().MaxSkewMillis
+	now, skew := c.r.now(), s.state.Policy().MaxSkewMillis
 	return s.stamp <= now+skew && s.stamp+skew >= now
 }
 
@@ -212,5 +212,3 @@ func (r *Replica) loadHandovers() error {
 	}
 	return nil
 }
-
-func nowMillis() uint64 { return uint64(time.Now().UnixMilli()) }

@@ -15,7 +15,21 @@ import (
 
 // BreakLog makes Raft's log refuse writes while broken gives an error. Call it
 // between Open and Run.
-func (r *Replica) BreakLog(broken func() error) { r.injectLog = broken }
+func (r *Replica) BreakLog(broken func() error) {
+	r.cfg.Hooks = &Hooks{Log: func(inner raft.LogStore) raft.LogStore { return &brokenLog{inner, broken} }}
+}
+
+type brokenLog struct {
+	raft.LogStore
+	broken func() error
+}
+
+func (l *brokenLog) StoreLogs(logs []*raft.Log) error {
+	if err := l.broken(); err != nil {
+		return err
+	}
+	return l.LogStore.StoreLogs(logs)
+}
 
 // Offer hands a checkpoint in as a peer's.
 func (r *Replica) Offer(note []byte) error { return r.certifier.offer(note) }

@@ -154,7 +154,7 @@ func (s *sealer) step(ctx context.Context) time.Duration {
 	wanted, urgent := state.SealWanted()
 	if !wanted {
 		s.firstOpen = time.Time{}
-		if state.Due(nowMillis()) || s.stale() {
+		if state.Due(s.r.now()) || s.stale() {
 			s.tick(ctx)
 			return 0
 		}
@@ -185,7 +185,7 @@ func (s *sealer) stale() bool {
 		return false
 	}
 	wait := max(time.Duration(newest.state.Policy().MaxSkewMillis)*time.Millisecond, 2*time.Second)
-	if time.Since(s.refreshed) < wait || time.Since(time.UnixMilli(int64(newest.stamp))) < wait {
+	if time.Since(s.refreshed) < wait || newest.stamp+uint64(wait.Milliseconds()) > s.r.now() {
 		return false
 	}
 	s.refreshed = time.Now()

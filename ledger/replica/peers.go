@@ -131,7 +131,7 @@ func (p *peers) note(id ledger.Hash, ok bool) {
 	defer p.mu.Unlock()
 	c := p.contacts[id]
 	if c.reachable = ok; ok {
-		c.last = nowMillis()
+		c.last = p.r.now()
 	}
 	p.contacts[id] = c
 }
@@ -285,7 +285,7 @@ func (r *Replica) pullMissing(ctx context.Context) {
 	if now == nil || now.head.Size <= r.certifier.size() || r.halted() != nil {
 		return
 	}
-	if now.stamp+uint64(r.limits.CertifyPull.Milliseconds()) > nowMillis() {
+	if now.stamp+uint64(r.limits.CertifyPull.Milliseconds()) > r.now() {
 		return
 	}
 	var handover *sealedState

@@ -205,7 +205,7 @@ func (r *Replica) Simulate(ctx context.Context, action string, args canon.Raw, a
 	if err != nil {
 		return fsm.Diff{}, fsm.Verdict{}, err
 	}
-	diff, verdict := fsm.Simulate(view.State, action, args, author, max(nowMillis(), view.State.Stamp()))
+	diff, verdict := fsm.Simulate(view.State, action, args, author, max(r.now(), view.State.Stamp()))
 	return diff, verdict, nil
 }
 

@@ -62,8 +62,6 @@ type Replica struct {
 	alarmMu sync.Mutex
 	alarms  map[string]Alarm
 	disk    map[string]error
-
-	injectLog func() error // a test's fault of Raft's log
 }
 
 // ErrAbrupt, as the cause of Run's context, stops a replica without grace: no
@@ -111,7 +109,7 @@ func (r *Replica) open() error {
 		return err
 	}
 	var err error
-	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{}); err != nil {
+	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: r.cfg.Hooks.archive()}); err != nil {
 		return err
 	}
 	if err := r.foundHistory(); err != nil {
@@ -309,7 +307,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	n := &raftNode{stop: make(chan struct{})}
 	n.guard = newGuard(transport, r.metrics.refused,
 		refuseWhen("halted", r.halted),
-		refuseStampsAhead(nowMillis, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }))
+		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }))
 	n.wg.Go(func() { n.guard.run(n.stop) })
 	fail := func(err error) (*raftNode, error) {
 		_ = transport.Close()
@@ -322,7 +320,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
 	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot}
-	watched := &watchedLog{LogStore: r.store, report: r.logWritten, inject: r.injectLog}
+	watched := &watchedLog{LogStore: r.cfg.Hooks.log(r.store), report: r.logWritten}
 	logs, err := raft.NewLogCache(512, watched)
 	if err != nil {
 		return fail(err)
@@ -347,7 +345,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 			return fail(fmt.Errorf("bootstrap raft: %w", err))
 		}
 	}
-	if n.raft, err = raft.NewRaft(config, r.shell, logs, r.store, snapshots, n.guard); err != nil {
+	if n.raft, err = raft.NewRaft(config, r.shell, logs, r.store, snapshots, r.cfg.Hooks.transport(n.guard)); err != nil {
 		return fail(fmt.Errorf("start raft: %w", err))
 	}
 	r.node.Store(n.raft)

@@ -27,7 +27,7 @@ const (
 func (r *Replica) raise(code, detail string) {
 	r.alarmMu.Lock()
 	old, ok := r.alarms[code]
-	since := nowMillis()
+	since := r.now()
 	if ok {
 		since = old.Since
 	}
@@ -114,7 +114,7 @@ func (r *Replica) watchLoop(ctx context.Context) error {
 		r.probeDisk()
 		newest := r.shell.newest()
 		late := newest != nil && newest.head.Size > r.certifier.size() &&
-			newest.stamp+3*newest.state.Policy().MaxSkewMillis < nowMillis()
+			newest.stamp+3*newest.state.Policy().MaxSkewMillis < r.now()
 		if late {
 			r.raise(alarmUncertified, fmt.Sprintf("size %d is sealed, %d certified", newest.head.Size, r.certifier.size()))
 		} else {
@@ -138,7 +138,7 @@ func (r *Replica) probeDisk() {
 	}
 	_ = r.files.remove("probe")
 	r.diskWell(diskFiles)
-	if log && r.injectLog == nil {
+	if log && (r.cfg.Hooks == nil || r.cfg.Hooks.Log == nil) { // a hook may fail what the disk does not
 		r.diskWell(diskLog)
 	}
 }

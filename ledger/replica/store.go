@@ -84,24 +84,16 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 	return s, nil
 }
 
-// watchedLog tells the replica how writes to Raft's log went. inject is a
-// test's fault; nil otherwise.
+// watchedLog tells the replica how writes to Raft's log went.
 type watchedLog struct {
 	raft.LogStore
 	report func(err error)
-	inject func() error
 }
 
 func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
 
 func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
-	var err error
-	if w.inject != nil {
-		err = w.inject()
-	}
-	if err == nil {
-		err = w.LogStore.StoreLogs(logs)
-	}
+	err := w.LogStore.StoreLogs(logs)
 	w.report(err)
 	return err
 }

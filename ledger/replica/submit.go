@@ -298,12 +298,13 @@ func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command)
 func (r *Replica) stamp() uint64 {
 	r.admission.stampMu.Lock()
 	defer r.admission.stampMu.Unlock()
-	r.admission.stamp = max(nowMillis(), r.admission.stamp, r.shell.now.Load().state.Stamp())
+	r.admission.stamp = max(r.now(), r.admission.stamp, r.shell.now.Load().state.Stamp())
 	return r.admission.stamp
 }
 
 func (r *Replica) stamped(c *ledger.Command) []byte {
 	c.Stamp = r.stamp()
+	r.cfg.Hooks.order(c)
 	return c.Encode()
 }
 

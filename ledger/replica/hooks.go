@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
+)
+
+// Hooks alter one replica, so that simulations, liars and planted bugs can show
+// what the others do about it. Every program leaves Config.Hooks nil, and
+// test/floors holds them to it. A nil field changes nothing.
+type Hooks struct {
+	// Clock is the wall clock, in milliseconds of Unix time. Intervals and
+	// deadlines stay the process's own.
+	Clock func() uint64
+	// Archive is the file system beneath the history.
+	Archive archive.FS
+	// Log wraps what Raft appends its log to: it may stall, or fail with an errno.
+	Log func(raft.LogStore) raft.LogStore
+	// Transport wraps what Raft sends through, outside the guard.
+	Transport func(GuardedTransport) GuardedTransport
+	// Order sees each command that this replica orders as leader, stamped, and may
+	// change it.
+	Order func(*ledger.Command)
+}
+
+// GuardedTransport is all that Raft wants of a transport, and asks it for.
+type GuardedTransport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+var _ GuardedTransport = (*guard)(nil)
+
+// now is the wall clock in milliseconds of Unix time.
+func (r *Replica) now() uint64 {
+	if h := r.cfg.Hooks; h != nil && h.Clock != nil {
+		return h.Clock()
+	}
+	return uint64(time.Now().UnixMilli())
+}
+
+func (h *Hooks) archive() archive.FS {
+	if h == nil {
+		return nil
+	}
+	return h.Archive
+}
+
+func (h *Hooks) log(inner raft.LogStore) raft.LogStore {
+	if h == nil || h.Log == nil {
+		return inner
+	}
+	return h.Log(inner)
+}
+
+func (h *Hooks) transport(inner GuardedTransport) GuardedTransport {
+	if h == nil || h.Transport == nil {
+		return inner
+	}
+	return h.Transport(inner)
+}
+
+func (h *Hooks) order(c *ledger.Command) {
+	if h != nil && h.Order != nil {
+		h.Order(c)
+	}
+}
