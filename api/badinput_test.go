@@ -405,6 +405,8 @@ func TestUnknownRoutes(t *testing.T) {
 		{"GET", "/v1/entries/-1", 422, "bad_parameter"},
 		{"GET", "/v1/entries?limit=100000", 422, "bad_parameter"},
 		{"GET", "/v1/entries?kinds=poem", 422, "bad_parameter"},
+		{"GET", "/v1/entries?types=ballad", 422, "bad_parameter"},
+		{"GET", "/v1/watch?types=record,ballad", 422, "bad_parameter"},
 		{"GET", "/v1/nodes?cursor=%21", 422, "bad_parameter"},
 		{"GET", "/v1/council?consistency=maybe", 422, "bad_parameter"},
 		{"GET", "/v1/council?index=0&wait=soon", 422, "bad_parameter"},

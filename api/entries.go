@@ -69,6 +69,12 @@ func newFilter(kinds, types string) (filter, error) {
 	if len(f.types) > maxFilterTypes {
 		return f, badParameter("query.types", "at most %d types", maxFilterTypes)
 	}
+	for _, typ := range f.types {
+		// A watch for a type that does not exist would wait for ever.
+		if _, statement := ledger.ReplayForm(typ); !statement && !fsm.KnownEffect(typ) {
+			return f, badParameter("query.types", "no statement or effect is of type %q", typ)
+		}
+	}
 	return f, nil
 }
 

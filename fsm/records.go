@@ -176,6 +176,16 @@ const (
 	EffectActive    = "replica.active"
 )
 
+// KnownEffect says whether an effect of that type exists.
+func KnownEffect(typ string) bool {
+	switch typ {
+	case EffectDecision, EffectExecuted, EffectFailed, EffectRejected, EffectExpired, EffectWithdrawn,
+		EffectVetoed, EffectEpoch, EffectTick, EffectActive:
+		return true
+	}
+	return false
+}
+
 // ProposalEffect is the body of decision, executed, failed, rejected, expired,
 // withdrawn and vetoed.
 type ProposalEffect struct {

@@ -91,11 +91,26 @@ func (a *app) dev(ctx context.Context, f *devFlags, replicasGiven bool) error {
 	return a.devRun(ctx, f, configs, resumed)
 }
 
+// devPortsFree says which port of the API is in use.
+func devPortsFree(f *devFlags) error {
+	for i := range f.replicas {
+		l, err := net.Listen("tcp", devAddress(f.port+i))
+		if err != nil {
+			return usage("choose another --port, or stop what uses it", "listen on %s: %w", devAddress(f.port+i), rootOf(err))
+		}
+		_ = l.Close()
+	}
+	return nil
+}
+
 // devFound makes keys and genesis beside DIR and then gives them its name, so
 // that a half-made ledger is never resumed.
 func (a *app) devFound(f *devFlags) error {
 	if entries, err := os.ReadDir(f.dir); err == nil && len(entries) > 0 {
 		return usage("name a new or empty directory", "%s is neither empty nor a development ledger", f.dir)
+	}
+	if err := devPortsFree(f); err != nil {
+		return err // before anything is founded with them
 	}
 	dir := filepath.Clean(f.dir)
 	making := dir + ".making"

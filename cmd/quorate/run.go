@@ -47,8 +47,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "quorate",
-		Short: "the shared ledger of what the operators of a fleet decided",
+		Use:     "quorate",
+		Version: versionText(),
+		Short:   "the shared ledger of what the operators of a fleet decided",
 		Long: `quorate keeps one hash-chained, certified ledger of the decisions that the
 operators of a fleet sign together. Governors propose and approve, replicas
 order and cosign, and anyone verifies the export offline from the genesis hash.`,

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"reflect"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -234,6 +235,9 @@ func TestLogRekey(t *testing.T) {
 	fresh, err := n.Replica.NewLogKey()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if again, err := n.Replica.NewLogKey(); err != nil || !reflect.DeepEqual(again, fresh) {
+		t.Fatalf("asked again, it makes another while one is pending: %v", err)
 	}
 	c.Decide(c.Leader(), "log.rekey", fresh)
 	want := ledger.LogVKey(c.Genesis.Origin, fresh)

@@ -66,7 +66,13 @@ func (r *Replica) openLogKey() error {
 
 // NewLogKey makes a pending log key, and gives its public halves for a
 // log.rekey. It is used, and given to peers, once such a decision is executed.
+// One that is pending is given again: a proposal may name it already.
 func (r *Replica) NewLogKey() (ledger.LogKeys, error) {
+	if pending, err := r.files.readLogKey(pendingKeyFile); err != nil {
+		return ledger.LogKeys{}, err
+	} else if pending != nil {
+		return pending.Public(r.origin), nil
+	}
 	var key LogKey
 	for _, seed := range [][]byte{key.Ed25519[:], key.MLDSA44[:]} {
 		if _, err := rand.Read(seed); err != nil {
