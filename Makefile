@@ -14,7 +14,7 @@ PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/tes
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo test check fuzz bench clean \
+.PHONY: help build run demo attack test check fuzz bench clean \
         tools node format vet staticcheck floors unit fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -29,6 +29,10 @@ run: build ## run a ledger of four replicas on loopback, in the foreground; Ctrl
 
 demo: build ## the main job as a script that a reader can follow
 	@exec bash test/demo/demo.sh
+
+attack: build ## what one lying replica of four can do, staged with real processes; STAGE=name for some
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar
+	@exec bin/byzantine -bin bin -only "$(STAGE)"
 
 # Each stage says how long it took, so that a slow one is seen. A stage that
 # fails does not hide what the others find.

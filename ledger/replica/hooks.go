@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,6 +26,11 @@ type Hooks struct {
 	// Order sees each command that this replica orders as leader, stamped, and may
 	// change it.
 	Order func(*ledger.Command)
+	// Service wraps the peer service that this replica offers to others.
+	Service func(http.Handler) http.Handler
+	// Requests wraps what this replica's requests to the peer service of others go
+	// through: cosignatures and forwarded statements among them.
+	Requests func(http.RoundTripper) http.RoundTripper
 }
 
 // GuardedTransport is all that Raft wants of a transport, and asks it for.
@@ -69,4 +75,18 @@ func (h *Hooks) order(c *ledger.Command) {
 	if h != nil && h.Order != nil {
 		h.Order(c)
 	}
+}
+
+func (h *Hooks) service(inner http.Handler) http.Handler {
+	if h == nil || h.Service == nil {
+		return inner
+	}
+	return h.Service(inner)
+}
+
+func (h *Hooks) requests(inner http.RoundTripper) http.RoundTripper {
+	if h == nil || h.Requests == nil {
+		return inner
+	}
+	return h.Requests(inner)
 }

@@ -45,14 +45,14 @@ type outbox struct {
 
 func newPeers(r *Replica) *peers {
 	p := &peers{r: r, outboxes: map[ledger.Hash]*outbox{}, contacts: map[ledger.Hash]contact{}}
-	p.client = &http.Client{Transport: &http.Transport{
+	p.client = &http.Client{Transport: r.cfg.Hooks.requests(&http.Transport{
 		DialTLSContext:        p.dial,
 		MaxIdleConnsPerHost:   4,
 		MaxConnsPerHost:       64,
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: 0, // the request's context bounds it
 		DisableCompression:    true,
-	}}
+	})}
 	return p
 }
 

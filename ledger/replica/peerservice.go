@@ -78,7 +78,7 @@ func (r *Replica) caller(q *http.Request) *peer {
 // servePeers runs the peer service on a listener until ctx ends.
 func (r *Replica) servePeers(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler:           r.peerHandler(),
+		Handler:           r.cfg.Hooks.service(r.peerHandler()),
 		ReadHeaderTimeout: r.limits.HandshakeLimit,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    8 << 10,

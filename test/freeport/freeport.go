@@ -46,6 +46,9 @@ func Address(t testing.TB) string {
 	return address(Take(t, 1))
 }
 
+// Find is Take for a program of tests, which has no testing.TB.
+func Find(n int) (int, error) { return take(n) }
+
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 func take(n int) (int, error) {

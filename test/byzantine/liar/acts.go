@@ -1,0 +1,9 @@
+package main
+
+import (
+	"context"
+	"net/url"
+)
+
+// acts are done once.
+var acts = map[string]func(ctx context.Context, l *liar, q url.Values) (string, error){}

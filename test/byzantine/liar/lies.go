@@ -1,0 +1,28 @@
+package main
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// lies are told until another one is, or none.
+var lies = map[string]makeLie{
+	"stamps":   stamps,
+	"withheld": withheld,
+	"twofaced": twofaced,
+}
+
+// stamps moves the time of every command that the liar orders as leader by
+// ?by=, a duration that may be negative.
+func stamps(l *liar, q url.Values) (*lie, error) {
+	by, err := time.ParseDuration(q.Get("by"))
+	if err != nil {
+		return nil, err
+	}
+	return &lie{order: func(c *ledger.Command) {
+		c.Stamp = uint64(int64(c.Stamp) + by.Milliseconds())
+		l.did("stamped a command by %s", by)
+	}}, nil
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger/replica"
+)
+
+// transport is what the liar's Raft sends through.
+type transport struct {
+	replica.GuardedTransport
+	liar *liar
+
+	mu   sync.Mutex
+	last raft.AppendEntriesRequest // the newest request, without its entries
+	addr map[string]raft.ServerAddress
+}
+
+// AppendEntries sends what the lie makes of the request.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
+	t.mu.Lock()
+	t.last = *request
+	t.last.Entries = nil
+	t.mu.Unlock()
+	if entries := t.liar.lie.Load().entries; entries != nil {
+		changed := *request
+		changed.Entries = make([]*raft.Log, len(request.Entries))
+		for i, e := range request.Entries {
+			c := *e
+			changed.Entries[i] = &c
+		}
+		entries(t.liar.names[string(id)], &changed)
+		request = &changed
+	}
+	return t.GuardedTransport.AppendEntries(id, target, request, answer)
+}

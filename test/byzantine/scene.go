@@ -1,0 +1,497 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/freeport"
+)
+
+const (
+	liarName = "r4"
+	replicas = 4
+)
+
+// scene is a ledger of three honest replicas and a liar, each a process, in a
+// directory of its own.
+type scene struct {
+	*report
+	bin, dir string
+	genesis  ledger.Hash
+	entry    []byte
+	members  []*member // r1 to r4
+	people   map[string]*keys.File
+	heads    *heads
+	http     *http.Client
+}
+
+// member is one replica: its process, and where it is.
+type member struct {
+	name      string
+	peer, api string
+	program   string
+	process   *exec.Cmd
+	exited    chan error
+	files     int // descriptors once it was ready
+}
+
+func (m *member) url() string { return "http://" + m.api }
+
+func (m *member) running() bool { return m.process != nil }
+
+// found makes keys and genesis, with a new ledger's usual policy but a tick and
+// a skew that suit a test.
+func found(ctx context.Context, bin, dir string, r *report) (*scene, error) {
+	s := &scene{report: r, bin: bin, dir: dir, people: map[string]*keys.File{},
+		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil {
+		return nil, err
+	}
+	var ceremony strings.Builder
+	ceremony.WriteString("origin: example.com/byzantine\noperators: [{name: aurora}, {name: borealis}, {name: cirrus}, {name: delta, sponsor: aurora}]\ncouncil: [keys/alice.pub, keys/bob.pub, keys/carol.pub]\n" +
+		"policy: {max_skew_millis: 3000, tick_millis: 2000}\nreplicas:\n")
+	for _, g := range [][2]string{{"alice", "aurora"}, {"bob", "borealis"}, {"carol", "cirrus"}} {
+		if err := s.keygen(ctx, "governor", g[0], g[1]); err != nil {
+			return nil, err
+		}
+	}
+	port, err := freeport.Find(2 * replicas)
+	if err != nil {
+		return nil, err
+	}
+	for i, operator := range []string{"aurora", "borealis", "cirrus", "delta"} {
+		m := &member{name: fmt.Sprintf("r%d", i+1), peer: fmt.Sprintf("127.0.0.1:%d", port+i), api: fmt.Sprintf("127.0.0.1:%d", port+replicas+i), program: "quorate"}
+		if m.name == liarName {
+			m.program = "liar"
+		}
+		if err := s.keygen(ctx, "replica", m.name, operator, "--peer", m.peer, "--api", m.url()); err != nil {
+			return nil, err
+		}
+		s.members = append(s.members, m)
+		fmt.Fprintf(&ceremony, "  - {public: keys/%s.pub}\n", m.name)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ceremony.yaml"), []byte(ceremony.String()), 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := s.quorate(ctx, "init", "--ceremony", "ceremony.yaml", "--out", "ledger"); err != nil {
+		return nil, err
+	}
+	if s.entry, err = os.ReadFile(filepath.Join(dir, "ledger", "genesis.cbor")); err != nil {
+		return nil, err
+	}
+	_, s.genesis, err = ledger.ParseGenesis(s.entry)
+	s.heads = newHeads(s)
+	return s, err
+}
+
+func (s *scene) keygen(ctx context.Context, role, name, operator string, more ...string) error {
+	args := append([]string{"keygen", role, name, "--operator", operator, "--out", "keys", "--insecure-plain"}, more...)
+	if _, err := s.quorate(ctx, args...); err != nil {
+		return err
+	}
+	file, err := keys.ReadFile(filepath.Join(s.dir, "keys", name+".key"), nil)
+	s.people[name] = file
+	return err
+}
+
+// quorate runs the real program to its end, in the scene's directory, and gives
+// what it printed.
+func (s *scene) quorate(ctx context.Context, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, filepath.Join(s.bin, "quorate"), args...)
+	c.Dir, c.Env = s.dir, s.environment()
+	out, err := c.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("quorate %s: %w: %s", args[0], err, bytes.TrimSpace(out))
+	}
+	return string(out), err
+}
+
+// environment keeps what the programs leave in one place, where it is looked
+// for, and the user's own settings away from them.
+func (s *scene) environment() []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "QUORATE_") && !strings.HasPrefix(e, "TMPDIR=") {
+			env = append(env, e)
+		}
+	}
+	return append(env, "TMPDIR="+filepath.Join(s.dir, "tmp"))
+}
+
+// start starts a replica; its log goes to a file.
+func (s *scene) start(m *member) error {
+	log, err := os.OpenFile(filepath.Join(s.dir, m.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	args := []string{"--config", filepath.Join("ledger", m.name+".yaml")}
+	if m.program == "quorate" {
+		args = append([]string{"server"}, args...)
+	}
+	c := exec.Command(filepath.Join(s.bin, m.program), args...)
+	c.Dir, c.Env, c.Stdout, c.Stderr = s.dir, s.environment(), log, log
+	if err := c.Start(); err != nil {
+		return err
+	}
+	m.process, m.exited = c, make(chan error, 1)
+	go func() { m.exited <- c.Wait() }()
+	return nil
+}
+
+// end sends a signal to a replica and waits until its process is gone.
+func (s *scene) end(m *member, sig os.Signal) error {
+	if !m.running() {
+		return nil
+	}
+	process := m.process
+	m.process = nil
+	_ = process.Process.Signal(sig)
+	select {
+	case <-m.exited:
+		return nil
+	case <-time.After(stopLimit):
+		_ = process.Process.Kill()
+		<-m.exited
+		return fmt.Errorf("%s did not stop within %s", m.name, stopLimit)
+	}
+}
+
+// gone says whether a process that should run has ended by itself.
+func (m *member) gone() (error, bool) {
+	if !m.running() {
+		return nil, false
+	}
+	select {
+	case err := <-m.exited:
+		m.process = nil
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		return err, true
+	default:
+		return nil, false
+	}
+}
+
+func (s *scene) startAll(ctx context.Context) error {
+	for _, m := range s.members {
+		if err := s.start(m); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for _, m := range s.members {
+		if err := s.await(ctx, m.name+" is ready", func() bool {
+			status, err := s.status(ctx, m)
+			return err == nil && status.Ready && status.Certified > 0
+		}); err != nil {
+			return err
+		}
+		m.files = openFiles(m)
+	}
+	return nil
+}
+
+// stopAll ends every process and looks at what is left.
+func (s *scene) stopAll() {
+	for _, m := range s.honest() {
+		if err, ended := m.gone(); ended {
+			s.fail("%s is no longer running: %v", m.name, err)
+		} else if m.running() && m.files > 0 {
+			if now := openFiles(m); now > m.files+moreFiles {
+				s.fail("%s has %d descriptors open, %d at the start", m.name, now, m.files)
+			}
+		}
+	}
+	for _, m := range s.members {
+		if err := s.end(m, syscall.SIGTERM); err != nil {
+			s.fail("%v", err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(s.dir, "tmp")); err != nil || len(left) > 0 {
+		s.fail("temporary files are left: %v %v", left, err)
+	}
+	s.http.CloseIdleConnections()
+}
+
+// openFiles counts a process's descriptors; 0 where nobody can tell.
+func openFiles(m *member) int {
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", m.process.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	return len(list)
+}
+
+func (s *scene) member(name string) *member {
+	for _, m := range s.members {
+		if m.name == name {
+			return m
+		}
+	}
+	panic("no member " + name)
+}
+
+func (s *scene) liar() *member { return s.member(liarName) }
+
+// honest lists the three others.
+func (s *scene) honest() []*member { return s.members[:replicas-1] }
+
+// await looks until something holds, or ctx or patience ends.
+func (s *scene) await(ctx context.Context, what string, holds func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain until %s", what)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (s *scene) status(ctx context.Context, m *member) (*client.Status, error) {
+	var status client.Status
+	return &status, s.getJSON(ctx, m.url()+"/v1/status", &status)
+}
+
+func (s *scene) getJSON(ctx context.Context, url string, out any) error {
+	b, err := s.get(ctx, url)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+func (s *scene) get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(answer.Body, 16<<20))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: status %d: %.200s", url, answer.StatusCode, b)
+	}
+	return b, err
+}
+
+// client is a verifying client of these replicas, in this order; trust is where
+// it keeps what it verified, "" for nowhere.
+func (s *scene) client(trust string, of ...*member) (*client.Client, error) {
+	o := client.Options{Genesis: s.genesis, TrustDir: trust}
+	for _, m := range of {
+		o.Servers = append(o.Servers, m.url())
+	}
+	return client.New(o)
+}
+
+// record is a statement of a governor.
+func (s *scene) record(author, text string) []byte {
+	nonce := make([]byte, 16)
+	_, _ = rand.Read(nonce)
+	envelope, err := ledger.Sign(s.people[author].Key, ledger.Payload{Author: author, Ledger: s.genesis, Type: ledger.TypeRecord,
+		Nonce: nonce, Expires: uint64(time.Now().Add(time.Hour).UnixMilli())}, ledger.Record{Text: text})
+	if err != nil {
+		panic(err) // our own shape
+	}
+	return envelope
+}
+
+// submit submits a record at one replica and says how long it took to be
+// certified, as checked by the client itself.
+func (s *scene) submit(ctx context.Context, m *member, author, text string) (time.Duration, error) {
+	c, err := s.client("", m)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	begin := time.Now()
+	envelopes := [][]byte{s.record(author, text)}
+	for {
+		answer, err := c.Submit(ctx, envelopes, client.WaitCertified)
+		if err == nil && answer.Verified {
+			return time.Since(begin), nil
+		}
+		if ctx.Err() != nil {
+			return time.Since(begin), fmt.Errorf("not certified within %s: %w", patience, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// lead makes a replica the leader, through the operator's socket of whoever
+// leads.
+func (s *scene) lead(ctx context.Context, to *member) error {
+	return s.await(ctx, to.name+" leads", func() bool {
+		for _, m := range s.members {
+			if !m.running() {
+				continue
+			}
+			status, err := s.status(ctx, m)
+			if err != nil || status.Role != "leader" {
+				continue
+			}
+			if m == to && status.Ready {
+				return true
+			}
+			if m != to {
+				o := client.NewOperatorClient(filepath.Join(s.dir, "ledger", m.name, "operator.sock"))
+				_ = o.Transfer(ctx, to.name)
+				o.Close()
+			}
+		}
+		return false
+	})
+}
+
+// leader is who leads in the eyes of the honest replicas, "" for nobody.
+func (s *scene) leader(ctx context.Context) string {
+	for _, m := range s.honest() {
+		if status, err := s.status(ctx, m); err == nil && m.running() && status.Role == "leader" {
+			return m.name
+		}
+	}
+	for _, m := range s.honest() {
+		if status, err := s.status(ctx, m); err == nil && m.running() && status.Leader != "" {
+			return status.Leader
+		}
+	}
+	return ""
+}
+
+// tell is a request to the liar's control socket.
+func (s *scene) tell(ctx context.Context, method, path string, q url.Values, out any) error {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(s.dir, "ledger", liarName, "liar.sock"))
+	}}
+	request, err := http.NewRequestWithContext(ctx, method, "http://liar"+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(answer.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("liar: %s %s: %s", method, path, bytes.TrimSpace(b))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(b, out)
+}
+
+// lie makes the liar tell a lie, from now on.
+func (s *scene) lie(ctx context.Context, name string, parameters ...string) error {
+	return s.tell(ctx, http.MethodPut, "/lie/"+name, pairs(parameters), nil)
+}
+
+// truth makes it honest again.
+func (s *scene) truth(ctx context.Context) error {
+	return s.tell(ctx, http.MethodDelete, "/lie", nil, nil)
+}
+
+// do makes the liar do something once, and gives what it says of it.
+func (s *scene) do(ctx context.Context, name string, parameters ...string) (string, error) {
+	var text string
+	err := s.tell(ctx, http.MethodPost, "/do/"+name, pairs(parameters), &text)
+	return text, err
+}
+
+func pairs(list []string) url.Values {
+	q := url.Values{}
+	for i := 0; i+1 < len(list); i += 2 {
+		q.Set(list[i], list[i+1])
+	}
+	return q
+}
+
+// deeds is what the liar says that it did.
+func (s *scene) deeds(ctx context.Context) string {
+	var deeds []struct {
+		What  string
+		Count int
+	}
+	if err := s.tell(ctx, http.MethodGet, "/deeds", nil, &deeds); err != nil {
+		return err.Error()
+	}
+	var list []string
+	for _, d := range deeds {
+		list = append(list, fmt.Sprintf("%s (%d×)", d.What, d.Count))
+	}
+	return strings.Join(list, "; ")
+}
+
+// refusals counts what the guard of a replica refused, by rule.
+func (s *scene) refusals(ctx context.Context, m *member) map[string]int {
+	b, err := s.get(ctx, m.url()+"/metrics")
+	if err != nil {
+		return nil
+	}
+	counts := map[string]int{}
+	for line := range strings.Lines(string(b)) {
+		var rule string
+		var n float64
+		if rest, ok := strings.CutPrefix(line, `quorate_guard_refusals_total{rule="`); ok {
+			var number string
+			rule, number, _ = strings.Cut(rest, `"} `)
+			if _, err := fmt.Sscan(number, &n); err == nil {
+				counts[rule] = int(n)
+			}
+		}
+	}
+	return counts
+}
+
+// counter reads one counter of a replica's metrics; -1 when it is not there.
+func (s *scene) counter(ctx context.Context, m *member, name string) float64 {
+	b, err := s.get(ctx, m.url()+"/metrics")
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			var n float64
+			if _, err := fmt.Sscan(rest, &n); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
