@@ -123,11 +123,15 @@ func (t *transition) statements(c *ledger.Command) (*State, Result) {
 	if len(c.Statements) > ledger.MaxBundle {
 		return t.from, Result{Verdicts: refuseAll(c, BundleTooLarge)}
 	}
-	t.runDue()
 	verdicts := make([]Verdict, len(c.Statements))
 	fresh := false
 	for i, envelope := range c.Statements {
-		verdicts[i] = t.statement(envelope)
+		st, err := t.parse(envelope)
+		// A recovery follows its head at once: what is due comes after it.
+		if i == 0 && (err != nil || st.Payload.Type != ledger.TypeRecover) {
+			t.runDue()
+		}
+		verdicts[i] = t.statement(st, err)
 		if verdicts[i].Code != OK {
 			return t.from, Result{Verdicts: rejectBundle(verdicts, i)}
 		}

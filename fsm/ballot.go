@@ -72,10 +72,19 @@ func (t *transition) approve(st *ledger.Statement, a author) *problem {
 		return refuse(Frozen, "body.proposal", t.meta.Frozen)
 	}
 
+	recovers := p.Action == ledger.TypeRecover
+	if recovers && !t.followsRecovery() {
+		return refuse(NotAtHead, "body.proposal", "other entries stand between the recovery and this approval")
+	}
+
 	t.append(ledger.KindStatement, st.Envelope)
 	next := *p
 	next.Approvals = with(p.Approvals, v)
 	t.put(proposalOf(p.ID), &next)
+	if recovers {
+		t.voted(&next)
+		return nil
+	}
 	t.decide(&next)
 	return nil
 }

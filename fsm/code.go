@@ -149,6 +149,9 @@ const (
 
 	// What a leader's admission asks for beyond the rules.
 	JoinAlone
+
+	// Of a recovery.
+	NotAtHead
 )
 
 type codeInfo struct {
@@ -245,6 +248,8 @@ var codes = [...]codeInfo{
 	TooManyJoins:           {"too_many_joins", ClassLimit, "as many joins wait as allowed"},
 
 	JoinAlone: {"join_alone", ClassContent, "a join comes in a bundle with the proposal that names it"},
+
+	NotAtHead: {"not_at_head", ClassConflict, "a recovery, and each approval of it, follows at once what it names"},
 }
 
 var codesByName = func() map[string]Code {

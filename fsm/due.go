@@ -45,7 +45,7 @@ func (t *transition) held(action string) bool {
 // while the ledger is frozen.
 func openWhileFrozen(action string) bool {
 	switch action {
-	case "council.reseat", "epoch.advance", "ledger.unfreeze", "node.quarantine":
+	case "council.reseat", "epoch.advance", "ledger.unfreeze", "node.quarantine", ledger.TypeRecover:
 		return true
 	}
 	return false
@@ -55,7 +55,7 @@ func openWhileFrozen(action string) bool {
 func handsOver(action string) bool {
 	switch action {
 	case "council.change", "council.reseat", "format.upgrade", "log.rekey", "policy.change",
-		"replica.add", "replica.rekey", "replica.remove":
+		"replica.add", "replica.rekey", "replica.remove", ledger.TypeRecover:
 		return true
 	}
 	return false
@@ -64,6 +64,9 @@ func handsOver(action string) bool {
 // runDue does all that is due by the transition's stamp. Each round consumes
 // what it does, and the tables are bounded, so it ends.
 func (t *transition) runDue() {
+	if t.followsRecovery() {
+		return
+	}
 	for {
 		due, ok := t.nextDue()
 		if !ok {

@@ -84,6 +84,7 @@ func (w *world) link(tree hashes, prev ledger.Authority, s *State) *ledger.Link 
 	for _, seq := range next.Causes {
 		link.Statements = append(link.Statements, ledger.LinkStatement{Entry: w.entries[seq-1], Proof: prove(seq), Seq: seq})
 	}
+	link.Fork = w.fork(tree, prev, size, link.Statements[0].Entry)
 	if !slices.IsSorted(next.Causes) || !strings.Contains(link.Checkpoint, next.Origin) {
 		w.t.Fatalf("causes %v are not in order", next.Causes)
 	}

@@ -164,6 +164,9 @@ func (t *transition) decide(p *Proposal) {
 func (t *transition) execute(p *Proposal) {
 	c := t.tally(p)
 	act, ok := actionNamed(p.Action)
+	if p.Action == ledger.TypeRecover {
+		act, ok = recovery, true
+	}
 	invariant(ok, "a proposal has a known action")
 	problem := t.executable(p, &c, act)
 	if problem == nil {

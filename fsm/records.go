@@ -23,7 +23,8 @@ type Meta struct {
 	Handover   uint64            `json:"handover"` // index of the last authority
 	Ledger     ledger.Hash       `json:"ledger"`
 	Origin     string            `json:"origin"`
-	Versions   map[string]uint64 `json:"versions"` // of the tables that proposals name in base: the seq of the decision that last changed each
+	Recovered  uint64            `json:"recovered,omitempty"` // seq of the effect that began this generation
+	Versions   map[string]uint64 `json:"versions"`            // of the tables that proposals name in base: the seq of the decision that last changed each
 }
 
 // Governor is the record "council/NAME".

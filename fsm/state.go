@@ -31,6 +31,8 @@ type State struct {
 	urgent  bool     // an unsealed entry wants a seal at once
 	pending bool     // the next seal is a handover
 	causes  []uint64 // the statements that made the pending change
+
+	recovering uint64 // the next seq right after an open recovery's last vote; else anything
 }
 
 // New returns the state after entry 0.

@@ -30,8 +30,7 @@ func (a author) nonceSpace(st *ledger.Statement) string {
 
 // statement applies one statement: it is refused and nothing changed, or it was
 // accepted before, or its entry is appended.
-func (t *transition) statement(envelope []byte) Verdict {
-	st, err := t.parse(envelope)
+func (t *transition) statement(st *ledger.Statement, err error) Verdict {
 	if err != nil {
 		var id ledger.Hash
 		if st != nil {
@@ -90,6 +89,8 @@ func (t *transition) accept(st *ledger.Statement, a author) *problem {
 		return t.join(st, a)
 	case ledger.TypeReady:
 		return t.ready(st, a)
+	case ledger.TypeRecover:
+		return t.recover(st, a)
 	}
 	return refuse(WrongTyp, "type", "unknown statement type")
 }
@@ -202,6 +203,11 @@ func (v *view) Said(st *ledger.Statement) (seq uint64, ok bool) { return v.said(
 
 func (v *view) said(st *ledger.Statement) (uint64, bool) {
 	switch st.Payload.Type {
+	case ledger.TypeRecover:
+		if p, ok := v.Proposal(st.ID); ok {
+			return p.Seq, true
+		}
+		return 0, false
 	case ledger.TypePropose:
 		if p, ok := v.Proposal(st.ID); ok {
 			return p.Seq, true

@@ -32,6 +32,10 @@ type Consent struct {
 // threshold.
 func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 	rule := v.policy.Rules[action]
+	if action == ledger.TypeRecover {
+		// As many as change the council; nothing to wait for, and nobody to veto it.
+		return ledger.Rule{Threshold: v.rule("council.change", nil).Threshold}
+	}
 	if action == "council.reseat" {
 		rule.Threshold, rule.Vetoers = 0, nil
 		if v.recovery != nil {
@@ -125,6 +129,9 @@ func (v *view) voters(action string) []string {
 // from which it was cast. Whoever left, moved or got a new key since casts no
 // vote any more, because no one could verify it against the council of now.
 func (v *view) stillCounts(action string, vote Vote) bool {
+	if vote.Seq < v.meta.Recovered {
+		return false // it was cast in another generation
+	}
 	if action == "council.reseat" {
 		return v.holder(vote.Author) != nil
 	}

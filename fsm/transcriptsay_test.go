@@ -11,7 +11,7 @@ import (
 var verbs = map[string]string{
 	"proposes": ledger.TypePropose, "approves": ledger.TypeApprove, "rejects": ledger.TypeReject,
 	"withdraws": ledger.TypeWithdraw, "vetoes": ledger.TypeVeto, "records": ledger.TypeRecord,
-	"joins": ledger.TypeJoin, "ready": ledger.TypeReady,
+	"joins": ledger.TypeJoin, "ready": ledger.TypeReady, "recovers": ledger.TypeRecover,
 }
 
 // say makes a statement: AUTHOR VERB ... and submits it, or puts it into the
@@ -91,6 +91,8 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 			name = as
 		}
 		s.body = ledger.Join{Name: name, Operator: operator, Peer: filler("peer "+author, 32), Public: publicOf(public)}
+	case ledger.TypeRecover:
+		s.body = r.recoverBody(o)
 	case ledger.TypeReady:
 		body := ledger.Ready{Format: 1, Size: r.world.state.Next()}
 		if v, ok := o.take("format"); ok {
@@ -111,7 +113,7 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 	if breakage != "" {
 		return r.breakEnvelope(envelope, breakage)
 	}
-	if typ == ledger.TypePropose || typ == ledger.TypeJoin {
+	if typ == ledger.TypePropose || typ == ledger.TypeJoin || typ == ledger.TypeRecover {
 		if len(o.plain) == 0 {
 			r.fatalf("a %s needs a label", typ)
 		}

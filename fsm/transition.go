@@ -34,6 +34,8 @@ type transition struct {
 	pending bool
 	causes  []uint64
 
+	recovering uint64 // as in State
+
 	entries [][]byte
 	seal    *ledger.Seal
 	sealSeq uint64
@@ -57,6 +59,8 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 		urgent:  s.urgent,
 		pending: s.pending,
 		causes:  s.causes,
+
+		recovering: s.recovering,
 	}
 	t.source = t.records
 	return t
@@ -209,6 +213,8 @@ func (t *transition) commit() *State {
 		urgent:  t.urgent,
 		pending: t.pending,
 		causes:  t.causes,
+
+		recovering: t.recovering,
 	}
 	s.source = s.records
 	return s

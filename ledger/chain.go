@@ -77,6 +77,10 @@ func (c *Chain) Extend(l *Link) error {
 		return &LinkError{Index: l.Index, Reason: fmt.Errorf("its size %d is not above link %d's, %d",
 			next.head.Size, last.authority.Index, last.head.Size)}
 	}
+	if fork := next.fork; fork.Size > 0 && (fork.Size < last.head.Size || fork.Size == last.head.Size && fork.Root != last.head.Root) {
+		return &LinkError{Index: l.Index, Reason: fmt.Errorf("it goes on from size %d, which is not the branch of link %d, of size %d",
+			fork.Size, last.authority.Index, last.head.Size)}
+	}
 	for _, seq := range next.authority.Causes {
 		if before, ok := c.used[seq]; ok {
 			return &LinkError{Index: l.Index, Reason: fmt.Errorf("statement %d is a cause of link %d already", seq, before)}
@@ -109,6 +113,16 @@ func (c *Chain) HandoverHead(index uint64) (Head, bool) {
 	return c.steps[index].head, true
 }
 
+// Fork gives the head from which link index opened its generation; false if it
+// opened none.
+func (c *Chain) Fork(index uint64) (Head, bool) {
+	if index >= uint64(len(c.steps)) {
+		return Head{}, false
+	}
+	fork := c.steps[index].fork
+	return fork, fork.Size > 0
+}
+
 // ForSize gives the authority that certifies a head of this size. The head of a
 // handover is the new authority's, and the old one's besides.
 func (c *Chain) ForSize(size uint64) Authority { return c.steps[c.indexFor(size)].authority }
@@ -127,6 +141,12 @@ func (c *Chain) VerifyCheckpoint(note []byte) (*Checkpoint, error) {
 		return nil, err
 	}
 	index := c.indexFor(checkpoint.Head.Size)
+	if index+1 < len(c.steps) {
+		if fork := c.steps[index+1].fork; fork.Size > 0 && checkpoint.Head.Size > fork.Size {
+			return nil, fmt.Errorf("size %d: the ledger goes on from size %d as generation %d: %w", checkpoint.Head.Size, fork.Size,
+				c.steps[index+1].authority.Generation, ErrLeftBranch)
+		}
+	}
 	if _, err := c.steps[index].certifier.Certifies(checkpoint); err != nil {
 		return nil, fmt.Errorf("authority %d: %w", index, err)
 	}
@@ -134,6 +154,9 @@ func (c *Chain) VerifyCheckpoint(note []byte) (*Checkpoint, error) {
 		if handover.Root != checkpoint.Head.Root {
 			return nil, fmt.Errorf("size %d has root %s here and %s in authority link %d: %w",
 				handover.Size, checkpoint.Head.Root, handover.Root, index, ErrEquivocation)
+		}
+		if c.steps[index].fork.Size > 0 {
+			return checkpoint, nil // the authority before has no quorum any more
 		}
 		if _, err := c.steps[index-1].certifier.Certifies(checkpoint); err != nil {
 			return nil, fmt.Errorf("authority %d: %w", index-1, err)

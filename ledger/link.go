@@ -12,6 +12,7 @@ import (
 // genesis and nothing else.
 type Link struct {
 	Checkpoint  string          `json:"checkpoint,omitempty"`
+	Fork        *Fork           `json:"fork,omitempty"`    // of a link that opens a generation
 	Genesis     []byte          `json:"genesis,omitempty"` // entry 0
 	Index       uint64          `json:"index"`
 	Record      *Authority      `json:"record,omitempty"`
@@ -55,7 +56,7 @@ func ParseLink(b []byte) (*Link, error) {
 }
 
 func (l *Link) checkFields() error {
-	rest := l.Checkpoint != "" || l.Record != nil || l.RecordProof != nil || l.Seal != nil || l.SealProof != nil || l.Statements != nil
+	rest := l.Checkpoint != "" || l.Record != nil || l.RecordProof != nil || l.Seal != nil || l.SealProof != nil || l.Statements != nil || l.Fork != nil
 	if l.Index == 0 {
 		if len(l.Genesis) == 0 || rest {
 			return errors.New("link 0 has genesis and nothing else")
@@ -69,6 +70,8 @@ func (l *Link) checkFields() error {
 		return errors.New("checkpoint, record, record_proof, seal or seal_proof is missing")
 	case len(l.RecordProof.Value) > 0 || l.RecordProof.Other != nil:
 		return errors.New("record_proof: neither value nor other belongs here")
+	case l.Fork != nil && l.Fork.Checkpoint == "":
+		return errors.New("fork: its checkpoint is missing")
 	case len(l.Statements) < 1 || len(l.Statements) > MaxLinkStatements:
 		return fmt.Errorf("statements: want 1 to %d", MaxLinkStatements)
 	}
@@ -110,6 +113,7 @@ type step struct {
 	authority Authority
 	certifier *Certifier
 	head      Head
+	fork      Head // of a link that opens a generation: the head it goes on from
 }
 
 func follow(genesis Hash, prev Authority, old *Certifier, l *Link) (step, error) {
@@ -144,13 +148,27 @@ func follow(genesis Hash, prev Authority, old *Certifier, l *Link) (step, error)
 	if err != nil {
 		return step{}, err
 	}
-	if _, err := old.Certifies(checkpoint); err != nil {
-		return step{}, fmt.Errorf("under the authority before: %w", err)
+	var fork Head
+	switch opens := statements[0].Payload.Type == TypeRecover; {
+	case opens != (l.Fork != nil):
+		return step{}, errors.New("fork: a link has one if and only if it opens a generation")
+	case opens:
+		body, err := DecodeBody[Recover](statements[0])
+		if err != nil {
+			return step{}, err
+		}
+		if fork, err = l.checkFork(old, body, checkpoint.Head); err != nil {
+			return step{}, err
+		}
+	default:
+		if _, err := old.Certifies(checkpoint); err != nil {
+			return step{}, fmt.Errorf("under the authority before: %w", err)
+		}
 	}
 	if _, err := certifier.Certifies(checkpoint); err != nil {
 		return step{}, fmt.Errorf("under the authority that follows: %w", err)
 	}
-	return step{authority: next, certifier: certifier, head: checkpoint.Head}, nil
+	return step{authority: next, certifier: certifier, head: checkpoint.Head, fork: fork}, nil
 }
 
 // differsIn is differs but for index and causes, which differ in any case.

@@ -78,7 +78,7 @@ type Replay int
 
 // The replay forms of FORMAT.md section 3.
 const (
-	ReplayNone     Replay = iota // unique by (proposal, author)
+	ReplayNone     Replay = iota // unique by (proposal, author); of a recover by its head and generation
 	ReplayNonce                  // nonce + expires
 	ReplayEpochSeq               // epoch + seq
 	ReplayEither                 // record: nonce for governors, epoch + seq for nodes and replicas
@@ -90,7 +90,7 @@ func ReplayForm(typ string) (Replay, bool) {
 	switch typ {
 	case TypePropose, TypeJoin:
 		return ReplayNonce, true
-	case TypeApprove, TypeReject, TypeWithdraw, TypeVeto:
+	case TypeApprove, TypeReject, TypeWithdraw, TypeVeto, TypeRecover:
 		return ReplayNone, true
 	case TypeReady:
 		return ReplayEpochSeq, true

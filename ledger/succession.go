@@ -28,9 +28,12 @@ func (prev Authority) successor(genesis Hash, statements []*Statement, causes []
 	next.Causes = slices.Clone(causes)
 	next.Index = prev.Index + 1
 	var err error
-	if first := statements[0]; first.Payload.Type == TypeReady {
+	switch statements[0].Payload.Type {
+	case TypeReady:
 		err = next.applyReady(prev, statements)
-	} else {
+	case TypeRecover:
+		err = next.applyRecover(prev, statements, causes)
+	default:
 		err = next.applyProposal(prev, statements, causes)
 	}
 	if err != nil {
@@ -66,7 +69,7 @@ func (next *Authority) applyReady(prev Authority, statements []*Statement) error
 // applyProposal makes the change of a proposal that enough operators approved.
 func (next *Authority) applyProposal(prev Authority, statements []*Statement, causes []uint64) error {
 	if statements[0].Payload.Type != TypePropose {
-		return fmt.Errorf("statement %d: a %s can't change the authority; want a propose or a ready", causes[0], statements[0].Payload.Type)
+		return fmt.Errorf("statement %d: a %s can't change the authority; want a propose, a ready or a recover", causes[0], statements[0].Payload.Type)
 	}
 	p, err := DecodeBody[Propose](statements[0])
 	if err != nil {
@@ -92,6 +95,9 @@ func (next *Authority) applyProposal(prev Authority, statements []*Statement, ca
 func (prev Authority) needs(action string, next Authority) uint64 {
 	if action == "council.reseat" {
 		return prev.Recovery.Threshold
+	}
+	if action == TypeRecover {
+		action = "council.change" // whoever may replace the council may go on without the replicas
 	}
 	need := max(prev.Thresholds[action], MajorityOfOperators(len(prev.operators())))
 	if action == "policy.change" {
