@@ -93,9 +93,29 @@ func Apply(s *State, c *ledger.Command, v Verifier) (*State, Result) {
 		return s, Result{Verdicts: refuseAll(c, BadStamp)}
 	}
 	t := begin(s, max(c.Stamp, s.stamp), v)
+	verdicts, holds := t.run(c)
+	if !holds {
+		return s, Result{Verdicts: verdicts}
+	}
+	next := t.commit()
+	_, urgent := next.SealWanted()
+	return next, Result{
+		Entries:  t.entries,
+		Verdicts: verdicts,
+		Sealed:   t.seal,
+		SealSeq:  t.sealSeq,
+		Urgent:   urgent,
+	}
+}
+
+// run does what a command orders. Unless it holds, nothing of the transition
+// may be kept: the command was refused, or appends no entry of its own.
+func (t *transition) run(c *ledger.Command) (verdicts []Verdict, holds bool) {
 	switch c.Kind {
 	case ledger.CommandStatements:
-		return t.statements(c)
+		if verdicts, holds = t.statements(c); !holds {
+			return verdicts, false
+		}
 	case ledger.CommandTick:
 		t.runDue()
 		if len(t.entries) == 0 && t.next == t.sealed {
@@ -107,7 +127,7 @@ func Apply(s *State, c *ledger.Command, v Verifier) (*State, Result) {
 			t.appendSeal()
 		}
 	}
-	return t.finish(nil)
+	return verdicts, len(t.entries) > 0
 }
 
 func refuseAll(c *ledger.Command, code Code) []Verdict {
@@ -119,11 +139,11 @@ func refuseAll(c *ledger.Command, code Code) []Verdict {
 }
 
 // statements applies a bundle.
-func (t *transition) statements(c *ledger.Command) (*State, Result) {
+func (t *transition) statements(c *ledger.Command) (verdicts []Verdict, holds bool) {
 	if len(c.Statements) > ledger.MaxBundle {
-		return t.from, Result{Verdicts: refuseAll(c, BundleTooLarge)}
+		return refuseAll(c, BundleTooLarge), false
 	}
-	verdicts := make([]Verdict, len(c.Statements))
+	verdicts = make([]Verdict, len(c.Statements))
 	fresh := false
 	for i, envelope := range c.Statements {
 		st, err := t.parse(envelope)
@@ -133,17 +153,14 @@ func (t *transition) statements(c *ledger.Command) (*State, Result) {
 		}
 		verdicts[i] = t.statement(st, err)
 		if verdicts[i].Code != OK {
-			return t.from, Result{Verdicts: rejectBundle(verdicts, i)}
+			return rejectBundle(verdicts, i), false
 		}
 		fresh = fresh || !verdicts[i].Duplicate
 		// What the statement made due happens before the next statement, as it
 		// would if they came in two commands.
 		t.runDue()
 	}
-	if !fresh {
-		return t.from, Result{Verdicts: verdicts}
-	}
-	return t.finish(verdicts)
+	return verdicts, fresh
 }
 
 // rejectBundle withdraws the verdicts of the others when statement bad is
@@ -155,19 +172,4 @@ func rejectBundle(verdicts []Verdict, bad int) []Verdict {
 		}
 	}
 	return verdicts
-}
-
-func (t *transition) finish(verdicts []Verdict) (*State, Result) {
-	if len(t.entries) == 0 {
-		return t.from, Result{Verdicts: verdicts}
-	}
-	next := t.commit()
-	_, urgent := next.SealWanted()
-	return next, Result{
-		Entries:  t.entries,
-		Verdicts: verdicts,
-		Sealed:   t.seal,
-		SealSeq:  t.sealSeq,
-		Urgent:   urgent,
-	}
 }

@@ -21,6 +21,9 @@ func (t *transition) nextDue() (dueItem, bool) {
 	if at := t.meta.EpochStart + t.policy.EpochMillis; at <= t.stamp {
 		first, found = dueItem{at: at, epoch: true}, true
 	}
+	if earliest, _, ok := t.due.Root().Minimum(); !ok || timeOf(earliest) > t.stamp {
+		return first, found
+	}
 	it := t.due.Root().Iterator()
 	for {
 		key, name, ok := it.Next()

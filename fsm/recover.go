@@ -37,7 +37,7 @@ func (t *transition) recover(st *ledger.Statement, a author) *problem {
 		return refuse(NotAtHead, "body.head", fmt.Sprintf("the ledger has %d entries, the last one's hash is %s", t.next, t.prev))
 	}
 	// Whoever applies the decision sets no clock: its time is in what was signed.
-	if t.stamp != max(t.from.stamp, body.At) {
+	if t.stamp != max(t.before, body.At) {
 		return refuse(BadField, "body.at", "the entry is stamped otherwise")
 	}
 	if p := recovery.perform(t.fork(), st.Payload.Body, proposing); p != nil {

@@ -15,7 +15,6 @@ import (
 // next state of them. Dropping it undoes everything.
 type transition struct {
 	view
-	from   *State
 	verify Verifier
 
 	records *iradix.Txn[any]
@@ -28,6 +27,7 @@ type transition struct {
 	next   uint64
 	prev   ledger.Hash
 	stamp  uint64
+	before uint64 // the stamp of the last entry before the command
 	sealed uint64
 
 	urgent  bool
@@ -39,12 +39,13 @@ type transition struct {
 	entries [][]byte
 	seal    *ledger.Seal
 	sealSeq uint64
+
+	expected *Known // by a replay: what the next entry should be
 }
 
 func begin(s *State, stamp uint64, v Verifier) *transition {
 	t := &transition{
 		view:    s.view,
-		from:    s,
 		verify:  v,
 		records: s.records.Txn(),
 		due:     s.index.due.Txn(),
@@ -55,6 +56,7 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 		next:    s.next,
 		prev:    s.prev,
 		stamp:   stamp,
+		before:  s.stamp,
 		sealed:  s.sealed,
 		urgent:  s.urgent,
 		pending: s.pending,
@@ -75,6 +77,7 @@ func (t *transition) fork() *transition {
 	trial.counts = t.counts.Clone()
 	trial.dirty = map[string]struct{}{}
 	trial.entries = nil
+	trial.expected = nil
 	trial.source = trial.records
 	return &trial
 }
@@ -158,10 +161,16 @@ func (t *transition) changeMeta(change func(*Meta)) {
 // append adds an entry and returns its seq.
 func (t *transition) append(kind ledger.Kind, content []byte) uint64 {
 	e := ledger.Entry{Seq: t.next, Stamp: t.stamp, Prev: t.prev, Kind: kind, Content: content}
-	b, err := e.Encode()
-	invariant(err == nil, "an entry fits its bound")
+	b, leaf, known := t.expected.encoding(&e)
+	if !known {
+		var err error
+		b, err = e.Encode()
+		invariant(err == nil, "an entry fits its bound")
+		leaf = ledger.LeafHash(b)
+	}
+	t.expected = nil
 	t.entries = append(t.entries, b)
-	t.prev = ledger.LeafHash(b)
+	t.prev = leaf
 	t.next++
 	return e.Seq
 }

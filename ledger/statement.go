@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -106,9 +107,12 @@ type Statement struct {
 	ID       Hash // SHA-256 of the Sig_structure
 	KeyID    Hash
 	Payload  Payload
-	Envelope []byte // verbatim
+	Envelope []byte // verbatim; not to be changed
 
-	parsed *keys.Envelope
+	keyID     keys.ID
+	signed    []byte // the Sig_structure, which ends in the payload
+	payload   int    // where in signed the payload begins
+	signature []byte // part of Envelope
 }
 
 // StatementError says why bytes are not a statement. Code is a code of
@@ -128,7 +132,7 @@ func (e *StatementError) Error() string {
 // the envelope's form, the payload's canonical form, the type and its replay
 // form. The error is a *StatementError.
 func ParseStatement(envelope []byte) (*Statement, error) {
-	env, err := keys.ParseEnvelope(envelope)
+	env, err := keys.ViewEnvelope(envelope)
 	if err != nil {
 		var f *keys.FormatError
 		if errors.As(err, &f) {
@@ -136,7 +140,11 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 		}
 		return nil, &StatementError{Code: "not_cose", Message: err.Error()}
 	}
-	s := &Statement{ID: env.ID(), KeyID: Hash(env.KeyID), Envelope: envelope, parsed: env}
+	signed := keys.SigStructure(env.KeyID, env.Type, env.Payload)
+	s := &Statement{
+		ID: sha256.Sum256(signed), KeyID: Hash(env.KeyID), Envelope: envelope,
+		keyID: env.KeyID, signed: signed, payload: len(signed) - len(env.Payload), signature: env.Signature,
+	}
 	if err := canon.Unmarshal(env.Payload, &s.Payload); err != nil {
 		return nil, statementError("", err)
 	}
@@ -199,7 +207,13 @@ func statementError(prefix string, err error) *StatementError {
 }
 
 // Verify checks the signature under the author's key.
-func (s *Statement) Verify(public *keys.PublicKey) bool { return s.parsed.Verify(public) }
+func (s *Statement) Verify(public *keys.PublicKey) bool {
+	return public.ID() == s.keyID && public.Verify(s.signed, s.signature)
+}
+
+// PayloadBytes gives the payload as it was signed. It is not the caller's to
+// change.
+func (s *Statement) PayloadBytes() []byte { return s.signed[s.payload:] }
 
 // DecodeBody decodes the statement's body; the error's path starts with body.
 func DecodeBody[T any](s *Statement) (T, error) {

@@ -132,7 +132,7 @@ func makeStatements(t testing.TB) statementVectors {
 		}
 		v.Cases = append(v.Cases, statementVector{
 			Name: name, Envelope: envelope, Public: public.Bytes(), Signature: signature, ID: s.ID[:], KeyID: s.KeyID[:],
-			Signed: keys.SigStructure(keys.ID(s.KeyID), "quorate/"+s.Payload.Type+".v1", s.parsed.Payload), Payload: string(s.parsed.Payload),
+			Signed: keys.SigStructure(keys.ID(s.KeyID), "quorate/"+s.Payload.Type+".v1", s.PayloadBytes()), Payload: string(s.PayloadBytes()),
 		})
 	}
 	var last []byte

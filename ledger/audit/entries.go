@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -17,9 +18,18 @@ import (
 type unit struct {
 	n       uint64
 	view    []byte // the bundle's lines of entries.jsonl
+	bundle  verifiedBundle
 	entries []checked
+	lines   lineComparer
 	err     error // what is wrong after the last of entries
 	viewErr error
+}
+
+// reset makes a unit that was replayed the one of bundle n. Its memory, some
+// megabytes, is used again: fresh pages cost more than what is done with them.
+func (u *unit) reset(n uint64) {
+	clear(u.entries)
+	*u = unit{n: n, view: u.view[:0], bundle: u.bundle, entries: u.entries[:0], lines: lineComparer{buf: u.lines.buf}}
 }
 
 // checked is an entry whose own form holds, with what was found out ahead of
@@ -50,7 +60,8 @@ func (v *verifier) entries(ctx context.Context) error {
 	size := v.head.size()
 	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
 	var viewErr error
-	err = inOrder(ctx, v.opts.Workers, unitsAhead, v.units(newLineReader(f)),
+	done := &sync.Pool{New: func() any { return new(unit) }}
+	err = inOrder(ctx, v.opts.Workers, unitsAhead, v.units(newLineReader(f), done),
 		func(ctx context.Context, u *unit) { v.check(ctx, u, known) },
 		func(u *unit) error {
 			for i := range u.entries {
@@ -67,6 +78,7 @@ func (v *verifier) entries(ctx context.Context) error {
 			if v.opts.Progress != nil {
 				v.opts.Progress(v.report.Entries, size)
 			}
+			done.Put(u)
 			return nil
 		})
 	if err != nil {
@@ -79,13 +91,15 @@ func (v *verifier) entries(ctx context.Context) error {
 	return viewErr
 }
 
-// units cuts the log into bundles and gives each its lines.
-func (v *verifier) units(lines *lineReader) iter.Seq[*unit] {
+// units cuts the log into bundles and gives each its lines. Those that are done
+// are used again.
+func (v *verifier) units(lines *lineReader, done *sync.Pool) iter.Seq[*unit] {
 	size := v.head.size()
 	return func(yield func(*unit) bool) {
-		ended, usual := false, 0
+		ended := false
 		for n := uint64(0); n*archive.TileWidth < size; n++ {
-			u := &unit{n: n, view: make([]byte, 0, usual)}
+			u := done.Get().(*unit)
+			u.reset(n)
 			for range bundleWidth(n, size) {
 				if ended {
 					break
@@ -98,7 +112,6 @@ func (v *verifier) units(lines *lineReader) iter.Seq[*unit] {
 					u.viewErr = badFile(StepView, viewName, err)
 				}
 			}
-			usual = len(u.view) + len(u.view)/8
 			if last := (n+1)*archive.TileWidth >= size; last && u.viewErr == nil && !ended && !lines.ended() {
 				u.viewErr = badFile(StepView, viewName, fmt.Errorf("lines follow that of entry %d, the last", size-1))
 			}
@@ -111,19 +124,15 @@ func (v *verifier) units(lines *lineReader) iter.Seq[*unit] {
 
 // check verifies everything of a unit that needs no state.
 func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
-	bundle, err := v.tree.bundle(u.n)
-	if err != nil {
-		u.err = err
+	if u.err = v.tree.bundleInto(&u.bundle, u.n); u.err != nil {
 		return
 	}
-	u.entries = make([]checked, 0, len(bundle.entries))
-	lines := lineComparer{rest: u.view}
-	var line []byte
-	for i, raw := range bundle.entries {
+	u.lines.rest = u.view
+	for i, raw := range u.bundle.entries {
 		if u.err = ctx.Err(); u.err != nil {
 			return
 		}
-		c := checked{raw: raw, leaf: bundle.leaves[i]}
+		c := checked{raw: raw, leaf: u.bundle.leaves[i]}
 		seq := u.n*archive.TileWidth + uint64(i)
 		if err := c.parse(seq); err != nil {
 			u.err = badEntry(StepEntry, seq, v.head.size(), err)
@@ -133,17 +142,12 @@ func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
 			known.learn(c.statement)
 			c.verify(known)
 		}
-		if line, err = appendView(line[:0], raw, c.leaf, c.entry, c.statement); err != nil {
-			u.err = badEntry(StepEntry, seq, v.head.size(), err)
-			return
-		}
-		lines.line(seq, line)
+		u.lines.entry(&c)
 		u.entries = append(u.entries, c)
 	}
-	if u.viewErr == nil && lines.bad != nil {
-		u.viewErr = lines.bad
+	if u.viewErr == nil && u.lines.bad != nil {
+		u.viewErr = u.lines.bad
 	}
-	u.view = nil
 }
 
 // parse reads the entry and whatever its kind has inside.
@@ -171,11 +175,8 @@ func (c *checked) parse(seq uint64) (err error) {
 // verify checks the signature under the key that the statement names, if the
 // log has shown that key. Whether it is the author's, the replay decides.
 func (c *checked) verify(known *knownKeys) {
-	public := known.get(c.statement.KeyID)
-	if public == nil {
-		return
-	}
-	if key, err := known.unpacked.Get(public); err == nil {
+	public, key := known.get(c.statement.KeyID)
+	if key != nil {
 		c.public, c.verified = public, c.statement.Verify(key)
 	}
 }
@@ -188,6 +189,7 @@ type replayLog struct {
 	replayer *fsm.Replayer
 	direct   fsm.Verifier
 	current  *checked
+	kind     ledger.Kind // of the last entry
 	stamp    uint64
 	prev     ledger.Hash
 }
@@ -202,7 +204,8 @@ func (l *replayLog) add(c *checked) error {
 	if e.Stamp < l.stamp {
 		return badEntry(StepEntry, e.Seq, l.size, fmt.Errorf("its stamp %d is before the last one's, %d", e.Stamp, l.stamp))
 	}
-	l.stamp, l.prev, l.current = e.Stamp, c.leaf, c
+	l.stamp, l.prev, l.kind, l.current = e.Stamp, c.leaf, e.Kind, c
+	defer func() { l.current = nil }() // its memory is used again
 	var err error
 	if l.replayer == nil {
 		// Cosignatures bind the origin, not the genesis hash: the same replicas
@@ -212,7 +215,7 @@ func (l *replayLog) add(c *checked) error {
 		}
 		l.replayer, err = fsm.NewReplayer(c.raw, l)
 	} else {
-		err = l.replayer.Add(c.raw)
+		err = l.replayer.AddKnown(&fsm.Known{Raw: c.raw, Leaf: c.leaf, Entry: e})
 	}
 	if err != nil {
 		return l.blame(e.Seq, err)
@@ -274,8 +277,8 @@ func (l *replayLog) finish(certified ledger.Authority) error {
 	if err := l.replayer.Finish(); err != nil {
 		return badEntry(StepReplay, l.size-1, l.size, err)
 	}
-	if kind := l.current.entry.Kind; kind != ledger.KindSeal {
-		return badEntry(StepReplay, l.size-1, l.size, fmt.Errorf("the certified head ends in a %s, not in a seal", kind))
+	if l.kind != ledger.KindSeal {
+		return badEntry(StepReplay, l.size-1, l.size, fmt.Errorf("the certified head ends in a %s, not in a seal", l.kind))
 	}
 	derived := l.replayer.State().Authority()
 	want, err := derived.Encode()

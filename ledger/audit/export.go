@@ -267,9 +267,7 @@ func (x *exporter) fetch(f *fetched) (err error) {
 		if err := c.parse(seq); err != nil {
 			return badEntry(StepEntry, seq, x.head.size(), err)
 		}
-		if f.lines, err = appendView(f.lines, raw, c.leaf, c.entry, c.statement); err != nil {
-			return badEntry(StepEntry, seq, x.head.size(), err)
-		}
+		f.lines = appendView(f.lines, raw, c.leaf, c.entry, c.statement)
 		if err := f.note(&c); err != nil {
 			return badEntry(StepEntry, seq, x.head.size(), err)
 		}

@@ -3,11 +3,14 @@ package audit
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/quorate/quorate/ledger"
 )
 
 // FuzzUnpack: no archive writes but regular files with the names of an export,
@@ -52,19 +55,25 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// FuzzLines: what is compared line by line is found equal exactly if it is, and
-// a difference is blamed on the first line that has one.
+// FuzzLines: lines are found equal exactly if they are, and a difference is
+// blamed on the first line that has one.
 func FuzzLines(f *testing.F) {
-	f.Add([]byte("a\nb\n"), []byte("a\nb\n"))
-	f.Add([]byte("a\nb\n"), []byte("a\nc\n"))
-	f.Add([]byte("a\nb\n"), []byte("a\n"))
-	f.Add([]byte("a\n"), []byte("a\nb\n"))
-	f.Add([]byte("a\n"), []byte("a"))
-	f.Add([]byte(""), []byte("\n"))
-	f.Add([]byte("a\n\n"), []byte("a\n\n\n"))
-	f.Fuzz(func(t *testing.T, want, got []byte) {
-		lines := bytes.SplitAfter(want, []byte("\n"))
-		lines = lines[:len(lines)-1] // appendView ends each line
+	f.Add([]byte("a\nb\n"), uint16(0), byte(0), uint16(0))
+	f.Add([]byte("a longer one\nb\n"), uint16(30), byte(1), uint16(0))
+	f.Add([]byte("a\nb\n"), uint16(0), byte(0), uint16(1))
+	f.Add([]byte("some bytes of an entry\nb\n\n"), uint16(200), byte(0x20), uint16(60))
+	f.Fuzz(func(t *testing.T, contents []byte, at uint16, flip byte, cut uint16) {
+		var entries []checked
+		var lines [][]byte
+		for i, raw := range bytes.SplitAfter(contents, []byte("\n")) {
+			c := checked{raw: raw, leaf: ledger.LeafHash(raw), entry: &ledger.Entry{Seq: uint64(i), Kind: ledger.KindSeal, Content: []byte("{}")}}
+			entries = append(entries, c)
+			lines = append(lines, appendView(nil, raw, c.leaf, c.entry, nil))
+		}
+		whole := bytes.Join(lines, nil)
+		got := bytes.Clone(whole)
+		got[int(at)%len(got)] ^= flip
+		got = got[:len(got)-int(cut)%len(got)]
 		reader, c := newLineReader(bytes.NewReader(got)), lineComparer{}
 		for range lines {
 			var err error
@@ -73,10 +82,9 @@ func FuzzLines(f *testing.F) {
 			}
 		}
 		ended := reader.ended()
-		for i, line := range lines {
-			c.line(uint64(i), line)
+		for i := range entries {
+			c.entry(&entries[i])
 		}
-		whole := bytes.Join(lines, nil)
 		if (c.bad == nil && ended) != bytes.Equal(whole, got) {
 			t.Fatalf("%q and %q: %v, ended %t", whole, got, c.bad, ended)
 		}
@@ -89,6 +97,29 @@ func FuzzLines(f *testing.F) {
 		}
 		if c.bad.Seq != uint64(same) {
 			t.Errorf("%q and %q differ at line %d: %v", whole, got, same, c.bad)
+		}
+	})
+}
+
+// FuzzBase64: comparing without encoding says what encoding and comparing does.
+func FuzzBase64(f *testing.F) {
+	long := bytes.Repeat([]byte("0123456789"), 30)
+	for n := range 40 {
+		f.Add(long[:n], uint16(n), byte(0))
+		f.Add(long[:200+n], uint16(7*n), byte(1))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, at uint16, flip byte) {
+		text := []byte(base64.RawURLEncoding.EncodeToString(data))
+		if !equalBase64(text, data) {
+			t.Fatalf("%x is not %s", data, text)
+		}
+		if len(text) > 0 && flip != 0 {
+			if text[int(at)%len(text)] ^= flip; equalBase64(text, data) {
+				t.Fatalf("%x is %s", data, text)
+			}
+		}
+		if equalBase64(append(text, 'A'), data) || len(text) > 0 && equalBase64(text[1:], data) {
+			t.Fatalf("%x is %s of another length", data, text)
 		}
 	})
 }

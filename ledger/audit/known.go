@@ -14,21 +14,36 @@ import (
 // its id. It only lets signatures be verified ahead of the replay: which key an
 // author may use, the replay decides.
 type knownKeys struct {
-	unpacked *keys.Cache
-
-	mu     sync.RWMutex
-	packed map[ledger.Hash][]byte
+	mu       sync.RWMutex
+	packed   map[ledger.Hash][]byte
+	unpacked map[ledger.Hash]*keys.PublicKey // of packed, as many as are kept
 }
 
 func newKnownKeys() *knownKeys {
-	return &knownKeys{unpacked: keys.NewCache(knownKeysUnpacked), packed: map[ledger.Hash][]byte{}}
+	return &knownKeys{packed: map[ledger.Hash][]byte{}, unpacked: map[ledger.Hash]*keys.PublicKey{}}
 }
 
-// get gives the packed key of an id, or nil.
-func (k *knownKeys) get(id ledger.Hash) []byte {
+// get gives the key of an id, packed and ready to verify, or nil.
+func (k *knownKeys) get(id ledger.Hash) (packed []byte, key *keys.PublicKey) {
 	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.packed[id]
+	packed, key = k.packed[id], k.unpacked[id]
+	k.mu.RUnlock()
+	if key != nil || packed == nil {
+		return packed, key
+	}
+	// Without the lock: two that race for one key do the work twice, and nobody
+	// waits for another key's.
+	key, err := keys.ParsePublicKey(packed)
+	if err != nil {
+		return packed, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.unpacked) >= knownKeysUnpacked {
+		clear(k.unpacked) // cheaper, statement by statement, than knowing which was used last
+	}
+	k.unpacked[id] = key
+	return packed, key
 }
 
 func (k *knownKeys) add(public []byte) {
@@ -36,12 +51,11 @@ func (k *knownKeys) add(public []byte) {
 		return // the replay says what is wrong with it
 	}
 	id := ledger.Hash(sha256.Sum256(public))
-	if k.get(id) != nil {
-		return
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.packed[id] = bytes.Clone(public)
+	if k.packed[id] == nil {
+		k.packed[id] = bytes.Clone(public)
+	}
 }
 
 // learn takes the keys that a statement brings.

@@ -111,7 +111,7 @@ func readProofFile(path string) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := readBounded(f, ledger.MaxProofFileBytes)
+	data, err := readBounded(f, ledger.MaxProofFileBytes, nil)
 	if errors.Is(err, errTooLarge) {
 		err = badFile(StepFiles, base, err)
 	}

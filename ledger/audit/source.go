@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,11 @@ func (d *Directory) Close() error { return d.root.Close() }
 // Get reads a file, as Source has it; the path authority/N is the file
 // authority/N.json.
 func (d *Directory) Get(ctx context.Context, path string) ([]byte, error) {
+	return d.getInto(ctx, path, nil)
+}
+
+// getInto is Get that reads into buf if the file fits.
+func (d *Directory) getInto(ctx context.Context, path string, buf []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -62,7 +68,7 @@ func (d *Directory) Get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := readBounded(f, limit)
+	data, err := readBounded(f, limit, buf)
 	return data, errors.Join(err, f.Close())
 }
 
@@ -79,7 +85,7 @@ func (d *Directory) open(path string) (*os.File, error) {
 	return d.root.Open(name)
 }
 
-func readBounded(f *os.File, limit int64) ([]byte, error) {
+func readBounded(f *os.File, limit int64, buf []byte) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -87,7 +93,7 @@ func readBounded(f *os.File, limit int64) ([]byte, error) {
 	if info.Size() > limit {
 		return nil, fmt.Errorf("%d bytes, at most %d: %w", info.Size(), limit, errTooLarge)
 	}
-	data := make([]byte, info.Size())
+	data := slices.Grow(buf[:0], int(info.Size()))[:info.Size()]
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}

@@ -14,9 +14,10 @@ import (
 // right edge are checked against the root at once, every full tile against its
 // entry in the tile above. Safe for concurrent use.
 type tree struct {
-	get    func(path string) ([]byte, error)
-	head   ledger.Head
-	reader *archive.Reader // gives roots and proofs of the same tree
+	get     func(path string) ([]byte, error)
+	getInto func(path string, buf []byte) ([]byte, error) // get into old memory; nil: there is none
+	head    ledger.Head
+	reader  *archive.Reader // gives roots and proofs of the same tree
 
 	mu    sync.Mutex
 	edge  *[maxLevels][]ledger.Hash // partial tiles, by level; nil before they are read
@@ -246,26 +247,35 @@ type verifiedBundle struct {
 
 // bundle reads bundle n and checks each entry against its leaf hash.
 func (t *tree) bundle(n uint64) (verifiedBundle, error) {
+	var b verifiedBundle
+	err := t.bundleInto(&b, n)
+	return b, err
+}
+
+// bundleInto is bundle into the memory of another one.
+func (t *tree) bundleInto(b *verifiedBundle, n uint64) (err error) {
 	width := bundleWidth(n, t.head.Size)
 	path := archive.BundlePath(n, width)
-	leaves, err := t.hashes(0, n, width)
+	if b.leaves, err = t.hashes(0, n, width); err != nil {
+		return err
+	}
+	if t.getInto != nil {
+		b.raw, err = t.getInto(path, b.raw)
+	} else {
+		b.raw, err = t.get(path)
+	}
 	if err != nil {
-		return verifiedBundle{}, err
+		return readError(StepTree, path, err)
 	}
-	raw, err := t.get(path)
-	if err != nil {
-		return verifiedBundle{}, readError(StepTree, path, err)
+	if b.entries, err = archive.ParseBundle(b.raw); err != nil || len(b.entries) != width {
+		return blameBundle(path, n, b.raw, b.leaves)
 	}
-	entries, err := archive.ParseBundle(raw)
-	if err != nil || len(entries) != width {
-		return verifiedBundle{}, blameBundle(path, n, raw, leaves)
-	}
-	for i, entry := range entries {
-		if ledger.LeafHash(entry) != leaves[i] {
-			return verifiedBundle{}, blameBundle(path, n, raw, leaves)
+	for i, entry := range b.entries {
+		if ledger.LeafHash(entry) != b.leaves[i] {
+			return blameBundle(path, n, b.raw, b.leaves)
 		}
 	}
-	return verifiedBundle{raw: raw, entries: entries, leaves: leaves}, nil
+	return nil
 }
 
 // blameBundle names the first entry of a bundle that is not what the tree

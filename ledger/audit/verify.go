@@ -168,6 +168,7 @@ func (v *verifier) names(ctx context.Context) error {
 // authority chain is of this tree. Tiles of leaves come with their bundles.
 func (v *verifier) upperTiles(ctx context.Context) error {
 	v.tree = newTree(func(path string) ([]byte, error) { return v.dir.Get(ctx, path) }, v.head.checkpoint.Head)
+	v.tree.getInto = func(path string, buf []byte) ([]byte, error) { return v.dir.getInto(ctx, path, buf) }
 	if _, err := v.tree.edges(); err != nil {
 		return err
 	}

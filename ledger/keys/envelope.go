@@ -90,6 +90,18 @@ func (e *Envelope) Verify(p *PublicKey) bool {
 // exactly the bytes that Bytes gives. It does not verify the signature. Its
 // errors are of type *FormatError. Nothing in the envelope aliases b.
 func ParseEnvelope(b []byte) (*Envelope, error) {
+	e, err := ViewEnvelope(b)
+	if err != nil {
+		return nil, err
+	}
+	e.Payload = bytes.Clone(e.Payload)
+	e.Signature = bytes.Clone(e.Signature)
+	return e, nil
+}
+
+// ViewEnvelope is ParseEnvelope without copying: payload and signature are
+// parts of b, which must not change while they are used.
+func ViewEnvelope(b []byte) (*Envelope, error) {
 	e, size, problem := parseEnvelope(b)
 	if problem != nil {
 		return nil, problem
@@ -97,8 +109,6 @@ func ParseEnvelope(b []byte) (*Envelope, error) {
 	if size < len(b) {
 		return nil, formatError(CodeTrailingBytes, "bytes follow the envelope")
 	}
-	e.Payload = bytes.Clone(e.Payload)
-	e.Signature = bytes.Clone(e.Signature)
 	return e, nil
 }
 
