@@ -14,7 +14,7 @@ PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/tes
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack test check fuzz bench clean \
+.PHONY: help build run demo attack test check fuzz bench etcd microbench clean \
         tools node format vet staticcheck floors unit fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -87,11 +87,22 @@ fuzz: ## every fuzz target for TIME each
 fuzz-short:
 	@bash test/fuzz.sh $(FUZZTIME)
 
-bench: ## Go benchmarks as a table
+microbench: ## Go benchmarks as a table
 	@$(GO) test $(GOFLAGS_) -run '^$$' -bench . -benchmem $(PACKAGES) | \
 	awk '/^pkg:/ {sub(".*/quorate/", "", $$2); pkg = $$2} \
 	     /^Benchmark/ {n = $$1; sub("^Benchmark", "", n); $$1 = ""; $$2 = ""; printf "%-18s %-36s %s\n", pkg, n, $$0} \
 	     /^(FAIL|---)/ {print; bad = 1} END {exit bad}'
+
+bench: build etcd ## measure whole ledgers beside etcd: a table, and bench.json; QUICK=1 takes three minutes
+	$(GO) build $(GOFLAGS_) -o bin/bench ./test/bench
+	cd test/bench/etcd && $(GO) build -o ../../../bin/etcdload .
+	bin/bench $(if $(QUICK),--quick) $(BENCHFLAGS)
+
+etcd: ## etcd, from Debian when it is missing; its service is not left running
+	@command -v etcd >/dev/null || { \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends etcd-server; \
+	}
 
 clean: ## remove what was built and installed; run/ holds keys and a ledger and stays
 	rm -rf bin $(VERIFIER)/node_modules

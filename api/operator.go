@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/pprof"
 
 	"github.com/go-chi/chi/v5"
 
@@ -41,6 +42,11 @@ func (s *Server) OperatorHandler() http.Handler {
 			return client.LogKeys{Ed25519: keys.Ed25519, MLDSA44: keys.MLDSA44}, err
 		}))
 	}
+	// What profilers read; FORMAT is pprof's own.
+	router.Get("/debug/pprof/profile", pprof.Profile)
+	router.Get("/debug/pprof/{name}", func(w http.ResponseWriter, r *http.Request) {
+		pprof.Handler(chi.URLParam(r, "name")).ServeHTTP(w, r)
+	})
 	if s.config.DebugBundle != nil {
 		router.Get("/v1/operator/debug-bundle", func(w http.ResponseWriter, r *http.Request) {
 			out := &slowWriter{w: w, control: http.NewResponseController(w), timeout: s.limits.WriteTimeout}

@@ -46,6 +46,8 @@ type apiConfig struct {
 	TLSCertFile      string       `yaml:"tls_cert_file"`     // default: the replica's own
 	TLSKeyFile       string       `yaml:"tls_key_file"`      // default: the replica's own
 	InsecureLoopback bool         `yaml:"insecure_loopback"` // plain HTTP; listen must be loopback
+	RatePerSecond    int          `yaml:"rate_per_second"`   // requests of one address; 0: the default, 500
+	RateBurst        int          `yaml:"rate_burst"`        // and at once; 0: the default, 2,000
 	SPIFFE           spiffeConfig `yaml:"spiffe"`            // instead of the files
 }
 
@@ -194,6 +196,9 @@ func (c *serverConfig) check() error {
 	}
 	if c.API.InsecureLoopback && !isLoopback(c.API.Listen) {
 		return fmt.Errorf("api.insecure_loopback: plain HTTP is for loopback only, and api.listen is %s", c.API.Listen)
+	}
+	if c.API.RatePerSecond < 0 || c.API.RateBurst < 0 {
+		return fmt.Errorf("api.rate_per_second: neither it nor api.rate_burst is below zero")
 	}
 	if (c.API.TLSCertFile == "") != (c.API.TLSKeyFile == "") {
 		return fmt.Errorf("api.tls_cert_file: give it together with api.tls_key_file")

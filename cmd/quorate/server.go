@@ -139,6 +139,7 @@ func (s *server) serveAPI(certificate tls.Certificate, registry *prometheus.Regi
 	backend := api.FromReplica(s.replica)
 	config := api.Config{
 		InsecureLoopback: s.config.API.InsecureLoopback, Version: versionText(), Logger: s.logger,
+		Limits:     api.Limits{RatePerSecond: float64(s.config.API.RatePerSecond), RateBurst: s.config.API.RateBurst},
 		Registerer: registry, Gatherer: registry, Operations: backend,
 		Export: func(ctx context.Context, w io.Writer) error {
 			_, err := audit.WritePacked(ctx, api.LogSource{Backend: backend}, w, audit.ExportOptions{Genesis: s.ledger()})

@@ -1,0 +1,118 @@
+// Command bench measures a whole ledger: real processes, real peers over mTLS,
+// real disks, beside etcd on the same machine in the same minutes. It prints a
+// table and writes bench.json. DESIGN.md says what each line means.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run.
+type bench struct {
+	program, etcdLoad string // binaries
+	dir               string // scratch, removed at the end
+	profiles          string // folder for CPU profiles; "" for none
+	quick             bool
+	size              int // bytes of a record's text and of an etcd value
+	rounds            int
+	warm, each        time.Duration // of a cell
+	clients           []int
+	systems           []string // of the throughput; all when empty
+
+	results results
+}
+
+func (b *bench) note(format string, values ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", values...)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := execute(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func commas(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+}
+
+// section is one part of the run, by the name that --only takes.
+type section struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (b *bench) sections() []section {
+	return []section{
+		{"throughput", b.throughput},
+	}
+}
+
+func execute(ctx context.Context) error {
+	b := &bench{}
+	var only, out, dir string
+	flag.BoolVar(&b.quick, "quick", false, "under three minutes: one round, shorter cells, fewer of everything")
+	flag.StringVar(&only, "only", "", "sections to run, with commas; all when empty")
+	flag.StringVar(&out, "out", "bench.json", "where the results go")
+	flag.StringVar(&dir, "dir", "", "a folder on the disk to be measured; a temporary one when empty")
+	flag.StringVar(&b.program, "quorate", "bin/quorate", "the program")
+	flag.StringVar(&b.etcdLoad, "etcdload", "bin/etcdload", "etcd's load generator")
+	flag.DurationVar(&b.each, "each", 0, "the counted time of a cell; 0: by --quick")
+	flag.IntVar(&b.size, "size", 3072, "bytes of a record's text and of an etcd value")
+	flag.StringVar(&b.profiles, "profiles", "", "a folder for CPU profiles of each cell's replicas")
+	systems := flag.String("systems", "", "systems of the throughput, with commas; all when empty")
+	clients := flag.String("clients", "", "numbers of clients, with commas")
+	flag.Parse()
+	b.systems = commas(*systems)
+	for _, n := range commas(*clients) {
+		v, err := strconv.Atoi(n)
+		if err != nil {
+			return fmt.Errorf("--clients: %w", err)
+		}
+		b.clients = append(b.clients, v)
+	}
+	if len(b.clients) == 0 {
+		b.clients = []int{1, 16, 64, 256}
+	}
+	b.rounds, b.warm = 3, 500*time.Millisecond
+	standard := 4 * time.Second
+	if b.quick {
+		b.rounds, standard = 1, 2*time.Second
+	}
+	if b.each <= 0 {
+		b.each = standard
+	}
+	var err error
+	if b.dir, err = os.MkdirTemp(dir, "quorate-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	b.results.begin(b)
+	names := commas(only)
+	for _, s := range b.sections() {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		began := time.Now()
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		b.note("== %s: %.0f s", s.name, time.Since(began).Seconds())
+	}
+	b.results.Seconds = time.Since(b.results.Began).Seconds()
+	fmt.Print(b.results.table())
+	return errors.Join(b.results.write(out))
+}

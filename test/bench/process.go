@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// stopLimit is how long a child may take to end by itself.
+const stopLimit = 20 * time.Second
+
+// process is one child. It ends with this program, even if that is killed.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  tail
+	done chan struct{} // closed once it ended
+	err  error         // valid after done
+}
+
+// tail keeps the last bytes that a child printed, for errors.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const tailBytes = 8 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if len(t.b) > tailBytes {
+		t.b = bytes.Clone(t.b[len(t.b)-tailBytes:])
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}
+
+func start(name, program string, arguments ...string) (*process, error) {
+	p := &process{name: name, cmd: exec.Command(program, arguments...), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// ended says how the child ended, nil while it runs.
+func (p *process) ended() error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("%s ended: %v\n%s", p.name, p.err, p.log.String())
+	default:
+		return nil
+	}
+}
+
+// stop asks the child to end, and kills it if it does not.
+func (p *process) stop() error {
+	if p == nil {
+		return nil
+	}
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(stopLimit):
+		p.kill()
+		return fmt.Errorf("%s did not end in %s\n%s", p.name, stopLimit, p.log.String())
+	}
+}
+
+// kill is kill -9, and waits for the end.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// clockTicks is what /proc counts CPU time in, on every Linux that Go runs on.
+const clockTicks = 100
+
+// cpu is the CPU time that the child has used.
+func (p *process) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * time.Second / clockTicks
+}
+
+func cpuOf(children []*process) time.Duration {
+	var sum time.Duration
+	for _, p := range children {
+		sum += p.cpu()
+	}
+	return sum
+}
+
+// ownCPU is the CPU time of this program.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// stopAll ends children at once, and waits for all.
+func stopAll(children []*process) error {
+	errs := make([]error, len(children))
+	var wg sync.WaitGroup
+	for i, p := range children {
+		wg.Go(func() { errs[i] = p.stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
