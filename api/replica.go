@@ -126,6 +126,9 @@ func (b *ReplicaBackend) Status() client.Status {
 	for _, alarm := range s.Alarms {
 		out.Alarms = append(out.Alarms, alarm.Code+": "+alarm.Detail)
 	}
+	for _, one := range s.Refusals {
+		out.Refusals = append(out.Refusals, client.Refusal(one))
+	}
 	for _, peer := range s.Peers {
 		if peer.Standing == fsm.ReplicaActive {
 			out.Replicas++

@@ -72,6 +72,16 @@ type Status struct {
 	GapTo           uint64       `json:"gap_to,omitempty" doc:"First entry after the gap"`
 	Alarms          []string     `json:"alarms"`
 	Peers           []PeerStatus `json:"peers"`
+	Refusals        []Refusal    `json:"refusals,omitempty" doc:"What its guard refused of other replicas since it started, the newest first"`
+}
+
+// Refusal is what a replica's guard refused of another one, by rule.
+type Refusal struct {
+	Rule   string `json:"rule"`
+	Peer   string `json:"peer,omitempty" doc:"Whose connection it came on"`
+	Reason string `json:"reason" doc:"Of the newest"`
+	Count  uint64 `json:"count"`
+	Last   uint64 `json:"last" doc:"Of the newest, milliseconds"`
 }
 
 // Cluster is the answer of /v1/cluster: the replicas that the ledger names,

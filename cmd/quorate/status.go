@@ -149,6 +149,7 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 			s.Status.Ready, orText(strings.Join(s.Status.Alarms, ", "), "none"))
 	}
 	_ = table.Flush()
+	v.refusals(w)
 	if v.Cluster == nil {
 		return
 	}
@@ -164,6 +165,19 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 	_ = table.Flush()
 	for _, warning := range v.Cluster.Warnings {
 		fmt.Fprintf(w, "WARNING   %s\n", clean(warning))
+	}
+}
+
+// refusals prints a line for each kind of lie that a replica refused of another.
+func (v *statusView) refusals(w io.Writer) {
+	for _, s := range v.Servers {
+		if s.Status == nil {
+			continue
+		}
+		for _, one := range s.Status.Refusals {
+			fmt.Fprintf(w, "REFUSED   by %s of %s: %s, %d times, last %s: %s\n", clean(s.Status.Name), orText(clean(one.Peer), "an unpinned one"),
+				clean(one.Rule), one.Count, time.UnixMilli(int64(one.Last)).UTC().Format("15:04:05 UTC"), clean(one.Reason))
+		}
 	}
 }
 

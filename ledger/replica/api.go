@@ -83,6 +83,7 @@ type Status struct {
 	GapTo      uint64
 	Peers      []PeerStatus
 	Alarms     []Alarm
+	Refusals   []Refusal // what the guard refused of peers, the newest first
 }
 
 // PeerStatus is a replica as this one sees it.

@@ -4,94 +4,281 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// guard stands between the network and Raft: what a leader sends is refused
-// here before Raft sees it, on the heartbeat's fast path too. A refusal is an
-// error answer, so Raft neither votes nor appends.
+// guard stands between the network and Raft: what a peer sends is refused here
+// before Raft sees it, on the heartbeat's fast path too, and so are answers. A
+// refusal is an error answer, so Raft neither votes nor appends.
 //
-// It is a raft.Transport, with pre-votes and Close from the one inside.
+// It is a raft.Transport: the embedded transport sends, and one of its own for
+// each accepted connection receives, so that a request is known by the
+// certificate of the connection that it came on.
 type guard struct {
 	*raft.NetworkTransport
+	config  *raft.NetworkTransportConfig
+	conns   *handoff
+	who     func(net.Conn) []*peer // whose certificate a connection has
 	rules   []guardRule
-	refused func(rule string)
+	answers func(to raft.ServerID, sent, answered uint64) error   // may an answer name this term?
+	handing func(to raft.ServerID)                                // before leadership is handed on
+	changes func(q *request) (*raft.AppendEntriesResponse, error) // takes entries that change the configuration
+	refused func(rule, name string, reason error)
 	out     chan raft.RPC
-	done    chan struct{}
+	stop    chan struct{}
+	wg      sync.WaitGroup
+
+	mu        sync.Mutex
+	heartbeat func(raft.RPC)
+	inbound   map[*raft.NetworkTransport]struct{}
+	closed    bool
+}
+
+// request is one request of a peer.
+type request struct {
+	raft.RPC
+	pinned []*peer // with this connection's certificate
+	sender *peer   // whom the header names, once the rule sender found it to be right
 }
 
 // guardRule looks at one request and says why it is refused, or nil.
 type guardRule struct {
 	name  string
-	check func(rpc *raft.RPC) error
+	check func(q *request) error
 }
 
-func newGuard(inner *raft.NetworkTransport, refused func(rule string), rules ...guardRule) *guard {
-	return &guard{NetworkTransport: inner, rules: rules, refused: refused,
-		out: make(chan raft.RPC), done: make(chan struct{})}
+// name is what refusals are filed under.
+func (q *request) name() string {
+	if q.sender != nil {
+		return q.sender.Name
+	}
+	if len(q.pinned) > 0 {
+		return q.pinned[0].Name
+	}
+	return ""
+}
+
+// newGuard makes a guard whose requests come from conns. config's stream dials.
+func newGuard(config *raft.NetworkTransportConfig, conns *handoff, who func(net.Conn) []*peer,
+	refused func(rule, name string, reason error), rules ...guardRule) *guard {
+	return &guard{NetworkTransport: raft.NewNetworkTransportWithConfig(config), config: config, conns: conns, who: who, rules: rules,
+		refused: refused, out: make(chan raft.RPC), stop: make(chan struct{}), inbound: map[*raft.NetworkTransport]struct{}{}}
 }
 
 // Consumer gives the requests that passed.
 func (g *guard) Consumer() <-chan raft.RPC { return g.out }
 
-// run passes requests on until stop is closed.
-func (g *guard) run(stop <-chan struct{}) {
+// run accepts connections until the guard is shut down.
+func (g *guard) run() {
 	for {
-		select {
-		case rpc := <-g.NetworkTransport.Consumer():
-			if err := g.check(&rpc); err != nil {
-				rpc.Respond(nil, err)
-				continue
-			}
-			select {
-			case g.out <- rpc:
-			case <-stop:
-				return
-			}
-		case <-stop:
+		conn, err := g.conns.Accept()
+		if err != nil {
 			return
 		}
+		g.receive(conn)
 	}
+}
+
+// receive reads one connection with Raft's own decoder, in a transport that has
+// no other.
+func (g *guard) receive(conn net.Conn) {
+	one := newHandoff(g.conns.addr)
+	config := *g.config
+	config.Stream = &streams{handoff: one}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		_ = conn.Close()
+		return
+	}
+	transport := raft.NewNetworkTransportWithConfig(&config)
+	transport.SetHeartbeatHandler(func(rpc raft.RPC) { g.fast(conn, rpc) })
+	g.inbound[transport] = struct{}{}
+	done := make(chan struct{})
+	ended := sync.OnceFunc(func() {
+		close(done)
+		_ = transport.Close()
+		g.mu.Lock()
+		delete(g.inbound, transport)
+		g.mu.Unlock()
+	})
+	g.wg.Go(func() {
+		select {
+		case one.conns <- &endingConn{conn, ended}:
+		case <-one.done:
+			_ = conn.Close()
+		}
+		for {
+			select {
+			case rpc := <-transport.Consumer():
+				g.handle(conn, rpc)
+			case <-done:
+				return
+			case <-g.stop:
+				_ = conn.Close() // its reader then ends the rest
+				ended()
+				return
+			}
+		}
+	})
+}
+
+// endingConn tells when Raft's transport is done with a connection.
+type endingConn struct {
+	net.Conn
+	ended func()
+}
+
+func (c *endingConn) Close() error {
+	err := c.Conn.Close()
+	c.ended()
+	return err
+}
+
+// handle checks a request and passes it on.
+func (g *guard) handle(conn net.Conn, rpc raft.RPC) {
+	q := &request{RPC: rpc, pinned: g.who(conn)}
+	if err := g.check(q); err != nil {
+		if rpc.Reader != nil {
+			_, _ = io.Copy(io.Discard, rpc.Reader) // else the sender never reads why
+		}
+		rpc.Respond(nil, err)
+		return
+	}
+	if _, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && g.changes != nil && configures(rpc.Command) {
+		answer, err := g.changes(q)
+		if answer == nil {
+			rpc.Respond(nil, err) // a typed nil would be encoded as an answer
+			return
+		}
+		rpc.Respond(answer, err)
+		return
+	}
+	g.give(rpc)
+}
+
+// give hands a request to Raft.
+func (g *guard) give(rpc raft.RPC) bool {
+	select {
+	case g.out <- rpc:
+		return true
+	case <-g.stop:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+		return false
+	}
+}
+
+// fast is the heartbeats' way.
+func (g *guard) fast(conn net.Conn, rpc raft.RPC) {
+	if err := g.check(&request{RPC: rpc, pinned: g.who(conn)}); err != nil {
+		rpc.Respond(nil, err)
+		return
+	}
+	g.mu.Lock()
+	handler := g.heartbeat
+	g.mu.Unlock()
+	if handler == nil {
+		g.give(rpc)
+		return
+	}
+	handler(rpc)
 }
 
 // SetHeartbeatHandler puts the guard before the fast path.
 func (g *guard) SetHeartbeatHandler(handler func(rpc raft.RPC)) {
-	if handler == nil {
-		g.NetworkTransport.SetHeartbeatHandler(nil)
-		return
-	}
-	g.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		if err := g.check(&rpc); err != nil {
-			rpc.Respond(nil, err)
-			return
-		}
-		handler(rpc)
-	})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.heartbeat = handler
 }
 
-func (g *guard) check(rpc *raft.RPC) error {
+// Close ends sending and receiving. Raft calls it when it shuts down.
+func (g *guard) Close() error {
+	err := g.NetworkTransport.Close()
+	_ = g.conns.Close()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.closed = true
+		close(g.stop)
+	}
+	for transport := range g.inbound {
+		_ = transport.Close()
+	}
+	return err
+}
+
+// shut closes the guard and waits for its goroutines.
+func (g *guard) shut() {
+	_ = g.Close()
+	g.wg.Wait()
+}
+
+func (g *guard) check(q *request) error {
 	for _, rule := range g.rules {
-		if err := rule.check(rpc); err != nil {
-			g.refused(rule.name)
+		if err := rule.check(q); err != nil {
+			g.refused(rule.name, q.name(), err)
 			return fmt.Errorf("refused by %s: %w", rule.name, err)
 		}
 	}
 	return nil
 }
 
+// answered refuses an answer whose term cannot be.
+func (g *guard) answered(err error, to raft.ServerID, sent, term uint64) error {
+	if err != nil || g.answers == nil || term <= sent {
+		return err
+	}
+	return g.answers(to, sent, term)
+}
+
+// AppendEntries sends, and checks the answer.
+func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := g.NetworkTransport.AppendEntries(id, target, args, resp)
+	return g.answered(err, id, args.Term, resp.Term)
+}
+
+// RequestVote sends, and checks the answer.
+func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	err := g.NetworkTransport.RequestVote(id, target, args, resp)
+	return g.answered(err, id, args.Term, resp.Term)
+}
+
+// RequestPreVote sends, and checks the answer.
+func (g *guard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	err := g.NetworkTransport.RequestPreVote(id, target, args, resp)
+	return g.answered(err, id, args.Term, resp.Term)
+}
+
+// InstallSnapshot sends, and checks the answer.
+func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	err := g.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+	return g.answered(err, id, args.Term, resp.Term)
+}
+
+// TimeoutNow hands leadership on, once the others know to whom.
+func (g *guard) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if g.handing != nil {
+		g.handing(id)
+	}
+	return g.NetworkTransport.TimeoutNow(id, target, args, resp)
+}
+
 // refuseWhen refuses everything while reason gives an error: a replica that
 // halted, or has not asked its peers yet whether its data is old.
 func refuseWhen(name string, reason func() error) guardRule {
-	return guardRule{name, func(*raft.RPC) error { return reason() }}
+	return guardRule{name, func(*request) error { return reason() }}
 }
 
 // refuseStampsAhead refuses commands stamped further ahead of now than
 // maxSkew allows, both in milliseconds.
 func refuseStampsAhead(now, maxSkew func() uint64) guardRule {
-	return guardRule{"stamp_ahead", func(rpc *raft.RPC) error {
-		request, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	return guardRule{"stamp_ahead", func(q *request) error {
+		request, ok := q.Command.(*raft.AppendEntriesRequest)
 		if !ok || len(request.Entries) == 0 {
 			return nil
 		}

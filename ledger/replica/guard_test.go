@@ -1,10 +1,16 @@
 package replica
 
 import (
+	"context"
 	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
@@ -32,46 +38,88 @@ func TestGuardStamps(t *testing.T) {
 		{"no command", &raft.AppendEntriesRequest{Entries: []*raft.Log{{Type: raft.LogCommand, Data: []byte("x")}}}, true},
 		{"no-op", &raft.AppendEntriesRequest{Entries: []*raft.Log{{Type: raft.LogNoop}}}, false},
 	} {
-		if err := rule.check(&raft.RPC{Command: c.command}); (err != nil) != c.refused {
+		if err := rule.check(&request{RPC: raft.RPC{Command: c.command}}); (err != nil) != c.refused {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }
 
+// tapped is a guard on loopback, whose callers are whoever who says.
+func tapped(t *testing.T, who []*peer, refused func(string, string, error), rules ...guardRule) (*guard, *raft.NetworkTransport) {
+	t.Helper()
+	conns := newHandoff(peerAddr("here"))
+	quiet := hclog.NewNullLogger()
+	g := newGuard(&raft.NetworkTransportConfig{Stream: &streams{handoff: newHandoff(conns.addr)}, MaxPool: 1, Timeout: time.Second, Logger: quiet},
+		conns, func(net.Conn) []*peer { return who }, refused, rules...)
+	var wg sync.WaitGroup
+	wg.Go(g.run)
+	caller := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: &pipes{newHandoff(peerAddr("there")), conns}, MaxPool: 1, Timeout: 5 * time.Second, Logger: quiet})
+	t.Cleanup(func() {
+		caller.CloseStreams()
+		_ = caller.Close()
+		g.shut()
+		wg.Wait()
+	})
+	return g, caller
+}
+
+// pipes dials into a guard.
+type pipes struct {
+	*handoff
+	to *handoff
+}
+
+func (p *pipes) Dial(raft.ServerAddress, time.Duration) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	if !p.to.give(context.Background(), theirs) {
+		return nil, net.ErrClosed
+	}
+	return ours, nil
+}
+
 // What the guard refuses reaches Raft neither through its channel nor on the
 // heartbeat's fast path, and the caller hears why.
 func TestGuardPaths(t *testing.T) {
-	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: &streams{handoff: newHandoff(peerAddr("here"))}, MaxPool: 1, Timeout: time.Second})
-	defer inner.Close()
 	no := errors.New("no")
-	var refusing error = no
-	counted := 0
-	g := newGuard(inner, func(string) { counted++ }, guardRule{"test", func(*raft.RPC) error { return refusing }})
-	var seen int
-	handler := func(raft.RPC) { seen++ }
-	checked := func(rpc raft.RPC) {
-		if err := g.check(&rpc); err != nil {
-			rpc.Respond(nil, err)
-			return
+	var refusing atomic.Pointer[error]
+	refusing.Store(&no)
+	var counted, fast atomic.Int64
+	g, caller := tapped(t, nil, func(rule, name string, _ error) {
+		if rule == "test" {
+			counted.Add(1)
 		}
-		handler(rpc)
+	}, guardRule{"test", func(*request) error {
+		if e := refusing.Load(); e != nil {
+			return *e
+		}
+		return nil
+	}})
+	g.SetHeartbeatHandler(func(rpc raft.RPC) {
+		fast.Add(1)
+		rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+	})
+	heartbeat := &raft.AppendEntriesRequest{Term: 1, RPCHeader: raft.RPCHeader{Addr: []byte("x")}}
+	entries := &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 4, PrevLogTerm: 1}
+	for i, request := range []*raft.AppendEntriesRequest{heartbeat, entries} {
+		var answer raft.AppendEntriesResponse
+		if err := caller.AppendEntries("g", "g", request, &answer); err == nil || !strings.Contains(err.Error(), "refused by test: no") {
+			t.Fatalf("request %d: %v", i, err)
+		}
 	}
-	g.SetHeartbeatHandler(handler)
-	answers := make(chan raft.RPCResponse, 1)
-	checked(raft.RPC{Command: &raft.AppendEntriesRequest{}, RespChan: answers})
-	if answer := <-answers; !errors.Is(answer.Error, no) || seen != 0 || counted != 1 {
-		t.Fatalf("answer %v, seen %d, counted %d", answer.Error, seen, counted)
+	if counted.Load() != 2 || fast.Load() != 0 {
+		t.Fatalf("counted %d, %d on the fast path", counted.Load(), fast.Load())
 	}
-	refusing = nil
-	checked(raft.RPC{Command: &raft.AppendEntriesRequest{}, RespChan: answers})
-	if seen != 1 {
-		t.Fatal("a good heartbeat did not pass")
+	refusing.Store(nil)
+	var answer raft.AppendEntriesResponse
+	if err := caller.AppendEntries("g", "g", heartbeat, &answer); err != nil || !answer.Success || fast.Load() != 1 {
+		t.Fatalf("a good heartbeat did not pass: %v", err)
 	}
-	if _, ok := any(g).(raft.WithPreVote); !ok {
-		t.Fatal("the guard hides pre-votes from Raft")
-	}
-	if _, ok := any(g).(raft.WithClose); !ok {
-		t.Fatal("the guard hides Close from Raft")
+	go func() {
+		rpc := <-g.Consumer()
+		rpc.Respond(&raft.AppendEntriesResponse{LastLog: 9}, nil)
+	}()
+	if err := caller.AppendEntries("g", "g", entries, &answer); err != nil || answer.LastLog != 9 {
+		t.Fatalf("a good request did not pass: %v, %+v", err, answer)
 	}
 }
 

@@ -101,4 +101,15 @@ const (
 	maxSnapshotLinks = 1 << 16
 	maxSectionBytes  = 64 << 20
 	maxDialers       = 64 // handshakes under way
+
+	termSlack     = 10_000                 // terms that a ledger may have had at once
+	termEvery     = 100 * time.Millisecond // and one more in so long
+	termBurst     = 16                     // times that one peer may raise the term in a row
+	termRefill    = 5                      // and once more in so many election timeouts
+	maxRaisers    = 256                    // peers whose raises are counted
+	handedOnFresh = 10 * time.Second       // how long a leader's word counts that it hands on
+	handingWait   = 500 * time.Millisecond // and how long it waits until all have heard it
+	doubtPause    = 250 * time.Millisecond // least time between two questions for the replica set
+	maxRefusals   = 32                     // kinds of refusals that the status tells
+	refusalLog    = time.Minute            // between two lines of the log about one kind
 )

@@ -27,7 +27,8 @@ const (
 	pathSubmit       = "/submit"       // POST to the leader: envelopes
 	pathRead         = "/read"         // the leader's linearizable size
 	pathLogKey       = "/logkey"
-	pathSet          = "/set" // the replica set, proven
+	pathSet          = "/set"     // the replica set, proven
+	pathHanding      = "/handing" // POST by the leader: to whom it hands on
 )
 
 func (r *Replica) peerHandler() http.Handler {
@@ -59,6 +60,7 @@ func (r *Replica) peerHandler() http.Handler {
 	handle("GET "+pathRead, r.serveRead)
 	handle("GET "+pathLogKey, r.serveLogKey)
 	handle("GET "+pathSet, r.serveSet)
+	handle("POST "+pathHanding, r.serveHanding)
 	return mux
 }
 

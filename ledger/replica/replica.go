@@ -59,6 +59,10 @@ type Replica struct {
 	logKey    atomic.Pointer[LogKey]
 	signers   signerCache
 
+	refusals  refusals
+	handovers handovers
+	doubts    chan struct{} // capacity 1: a peer's role is in doubt
+
 	alarmMu sync.Mutex
 	alarms  map[string]Alarm
 	disk    map[string]error
@@ -85,7 +89,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
 		id: ledger.Hash(cfg.Key.ID()), pin: pin, files: files{cfg.Dir}, pins: newPins(founding, cfg.Limits.Linger),
-		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1),
+		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{},
 	}
 	r.log = cfg.Logger.With("replica", cfg.Name)
@@ -292,26 +296,15 @@ func (r *Replica) raftConfig() *raft.Config {
 type raftNode struct {
 	raft  *raft.Raft
 	guard *guard
-	stop  chan struct{}
 	wg    sync.WaitGroup
 }
 
 // startRaft starts Raft; from here on this replica votes.
 func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, error) {
-	conns.addr = peerAddr(r.serverAddress())
-	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &streams{handoff: conns, wire: r.wire, ctx: ctx}, MaxPool: 3, Timeout: r.limits.PeerTimeout,
-		MaxRPCsInFlight: 1, // a stalled follower can wedge a pipeline, which is also slower
-		Logger:          r.raftLogger("transport"),
-	})
-	n := &raftNode{stop: make(chan struct{})}
-	n.guard = newGuard(transport, r.metrics.refused,
-		refuseWhen("halted", r.halted),
-		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }))
-	n.wg.Go(func() { n.guard.run(n.stop) })
+	n := &raftNode{guard: r.newReplicaGuard(ctx, conns)}
+	n.wg.Go(n.guard.run)
 	fail := func(err error) (*raftNode, error) {
-		_ = transport.Close()
-		close(n.stop)
+		n.guard.shut()
 		n.wg.Wait()
 		return nil, err
 	}
@@ -355,7 +348,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 
 func (n *raftNode) shutdown() error {
 	err := n.raft.Shutdown().Error()
-	close(n.stop)
+	n.guard.shut()
 	n.wg.Wait()
 	return err
 }

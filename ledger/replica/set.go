@@ -134,8 +134,12 @@ func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) 
 // pinned: the answer proves itself.
 func (r *Replica) learnPeers(ctx context.Context) error {
 	wait := 500 * time.Millisecond
-	for pause(ctx, jitter(wait)) {
-		if r.halted() != nil || r.caughtUp.Load() && !r.outOfTouch() {
+	for {
+		doubted, alive := r.pauseOrDoubt(ctx, jitter(wait))
+		if !alive {
+			return nil
+		}
+		if r.halted() != nil || r.caughtUp.Load() && !r.outOfTouch() && !doubted {
 			wait = r.limits.OutOfTouch / 2
 			if r.caughtUp.Load() {
 				r.pins.settle()
@@ -154,12 +158,11 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 				r.log.Warn("ask seed", "address", address, "error", err)
 				continue
 			}
-			r.pins.learn(found, r.outOfTouch())
+			r.pins.learn(found, doubted || r.outOfTouch())
 			r.pinsChanged.fire()
 			break
 		}
 	}
-	return nil
 }
 
 // takeSet is parseSet, and refuses a set older than what is certified here:

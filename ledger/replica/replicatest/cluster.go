@@ -24,6 +24,7 @@ const Patience = 60 * time.Second
 type Cluster struct {
 	*Ceremony
 	Nodes  []*Node
+	Lies   bool // a replica of it lies, so that others may refuse what it sends
 	t      testing.TB
 	dir    string
 	change func(*replica.Config)
@@ -61,6 +62,9 @@ func (c *Cluster) Add(identity *Identity) *Node {
 
 // Close stops every replica.
 func (c *Cluster) Close() {
+	for _, n := range c.Nodes {
+		n.refusedNobody()
+	}
 	for _, n := range c.Nodes {
 		if n.cancel != nil {
 			n.cancel(replica.ErrAbrupt)
@@ -138,8 +142,22 @@ func (n *Node) end(cause error) error {
 	if n.cancel == nil {
 		return nil
 	}
+	n.refusedNobody()
 	n.cancel(cause)
 	return n.wait()
+}
+
+// refusedNobody fails the test of honest replicas in which one refused another
+// as a liar.
+func (n *Node) refusedNobody() {
+	if n.cancel == nil || n.cluster.Lies {
+		return
+	}
+	for _, one := range n.Replica.Status().Refusals {
+		if one.Rule != "halted" && one.Rule != "stamp_ahead" { // a broken disk, a broken clock
+			n.cluster.t.Errorf("%s refused honest %s by %s %d times: %s", n.Record.Name, one.Peer, one.Rule, one.Count, one.Reason)
+		}
+	}
 }
 
 func (n *Node) wait() error {
