@@ -145,7 +145,7 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 		ID: sha256.Sum256(signed), KeyID: Hash(env.KeyID), Envelope: envelope,
 		keyID: env.KeyID, signed: signed, payload: len(signed) - len(env.Payload), signature: env.Signature,
 	}
-	if err := canon.Unmarshal(env.Payload, &s.Payload); err != nil {
+	if err := canon.UnmarshalShared(s.PayloadBytes(), &s.Payload); err != nil {
 		return nil, statementError("", err)
 	}
 	p := &s.Payload

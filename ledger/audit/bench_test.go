@@ -42,7 +42,7 @@ func benchDecisions(b *testing.B, decisions int) history {
 	for i := range decisions {
 		action := []string{"node.quarantine", "node.release"}[i%2]
 		w.decide(action, map[string]any{"name": "edge-1", "reason": "it lied, or not"}, "alice", "bob")
-		w.now += 10_000
+		w.now += 60_000 // so that nonces lapse
 	}
 	w.seal()
 	return w.history()

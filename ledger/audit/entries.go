@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"sync"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -60,8 +59,11 @@ func (v *verifier) entries(ctx context.Context) error {
 	size := v.head.size()
 	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
 	var viewErr error
-	done := &sync.Pool{New: func() any { return new(unit) }}
-	err = inOrder(ctx, v.opts.Workers, unitsAhead, v.units(newLineReader(f), done),
+	// As many are under way as keep every worker busy, so that what is read is
+	// still in the processor's cache when it is replayed.
+	ahead := min(2*v.opts.Workers, unitsAhead)
+	done := make(chan *unit, ahead+v.opts.Workers)
+	err = inOrder(ctx, v.opts.Workers, ahead, v.units(newLineReader(f), done),
 		func(ctx context.Context, u *unit) { v.check(ctx, u, known) },
 		func(u *unit) error {
 			for i := range u.entries {
@@ -78,7 +80,10 @@ func (v *verifier) entries(ctx context.Context) error {
 			if v.opts.Progress != nil {
 				v.opts.Progress(v.report.Entries, size)
 			}
-			done.Put(u)
+			select {
+			case done <- u:
+			default:
+			}
 			return nil
 		})
 	if err != nil {
@@ -93,19 +98,20 @@ func (v *verifier) entries(ctx context.Context) error {
 
 // units cuts the log into bundles and gives each its lines. Those that are done
 // are used again.
-func (v *verifier) units(lines *lineReader, done *sync.Pool) iter.Seq[*unit] {
+func (v *verifier) units(lines *lineReader, done <-chan *unit) iter.Seq[*unit] {
 	size := v.head.size()
 	return func(yield func(*unit) bool) {
 		ended := false
 		for n := uint64(0); n*archive.TileWidth < size; n++ {
-			u := done.Get().(*unit)
+			u := new(unit)
+			select {
+			case u = <-done:
+			default:
+			}
 			u.reset(n)
-			for range bundleWidth(n, size) {
-				if ended {
-					break
-				}
+			if !ended {
 				var err error
-				if u.view, err = lines.appendLine(u.view); err != nil {
+				if u.view, err = lines.read(u.view, bundleWidth(n, size)); err != nil {
 					ended = true
 				}
 				if err != nil && !errors.Is(err, io.EOF) {

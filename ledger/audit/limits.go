@@ -9,6 +9,7 @@ const (
 	maxBundleBytes = 256 * (2 + ledger.MaxEntryBytes)
 	maxLevels      = 8 // of tiles: 256^7 entries are more than 2^53
 	maxLineBytes   = 1 << 20
+	lineReadBytes  = 128 << 10
 	maxReceipt     = 8 << 10
 
 	// An archive unpacks to at most this many times its size, proofs aside,

@@ -72,7 +72,13 @@ func Append(dst []byte, v any) ([]byte, error) {
 // accepts it only if that value encodes to data again. Its errors are of type
 // *Error, with the path of the first thing that is wrong. What v points to is
 // overwritten, and zero after an error. Nothing in it aliases data.
-func Unmarshal(data []byte, v any) error {
+func Unmarshal(data []byte, v any) error { return read(scanner{data: data}, v) }
+
+// UnmarshalShared is Unmarshal whose Raw values are parts of data, which must
+// not change from then on.
+func UnmarshalShared(data []byte, v any) error { return read(scanner{data: data, share: true}, v) }
+
+func read(s scanner, v any) error {
 	pointer := reflect.ValueOf(v)
 	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
 		return fail(CodeWrongType, "Unmarshal needs a pointer that is not nil")
@@ -83,15 +89,14 @@ func Unmarshal(data []byte, v any) error {
 		return problem
 	}
 	target.SetZero()
-	if problem := unmarshal(data, target, plan); problem != nil {
+	if problem := s.unmarshal(target, plan); problem != nil {
 		target.SetZero()
 		return problem
 	}
 	return nil
 }
 
-func unmarshal(data []byte, target reflect.Value, plan *shape) *Error {
-	s := scanner{data: data}
+func (s *scanner) unmarshal(target reflect.Value, plan *shape) *Error {
 	if problem := s.into(target, plan, 0); problem != nil {
 		return problem
 	}
@@ -101,11 +106,11 @@ func unmarshal(data []byte, target reflect.Value, plan *shape) *Error {
 	// The scanner refuses every form that is not canonical, with its path. The
 	// comparison is the definition, and stays, so that a mistake in the scanner
 	// cannot let two encodings of one value in.
-	again, problem := encoder{rawChecked: true}.append(make([]byte, 0, len(data)), target, plan, 0)
+	again, problem := encoder{rawChecked: true}.append(make([]byte, 0, len(s.data)), target, plan, 0)
 	if problem != nil {
 		return problem
 	}
-	if !bytes.Equal(again, data) {
+	if !bytes.Equal(again, s.data) {
 		return fail(CodeNotCanonical, "encoding the value again gives other bytes")
 	}
 	return nil

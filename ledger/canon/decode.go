@@ -40,7 +40,11 @@ func (s *scanner) into(v reflect.Value, plan *shape, depth int) *Error {
 		if problem := s.skip(depth); problem != nil {
 			return problem
 		}
-		v.SetBytes(bytes.Clone(s.data[start:s.pos]))
+		raw := s.data[start:s.pos:s.pos]
+		if !s.share {
+			raw = bytes.Clone(raw)
+		}
+		v.SetBytes(raw)
 		return nil
 	default:
 		value, problem := s.value(depth)

@@ -2,6 +2,8 @@ package canon
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strconv"
@@ -184,8 +186,10 @@ const hexDigits = "0123456789abcdef"
 
 func appendString(dst []byte, text string) ([]byte, *Error) {
 	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(text); {
+	dst = append(dst, text...)
+	start := plainLength(dst[len(dst)-len(text):])
+	dst = dst[:len(dst)-len(text)+start]
+	for i := start; i < len(text); {
 		c := text[i]
 		if plain[c] {
 			i++
@@ -210,6 +214,27 @@ func appendString(dst []byte, text string) ([]byte, *Error) {
 	}
 	dst = append(dst, text[start:]...)
 	return append(dst, '"'), nil
+}
+
+// plainLength says how many bytes text begins with that stand for themselves in
+// a string. It looks at eight at a time: most strings are long and plain.
+func plainLength(text []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(text)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(text[n:])
+		quote, backslash := w^ones*'"', w^ones*'\\'
+		// A byte's high bit is set if it is above 0x7f, below 0x20, a quote or a
+		// backslash; a borrow can set wrong ones, but only behind a right one.
+		odd := (w | (w-ones*0x20)&^w | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
+		if odd != 0 {
+			return n + bits.TrailingZeros64(odd)/8
+		}
+	}
+	for n < len(text) && plain[text[n]] {
+		n++
+	}
+	return n
 }
 
 // plain marks the ASCII bytes that stand for themselves in a string.

@@ -9,8 +9,9 @@ import (
 // A scanner reads canonical JSON strictly: it refuses whatever is not
 // canonical at the place where it stands. pos never passes len(data).
 type scanner struct {
-	data []byte
-	pos  int
+	data  []byte
+	pos   int
+	share bool // Raw values are parts of data
 }
 
 // peek gives the next byte, or 0 at the end: no token begins with 0.
@@ -251,7 +252,7 @@ func (s *scanner) text() (inner []byte, escaped bool, problem *Error) {
 		c := data[i]
 		switch {
 		case plain[c]:
-			i++
+			i += plainLength(data[i:])
 		case c == '"':
 			s.pos = i + 1
 			return data[start:i], escaped, nil
