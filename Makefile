@@ -9,13 +9,15 @@ GOFLAGS_ := -tags $(TAGS)
 FUZZTIME ?= 2s
 TIME     ?= 30s
 PORT     ?= 7400
-# Every package but the two that have a stage of their own.
-PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$')
+# The bound on the simulation; HOURS=n takes about ten seconds for each hour.
+SIMLIMIT ?= 15m
+# Every package but those that have a stage of their own.
+PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$' -e '/test/sim$$')
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
 .PHONY: help build run demo attack test check fuzz bench etcd microbench clean \
-        tools node format vet staticcheck floors unit fuzz-short thirdparty verifier-js
+        tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +52,7 @@ test: ## every test and check; what CI runs
 	$(call stage,staticcheck)
 	$(call stage,floors)
 	$(call stage,unit)
+	$(call stage,sim)
 	$(call stage,verifier-js)
 	$(call stage,thirdparty)
 	$(call stage,fuzz-short)
@@ -73,6 +76,10 @@ floors: ## dependencies run one way, and the checks of the house
 
 unit: ## unit tests, transcripts, scripts, cluster
 	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
+
+sim: ## clusters in virtual time under faults; HOURS=n SEED=s for more or another
+	$(GO) test $(GOFLAGS_) -count=1 -timeout $(SIMLIMIT) ./test/sim $(if $(SEED)$(HOURS),-v -run '^TestSim$$') \
+		$(if $(SEED),-sim.seed $(SEED)) $(if $(HOURS),-sim.hours $(HOURS)) $(if $(RECORD),-sim.record $(abspath $(RECORD)))
 
 thirdparty: tools $(VERIFIER)/node_modules/.installed ## tessera's fsck and other people's clients on our logs
 	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 8m ./test/thirdparty

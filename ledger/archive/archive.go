@@ -35,7 +35,7 @@ type Archive struct {
 
 	// diskMu is held by whoever writes files: Sync, Backfill, StartIsland, Repair, Close. It is taken
 	// before mu, and never by readers nor, but for the limit on what is pending, by Append.
-	diskMu sync.Mutex
+	diskMu slowLock
 	hist   tailWriter      // the tail of the whole history
 	island tailWriter      // the tail of the island, while there is a gap
 	staged tailWriter      // the tail of what was backfilled
@@ -49,6 +49,14 @@ type Archive struct {
 	pending int    // bytes appended and not written
 	failed  error  // ErrFailed or ErrClosed, for ever
 }
+
+// slowLock is a mutex, made with capacity 1, that is held while a disk works, or
+// stalls. Waiting for it is waiting on a channel, which virtual time goes past;
+// for a sync.Mutex it would stand still, and the stall never end.
+type slowLock chan struct{}
+
+func (l slowLock) Lock()   { l <- struct{}{} }
+func (l slowLock) Unlock() { <-l }
 
 // Names in the archive's folder.
 const (
@@ -72,7 +80,7 @@ func Open(dir string, opts Options) (a *Archive, err error) {
 	if opts.CacheTiles == 0 {
 		opts.CacheTiles = defaultCacheTiles
 	}
-	a = &Archive{fs: opts.FS, dir: dir, ready: make(map[string]bool)}
+	a = &Archive{fs: opts.FS, dir: dir, diskMu: make(slowLock, 1), ready: make(map[string]bool)}
 	a.files = newFiles(a.readFile, opts.CacheTiles, bundleCacheBytes)
 	a.now.files = a.files
 	a.hist = tailWriter{name: tailName}

@@ -368,6 +368,9 @@ func (c *certifier) refresh() error {
 	if s == nil {
 		return nil
 	}
+	if !c.fresher(now.checkpoint, s) {
+		return nil
+	}
 	checkpoint := c.assemble(s.head, s.authority, s.old, s.handover())
 	if checkpoint == nil {
 		return nil
@@ -377,6 +380,26 @@ func (c *certifier) refresh() error {
 		return nil
 	}
 	return c.publish(checkpoint, s.authority)
+}
+
+// fresher says whether a cosignature was collected that a checkpoint of the head
+// has not, or has older. It spares the certifier all signatures when, as after
+// most changes, there is none.
+func (c *certifier) fresher(have *ledger.Checkpoint, s *sealedState) bool {
+	authorities := []ledger.Authority{s.authority}
+	if s.handover() {
+		authorities = append(authorities, s.old)
+	}
+	times := map[collectedKey]uint64{}
+	for _, one := range have.Cosignatures {
+		times[collectedKey{one.Replica, one.ID65}] = one.Time
+	}
+	for _, one := range c.of(s.head, authorities...) {
+		if one.Time > times[collectedKey{one.Replica, one.ID65}] {
+			return true
+		}
+	}
+	return false
 }
 
 // examine looks for cosigned heads that are not ours: one liar is an alarm, a

@@ -164,6 +164,7 @@ func (c *cosigner) sign(s *sealedState) error {
 	c.r.certifier.collect(signed)
 	c.r.peers.spread(signed, s.handover())
 	c.r.metrics.cosigned.Inc()
+	c.r.cfg.Hooks.signed(s.head)
 	return nil
 }
 

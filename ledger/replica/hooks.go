@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 )
@@ -31,6 +32,15 @@ type Hooks struct {
 	// Requests wraps what this replica's requests to the peer service of others go
 	// through: cosignatures and forwarded statements among them.
 	Requests func(http.RoundTripper) http.RoundTripper
+	// Apply stands for fsm.Apply on Raft's goroutine: it may look at each state, or
+	// be wrong. What a leader asks the rules beforehand goes past it.
+	Apply func(*fsm.State, *ledger.Command, fsm.Verifier) (*fsm.State, fsm.Result)
+	// Verify may overrule what the check of a statement's signature found.
+	Verify func(st *ledger.Statement, good bool) bool
+	// Record may change an entry on its way into the history.
+	Record func(seq uint64, entry []byte) []byte
+	// Signed hears of each head once it is cosigned.
+	Signed func(ledger.Head)
 }
 
 // GuardedTransport is all that Raft wants of a transport, and asks it for.
@@ -89,4 +99,31 @@ func (h *Hooks) requests(inner http.RoundTripper) http.RoundTripper {
 		return inner
 	}
 	return h.Requests(inner)
+}
+
+func (h *Hooks) apply(s *fsm.State, c *ledger.Command, v fsm.Verifier) (*fsm.State, fsm.Result) {
+	if h == nil || h.Apply == nil {
+		return fsm.Apply(s, c, v)
+	}
+	return h.Apply(s, c, v)
+}
+
+func (h *Hooks) record(seq uint64, entry []byte) []byte {
+	if h == nil || h.Record == nil {
+		return entry
+	}
+	return h.Record(seq, entry)
+}
+
+func (h *Hooks) signed(head ledger.Head) {
+	if h != nil && h.Signed != nil {
+		h.Signed(head)
+	}
+}
+
+func (h *Hooks) verify(st *ledger.Statement, good bool) bool {
+	if h == nil || h.Verify == nil {
+		return good
+	}
+	return h.Verify(st, good)
 }

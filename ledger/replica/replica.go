@@ -156,6 +156,7 @@ func (r *Replica) openShell() error {
 		return fmt.Errorf("open replica: %w", err)
 	}
 	r.shell = newShell(founded, r.cfg.Genesis, r.origin, r.genesis, r.archive, newVerifier(r.limits), r.limits)
+	r.shell.test, r.shell.verifier.test = r.cfg.Hooks, r.cfg.Hooks
 	r.shell.hooks = shellHooks{
 		halt: r.halt, halted: r.halted,
 		diskFail: func(err error) { r.diskFailed(diskArchive, err) },

@@ -49,6 +49,7 @@ type shell struct {
 	verifier     *verifier
 	limits       Limits
 	hooks        shellHooks
+	test         *Hooks // nil but in tests
 	recent       *recent
 
 	now       atomic.Pointer[applied]
@@ -150,7 +151,7 @@ func (s *shell) ApplyBatch(logs []*raft.Log) []any {
 // history is not the ledger's.
 func (s *shell) apply(now *applied, c *ledger.Command, data []byte) (*applyResult, error) {
 	before := now.state
-	next, result := fsm.Apply(before, c, s.verifier)
+	next, result := s.test.apply(before, c, s.verifier)
 	if result.Halt {
 		return nil, fmt.Errorf("the ledger's format is %d, this program knows %d: a newer one must take over", before.Meta().Format, fsm.Format)
 	}
@@ -182,7 +183,7 @@ func (s *shell) apply(now *applied, c *ledger.Command, data []byte) (*applyResul
 
 // record appends an entry to the history, or compares it with what is there.
 func (s *shell) record(seq uint64, entry []byte) error {
-	err := s.archive.Append(seq, entry)
+	err := s.archive.Append(seq, s.test.record(seq, entry))
 	switch {
 	case err == nil:
 	case errors.Is(err, archive.ErrConflict):

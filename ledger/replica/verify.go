@@ -16,6 +16,7 @@ import (
 // all cores made before a batch, is not made again inside Apply.
 type verifier struct {
 	cache *keys.Cache
+	test  *Hooks // nil but in tests
 
 	mu       sync.Mutex
 	limit    int
@@ -35,7 +36,7 @@ func (v *verifier) Verify(st *ledger.Statement, public []byte) bool {
 		return ok
 	}
 	unpacked, err := v.cache.Get(public)
-	ok := err == nil && st.Verify(unpacked)
+	ok := v.test.verify(st, err == nil && st.Verify(unpacked))
 	v.remember(key, ok)
 	return ok
 }

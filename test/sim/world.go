@@ -1,0 +1,193 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/ledger/replica"
+)
+
+// world is one cluster in one bubble of virtual time.
+type world struct {
+	*founding
+	t        testing.TB
+	plan     *plan
+	dir      string
+	began    time.Time
+	network  *network
+	nodes    []*node
+	checks   *checks
+	recorder *recorder
+	logger   *slog.Logger
+
+	buried  sync.WaitGroup // processes that crashed and are ending
+	watched sync.WaitGroup
+	quit    chan struct{}
+
+	mu       sync.Mutex
+	first    *violation
+	violated chan struct{} // closed at the first violation
+}
+
+// newWorld founds a ledger on an empty folder. It is called inside the bubble.
+func newWorld(t testing.TB, p *plan, dir string, r *recorder) *world {
+	w := &world{t: t, plan: p, dir: dir, began: time.Now(), recorder: r, quit: make(chan struct{}), violated: make(chan struct{})}
+	r.begin(w.began)
+	w.founding = found(t, p.Replicas)
+	w.network = newNetwork(p.Seed, r)
+	w.checks = newChecks(w.founding, w.violate)
+	for _, one := range w.replicas {
+		w.nodes = append(w.nodes, &node{world: w, identity: one, messages: &messages{seed: p.Seed, name: one.record.Name}})
+	}
+	return w
+}
+
+// violate keeps the first violation, and ends the run.
+func (w *world) violate(v *violation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.first == nil {
+		w.first = v
+		w.note("VIOLATION %v", v)
+		close(w.violated)
+	}
+}
+
+func (w *world) failed() *violation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.first
+}
+
+// note writes a line of what happened to the record.
+func (w *world) note(format string, args ...any) { w.recorder.note(fmt.Sprintf(format, args...)) }
+
+// sleep waits, and reports whether the run goes on.
+func (w *world) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-w.violated:
+	case <-w.quit:
+	}
+	return false
+}
+
+// watch follows what a process publishes until it ends.
+func (w *world) watch(p *process) {
+	w.watched.Go(func() {
+		newest := uint64(0)
+		for {
+			changed := p.replica.Changed()
+			if p.dead.Load() {
+				return
+			}
+			if note, size := p.replica.Checkpoint(); size > newest && !w.checks.liar(p.node.name()) {
+				newest = size
+				w.checks.certified(p.node.name(), note)
+			}
+			s := p.replica.Status()
+			if s.Role == replica.RoleHalted && !p.halted {
+				p.halted = true
+				w.halted(p, s)
+			}
+			select {
+			case <-changed:
+			case <-p.ended:
+				return
+			case <-w.violated:
+				return
+			}
+		}
+	})
+}
+
+// halted hears of a replica that stopped itself. Where nobody lies that is our
+// bug, since nothing here hands a replica older data than it had.
+func (w *world) halted(p *process, s replica.Status) {
+	detail := ""
+	for _, a := range s.Alarms {
+		if a.Code == "halted" {
+			detail = a.Detail
+		}
+	}
+	w.note("%s halted: %s", p.node.name(), detail)
+	if len(w.plan.Liars) == 0 {
+		w.checks.fail(invariantClean, "%s halted: %s", p.node.name(), detail)
+	}
+}
+
+// up lists the processes that run.
+func (w *world) up() []*process {
+	var list []*process
+	for _, n := range w.nodes {
+		if p := n.running(); p != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func (w *world) named(name string) *node {
+	for _, n := range w.nodes {
+		if n.name() == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// leader is the node that leads by its own word and the highest term; nil when
+// none does.
+func (w *world) leader() *node {
+	var found *node
+	term := uint64(0)
+	for _, p := range w.up() {
+		if s := p.replica.Status(); s.Role == replica.RoleLeader && s.Term >= term {
+			found, term = p.node, s.Term
+		}
+	}
+	return found
+}
+
+// scan compares every archive with the history.
+func (w *world) scan() {
+	for _, p := range w.up() {
+		if !w.checks.liar(p.node.name()) {
+			p.scanned = w.checks.scan(p.node.name(), p.replica.Archive(), p.scanned)
+		}
+	}
+}
+
+// stopAll ends every process gracefully, and waits for those that crashed.
+func (w *world) stopAll() {
+	var wg sync.WaitGroup
+	for _, n := range w.nodes {
+		wg.Go(func() {
+			if err := n.stop(); err != nil && !errors.Is(err, replica.ErrHalted) {
+				w.checks.fail(invariantClean, "%s ended with %v", n.name(), err)
+			}
+		})
+	}
+	wg.Wait()
+	w.buried.Wait()
+	w.watched.Wait()
+}
+
+// leftovers looks for temporary files in the folders of stopped replicas.
+func (w *world) leftovers() {
+	for _, n := range w.nodes {
+		for _, pattern := range []string{"*.tmp", "*/*.tmp", "archive/tmp/*", "raft/snapshots/*.tmp"} {
+			if found, _ := filepath.Glob(filepath.Join(n.dir, pattern)); len(found) > 0 {
+				w.checks.fail(invariantClean, "%s left %v", n.name(), found)
+			}
+		}
+	}
+}
