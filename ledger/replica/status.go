@@ -112,15 +112,24 @@ func (r *Replica) watchLoop(ctx context.Context) error {
 		case <-timer.C:
 		}
 		r.probeDisk()
-		newest := r.shell.newest()
-		late := newest != nil && newest.head.Size > r.certifier.size() &&
-			newest.stamp+3*newest.state.Policy().MaxSkewMillis < r.now()
-		if late {
-			r.raise(alarmUncertified, fmt.Sprintf("size %d is sealed, %d certified", newest.head.Size, r.certifier.size()))
+		// The oldest one: a leader seals over what stays uncertified, so that the
+		// newest is never old.
+		if late := r.uncertified(); late != nil {
+			r.raise(alarmUncertified, fmt.Sprintf("size %d is sealed, %d certified", late.head.Size, r.certifier.size()))
 		} else {
 			r.clear(alarmUncertified)
 		}
 	}
+}
+
+// uncertified is the oldest sealed state that should long have been certified, or
+// nil.
+func (r *Replica) uncertified() *sealedState {
+	pending := r.shell.pending(r.certifier.size())
+	if len(pending) == 0 || pending[0].stamp+3*pending[0].state.Policy().MaxSkewMillis >= r.now() {
+		return nil
+	}
+	return pending[0]
 }
 
 // probeDisk tries a small write where one failed. The archive's failure is for

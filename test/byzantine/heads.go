@@ -23,6 +23,8 @@ type heads struct {
 	mu     sync.Mutex
 	notes  map[string]string // by text: who showed it
 	signed map[headName]map[string]bool
+
+	archives []string // histories that honest replicas had before they were re-keyed
 }
 
 // headName is a head by what tells it apart.
@@ -182,10 +184,14 @@ func comparePairs(found map[headName]bool, trees []map[headName]bool) (pairs, in
 // prefixes.
 func (h *heads) trees(found map[headName]bool) ([]map[headName]bool, error) {
 	var trees []map[headName]bool
+	folders := h.archives
 	for _, m := range h.s.honest() {
-		a, err := archive.Open(filepath.Join(h.s.dir, "ledger", m.name, "archive"), archive.Options{})
+		folders = append(folders, filepath.Join(h.s.dir, "ledger", m.name, "archive"))
+	}
+	for _, folder := range folders {
+		a, err := archive.Open(folder, archive.Options{})
 		if err != nil {
-			return trees, fmt.Errorf("%s: %w", m.name, err)
+			return trees, err
 		}
 		tree := map[headName]bool{}
 		for name := range found {

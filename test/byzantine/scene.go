@@ -340,7 +340,7 @@ func (s *scene) submit(ctx context.Context, m *member, author, text string) (tim
 			return time.Since(begin), nil
 		}
 		if ctx.Err() != nil {
-			return time.Since(begin), fmt.Errorf("not certified within %s: %w", patience, err)
+			return time.Since(begin), fmt.Errorf("not certified after %.1f s: %w", time.Since(begin).Seconds(), err)
 		}
 		select {
 		case <-ctx.Done():

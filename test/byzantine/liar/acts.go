@@ -6,4 +6,7 @@ import (
 )
 
 // acts are done once.
-var acts = map[string]func(ctx context.Context, l *liar, q url.Values) (string, error){}
+var acts = map[string]func(ctx context.Context, l *liar, q url.Values) (string, error){
+	"leap":      leap,
+	"overwrite": overwrite,
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"io"
 	"net/http"
@@ -72,4 +74,48 @@ func setBody(q *http.Request, body []byte) {
 	q.Body = io.NopCloser(strings.NewReader(string(body)))
 	q.ContentLength = int64(len(body))
 	q.GetBody = nil
+}
+
+// signAlong signs whatever head a peer signs, and sends that to all: the liar's
+// best help to whoever went astray.
+func (l *liar) signAlong(_ http.ResponseWriter, q *http.Request, from string) bool {
+	if q.URL.Path != pathCosignature {
+		return false
+	}
+	m, err := messageOf(q)
+	if err != nil || m.Replica != from {
+		return false
+	}
+	l.mu.Lock()
+	name := cosignature{l.settings.Name, m.Size, m.Root.String()}
+	known := l.heard[name]
+	l.heard[name] = true
+	l.mu.Unlock()
+	if !known {
+		l.did("signed what %s signed", from)
+		body := l.message(m.Size, m.Root, m.Time)
+		for id := range l.names {
+			if l.names[id] != l.settings.Name {
+				l.background(func(ctx context.Context) { _ = l.post(ctx, id, pathCosignature, body) })
+			}
+		}
+	}
+	return false
+}
+
+// post sends to a peer's service, past the lies.
+func (l *liar) post(ctx context.Context, id, path string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, postLimit)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	answer, err := l.requests.RoundTripper.RoundTrip(q)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody))
+	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,12 +27,17 @@ type liar struct {
 	key      *keys.PrivateKey
 	cosigner *keys.Cosigner44
 	genesis  ledger.Hash
+	founding *ledger.Genesis
 	origin   string
 	names    map[string]string // of replicas, by key id in hex
 	pins     map[ledger.Hash]string
 
 	transport *transport
+	requests  *requests
 	lie       atomic.Pointer[lie]
+	ctx       context.Context // of what it does in the background, until it stops
+	wg        sync.WaitGroup
+	stopLoop  func()
 
 	mu    sync.Mutex
 	deeds []deed
@@ -46,6 +52,7 @@ type lie struct {
 	service func(w http.ResponseWriter, q *http.Request, from string) bool
 	request func(q *http.Request, to string) (*http.Response, error) // both nil: as it would
 	public  func(w http.ResponseWriter, q *http.Request, next http.Handler) bool
+	loop    func(ctx context.Context) // until another lie
 }
 
 // deed is one kind of act, and how often it was done.
@@ -66,8 +73,8 @@ func newLiar(s *settings, key *keys.PrivateKey, genesisEntry []byte) (*liar, err
 	if err != nil {
 		return nil, err
 	}
-	l := &liar{settings: s, key: key, cosigner: key.Cosigner44(), genesis: genesis, origin: founding.Origin,
-		names: map[string]string{}, pins: map[ledger.Hash]string{}, heard: map[cosignature]bool{}}
+	l := &liar{settings: s, key: key, cosigner: key.Cosigner44(), genesis: genesis, founding: founding, origin: founding.Origin,
+		names: map[string]string{}, pins: map[ledger.Hash]string{}, heard: map[cosignature]bool{}, stopLoop: func() {}}
 	for _, one := range founding.Replicas {
 		l.names[one.KeyID().String()], l.pins[one.TLSPin] = one.Name, one.Name
 	}
@@ -89,6 +96,28 @@ func (l *liar) did(format string, args ...any) {
 	}
 }
 
+// background runs fn, at most until the liar stops.
+func (l *liar) background(fn func(ctx context.Context)) { l.wg.Go(func() { fn(l.ctx) }) }
+
+// tell changes the lie.
+func (l *liar) tell(told *lie) {
+	l.mu.Lock()
+	stop := l.stopLoop
+	l.stopLoop = func() {}
+	l.mu.Unlock()
+	stop()
+	l.lie.Store(told)
+	if told.loop == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	done := make(chan struct{})
+	l.mu.Lock()
+	l.stopLoop = func() { cancel(); <-done }
+	l.mu.Unlock()
+	l.wg.Go(func() { defer close(done); told.loop(ctx) })
+}
+
 // hooks are where the lies come in.
 func (l *liar) hooks() *replica.Hooks {
 	return &replica.Hooks{
@@ -103,8 +132,11 @@ func (l *liar) hooks() *replica.Hooks {
 			l.transport = &transport{GuardedTransport: inner, liar: l}
 			return l.transport
 		},
-		Service:  l.service,
-		Requests: func(inner http.RoundTripper) http.RoundTripper { return &requests{inner, l} },
+		Service: l.service,
+		Requests: func(inner http.RoundTripper) http.RoundTripper {
+			l.requests = &requests{inner, l}
+			return l.requests
+		},
 	}
 }
 
@@ -228,12 +260,12 @@ func (l *liar) control() http.Handler {
 		}
 		told, err := make(l, q.URL.Query())
 		if err == nil {
-			l.lie.Store(told)
+			l.tell(told)
 		}
 		answer(w, "lies", err)
 	})
 	mux.HandleFunc("DELETE /lie", func(w http.ResponseWriter, _ *http.Request) {
-		l.lie.Store(&lie{})
+		l.tell(&lie{})
 		answer(w, "honest", nil)
 	})
 	mux.HandleFunc("POST /do/{name}", func(w http.ResponseWriter, q *http.Request) {

@@ -9,9 +9,12 @@ import (
 
 // lies are told until another one is, or none.
 var lies = map[string]makeLie{
-	"stamps":   stamps,
-	"withheld": withheld,
-	"twofaced": twofaced,
+	"stamps":      stamps,
+	"withheld":    withheld,
+	"twofaced":    twofaced,
+	"fork":        fork,
+	"reconfigure": reconfigure,
+	"disrupt":     disrupt,
 }
 
 // stamps moves the time of every command that the liar orders as leader by

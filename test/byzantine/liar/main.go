@@ -111,13 +111,16 @@ func run(ctx context.Context, path string) error {
 		return errors.Join(err, l.replica.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	l.ctx = ctx
 	group.Go(func() error { return l.replica.Run(ctx) })
 	group.Go(func() error { return serve(ctx, "tcp", s.API.Listen, l.public(server.Handler())) })
 	group.Go(func() error {
 		return serve(ctx, "unix", filepath.Join(s.Dir, "operator.sock"), server.OperatorHandler())
 	})
 	group.Go(func() error { return serve(ctx, "unix", filepath.Join(s.Dir, "liar.sock"), l.control()) })
-	return group.Wait()
+	err = group.Wait()
+	l.wg.Wait()
+	return err
 }
 
 // serve serves until ctx ends.

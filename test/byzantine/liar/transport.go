@@ -1,8 +1,6 @@
 package main
 
 import (
-	"sync"
-
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/ledger/replica"
@@ -12,18 +10,10 @@ import (
 type transport struct {
 	replica.GuardedTransport
 	liar *liar
-
-	mu   sync.Mutex
-	last raft.AppendEntriesRequest // the newest request, without its entries
-	addr map[string]raft.ServerAddress
 }
 
 // AppendEntries sends what the lie makes of the request.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
-	t.mu.Lock()
-	t.last = *request
-	t.last.Entries = nil
-	t.mu.Unlock()
 	if entries := t.liar.lie.Load().entries; entries != nil {
 		changed := *request
 		changed.Entries = make([]*raft.Log, len(request.Entries))
