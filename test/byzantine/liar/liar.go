@@ -48,6 +48,7 @@ type liar struct {
 // it does the same.
 type lie struct {
 	order   func(*ledger.Command)
+	mute    bool                                                // its Raft sends no append
 	entries func(to string, request *raft.AppendEntriesRequest) // a copy, to be changed
 	service func(w http.ResponseWriter, q *http.Request, from string) bool
 	request func(q *http.Request, to string) (*http.Response, error) // both nil: as it would

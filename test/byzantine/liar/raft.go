@@ -155,7 +155,8 @@ func leap(_ context.Context, l *liar, q url.Values) (string, error) {
 }
 
 // overwrite sends each peer, in the present term, another entry at an index that
-// was committed long ago: ?as= poses as another replica.
+// was committed long ago, and nothing after it that would mend their logs: ?as=
+// poses as another replica.
 func overwrite(_ context.Context, l *liar, q url.Values) (string, error) {
 	as := q.Get("as")
 	if as == "" {
@@ -168,12 +169,18 @@ func overwrite(_ context.Context, l *liar, q url.Values) (string, error) {
 	status := l.replica.Status()
 	index := status.RaftIndex - min(status.RaftIndex, 3)
 	tick := (&ledger.Command{Kind: ledger.CommandTick, Stamp: 1}).Encode()
+	l.tell(&lie{mute: true})
 	l.did("sent another entry at committed index %d of term %d, as %s", index, status.Term, as)
 	return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
-		return l.transport.GuardedTransport.AppendEntries(id, target, &raft.AppendEntriesRequest{
+		var answer raft.AppendEntriesResponse
+		err := l.transport.GuardedTransport.AppendEntries(id, target, &raft.AppendEntriesRequest{
 			RPCHeader: header, Term: status.Term, Leader: header.Addr, LeaderCommitIndex: index,
-			Entries: []*raft.Log{{Index: index, Term: status.Term - 1, Type: raft.LogCommand, Data: tick}},
-		}, &raft.AppendEntriesResponse{})
+			Entries: []*raft.Log{{Index: index, Term: 1, Type: raft.LogCommand, Data: tick}}, // no command is of term 1
+		}, &answer)
+		if err == nil && !answer.Success {
+			err = errors.New("not taken")
+		}
+		return err
 	}), nil
 }
 

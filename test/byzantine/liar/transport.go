@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/ledger/replica"
 )
+
+var errMute = errors.New("the liar is silent")
 
 // transport is what the liar's Raft sends through.
 type transport struct {
@@ -14,6 +18,9 @@ type transport struct {
 
 // AppendEntries sends what the lie makes of the request.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
+	if t.liar.lie.Load().mute {
+		return errMute
+	}
 	if entries := t.liar.lie.Load().entries; entries != nil {
 		changed := *request
 		changed.Entries = make([]*raft.Log, len(request.Entries))
