@@ -16,6 +16,10 @@ var (
 	// known. Reads go on; only opening the archive anew, which rewrites what was not in a full bundle,
 	// makes it writable. The error also wraps its cause (syscall.ENOSPC, say).
 	ErrFailed = errors.New("archive: failed for writes")
+
+	// ErrFull is not final: a write found no space. What it left is not trusted; the entries stay in
+	// memory, and the next Sync writes all of them anew, to new files.
+	ErrFull = errors.New("archive: no space to write")
 )
 
 // ConflictError says that other bytes than ours were offered for entry Seq or, from Backfill, that the

@@ -28,6 +28,9 @@ type File interface {
 	Sync() error // what was written is durable
 }
 
+// OS is the operating system's file system.
+func OS() FS { return osFS{} }
+
 // osFS is the operating system's file system.
 type osFS struct{}
 

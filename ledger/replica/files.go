@@ -30,7 +30,10 @@ const (
 )
 
 // files reads and replaces the small files of one data directory.
-type files struct{ dir string }
+type files struct {
+	dir      string
+	watchdog *watchdog
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -69,6 +72,7 @@ func (f files) read(name string) ([]byte, error) {
 // replace makes b the durable content of the file. A crash leaves the old
 // content or the new one.
 func (f files) replace(name string, b []byte) error {
+	defer f.watchdog.begin(diskFiles)()
 	path := f.path(name)
 	temporary := path + ".tmp"
 	if err := writeSynced(temporary, b); err != nil {

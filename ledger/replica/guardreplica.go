@@ -31,6 +31,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
 		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }),
+		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseTerms(t))
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)

@@ -18,10 +18,16 @@ type Hooks struct {
 	// Clock is the wall clock, in milliseconds of Unix time. Intervals and
 	// deadlines stay the process's own.
 	Clock func() uint64
-	// Archive is the file system beneath the history.
+	// Archive is the file system beneath the history. It may hang too; an error of
+	// Sync or SyncDir is final for the archive, and so is any other but ENOSPC and
+	// EDQUOT.
 	Archive archive.FS
-	// Log wraps what Raft appends its log to: it may stall, or fail with an errno.
+	// Log wraps what Raft appends its log to. A write may hang: the watchdog times
+	// it. ENOSPC and EDQUOT mean that nothing was written; any other error is
+	// final, and ends Run with ErrDiskFailed.
 	Log func(raft.LogStore) raft.LogStore
+	// Stable wraps what Raft keeps its term and its votes in; likewise.
+	Stable func(raft.StableStore) raft.StableStore
 	// Transport wraps what Raft sends through, outside the guard.
 	Transport func(GuardedTransport) GuardedTransport
 	// Order sees each command that this replica orders as leader, stamped, and may
@@ -61,8 +67,8 @@ func (r *Replica) now() uint64 {
 }
 
 func (h *Hooks) archive() archive.FS {
-	if h == nil {
-		return nil
+	if h == nil || h.Archive == nil {
+		return archive.OS()
 	}
 	return h.Archive
 }
@@ -72,6 +78,13 @@ func (h *Hooks) log(inner raft.LogStore) raft.LogStore {
 		return inner
 	}
 	return h.Log(inner)
+}
+
+func (h *Hooks) stable(inner raft.StableStore) raft.StableStore {
+	if h == nil || h.Stable == nil {
+		return inner
+	}
+	return h.Stable(inner)
 }
 
 func (h *Hooks) transport(inner GuardedTransport) GuardedTransport {

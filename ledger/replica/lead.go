@@ -52,7 +52,7 @@ func (r *Replica) unfitToLead() string {
 	if from, to, gap := r.archive.Gap(); gap && from < to {
 		return "gap in the history"
 	}
-	if err := r.diskError(); err != nil {
+	if err := r.diskUnfit(); err != nil {
 		return "disk: " + err.Error()
 	}
 	return ""

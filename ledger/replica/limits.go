@@ -38,6 +38,7 @@ type Limits struct {
 	HandshakeLimit time.Duration
 	ShutdownLimit  time.Duration
 	OutOfTouch     time.Duration // without a leader for so long, the seeds are asked for the replica set
+	DiskStall      time.Duration // a write that takes longer makes its replica unfit to lead
 	Linger         time.Duration // how long a removed replica may still talk to us
 }
 
@@ -51,7 +52,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -83,6 +84,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.PeerTimeout, d.PeerTimeout)
 	orInt(&l.HandshakeLimit, d.HandshakeLimit)
 	orInt(&l.ShutdownLimit, d.ShutdownLimit)
+	orInt(&l.DiskStall, d.DiskStall)
 	orInt(&l.Linger, d.Linger)
 	orInt(&l.OutOfTouch, d.OutOfTouch)
 	return l

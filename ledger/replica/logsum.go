@@ -44,7 +44,11 @@ func (s *summedLog) StoreLogs(logs []*raft.Log) error {
 		c.Extensions = logSum(l)
 		summed[i] = &c
 	}
-	return s.logStore.StoreLogs(summed)
+	return asStored(s.logStore.StoreLogs(summed))
+}
+
+func (s *summedLog) DeleteRange(first, last uint64) error {
+	return asStored(s.logStore.DeleteRange(first, last))
 }
 
 // GetLog gives the entry as Raft stored it, or a *FileError.
@@ -79,9 +83,9 @@ func stableSum(key, value []byte) []byte {
 
 func (s *summedLog) Set(key, value []byte) error {
 	if !s.sumStable {
-		return s.logStore.Set(key, value)
+		return asStored(s.logStore.Set(key, value))
 	}
-	return s.logStore.Set(key, append(value[:len(value):len(value)], stableSum(key, value)...))
+	return asStored(s.logStore.Set(key, append(value[:len(value):len(value)], stableSum(key, value)...)))
 }
 
 func (s *summedLog) Get(key []byte) ([]byte, error) {
@@ -100,7 +104,7 @@ func (s *summedLog) Get(key []byte) ([]byte, error) {
 
 func (s *summedLog) SetUint64(key []byte, value uint64) error {
 	if !s.sumStable {
-		return s.logStore.SetUint64(key, value)
+		return asStored(s.logStore.SetUint64(key, value))
 	}
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }

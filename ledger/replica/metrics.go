@@ -15,6 +15,8 @@ type metrics struct {
 	accepted, rejected, busy, forwarded  prometheus.Counter
 	cosigned, badCosignatures, elections prometheus.Counter
 	strangers, backfilled, diskErrors    prometheus.Counter
+	diskStalls                           prometheus.Counter
+	diskStalled                          prometheus.Gauge
 	guard                                *prometheus.CounterVec
 }
 
@@ -44,6 +46,8 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m.strangers = counter("refused_handshakes_total", "Peer connections whose certificate is not pinned.")
 	m.backfilled = counter("backfilled_entries_total", "Entries of a gap fetched from peers.")
 	m.diskErrors = counter("disk_errors_total", "Writes that the disk refused.")
+	m.diskStalls = counter("disk_stalls_total", "Times that a write to the disk was overdue.")
+	m.diskStalled = gauge("disk_stalled", "1 while a write to the disk is overdue, else 0.")
 	m.guard = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "quorate", Name: "guard_refusals_total",
 		Help: "Raft requests refused before Raft saw them."}, []string{"rule"})
 	m.all = append(m.all, m.guard)

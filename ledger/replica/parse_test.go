@@ -79,7 +79,7 @@ func FuzzCommandStamp(f *testing.F) {
 }
 
 func FuzzParseChecked(f *testing.F) {
-	d := files{f.TempDir()}
+	d := files{dir: f.TempDir()}
 	if err := d.replaceChecked(headFile, headRecord{Size: 3}); err != nil {
 		f.Fatal(err)
 	}

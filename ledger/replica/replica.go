@@ -39,20 +39,23 @@ type Replica struct {
 	wire      *wire
 	peers     *peers
 	store     logStore
+	watchdog  *watchdog
 	metrics   *metrics
 
 	changed     broadcast // applied or certified size, leadership, alarms
 	pinsChanged broadcast
 	headSize    atomic.Uint64 // of the durable signed head
 
-	node     atomic.Pointer[raft.Raft] // nil until it may vote
-	leading  atomic.Pointer[leadership]
-	caughtUp atomic.Bool
-	stopping atomic.Bool
-	running  atomic.Bool
-	haltedBy atomic.Pointer[HaltedError]
-	haltCh   chan struct{}
-	stepDown chan struct{} // capacity 1
+	node       atomic.Pointer[raft.Raft] // nil until it may vote
+	leading    atomic.Pointer[leadership]
+	caughtUp   atomic.Bool
+	stopping   atomic.Bool
+	running    atomic.Bool
+	abandoned  atomic.Bool // the disk hung while this replica stopped
+	logFailure logFailure
+	haltedBy   atomic.Pointer[HaltedError]
+	haltCh     chan struct{}
+	stepDown   chan struct{} // capacity 1
 
 	admission *admission
 	futures   futures
@@ -88,10 +91,12 @@ func Open(cfg Config) (r *Replica, err error) {
 	}
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
-		id: ledger.Hash(cfg.Key.ID()), pin: pin, files: files{cfg.Dir}, pins: newPins(founding, cfg.Limits.Linger),
+		id: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{},
+		watchdog: newWatchdog(cfg.Limits.DiskStall), logFailure: logFailure{happened: make(chan struct{})},
 	}
+	r.files = files{cfg.Dir, r.watchdog}
 	r.log = cfg.Logger.With("replica", cfg.Name)
 	if r.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
@@ -113,7 +118,7 @@ func (r *Replica) open() error {
 		return err
 	}
 	var err error
-	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: r.cfg.Hooks.archive()}); err != nil {
+	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}}); err != nil {
 		return err
 	}
 	if err := r.foundHistory(); err != nil {
@@ -220,6 +225,13 @@ func (r *Replica) openCertified() error {
 
 // Close releases a replica that is not running.
 func (r *Replica) Close() error {
+	if r.metrics != nil {
+		r.metrics.unregister()
+	}
+	return r.unlessStalled(r.closeDisk)
+}
+
+func (r *Replica) closeDisk() error {
 	var errs []error
 	if r.store != nil {
 		errs = append(errs, r.store.Close())
@@ -227,9 +239,6 @@ func (r *Replica) Close() error {
 	}
 	if r.archive != nil {
 		errs = append(errs, r.archive.Close())
-	}
-	if r.metrics != nil {
-		r.metrics.unregister()
 	}
 	return errors.Join(errs...)
 }
@@ -295,14 +304,15 @@ func (r *Replica) raftConfig() *raft.Config {
 
 // raftNode is Raft with what it stands on.
 type raftNode struct {
-	raft  *raft.Raft
-	guard *guard
-	wg    sync.WaitGroup
+	raft   *raft.Raft
+	guard  *guard
+	ending chan struct{} // closed before Raft is told to shut down
+	wg     sync.WaitGroup
 }
 
 // startRaft starts Raft; from here on this replica votes.
 func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, error) {
-	n := &raftNode{guard: r.newReplicaGuard(ctx, conns)}
+	n := &raftNode{guard: r.newReplicaGuard(ctx, conns), ending: make(chan struct{})}
 	n.wg.Go(n.guard.run)
 	fail := func(err error) (*raftNode, error) {
 		n.guard.shut()
@@ -314,8 +324,9 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
 	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot}
-	watched := &watchedLog{LogStore: r.cfg.Hooks.log(r.store), report: r.logWritten}
-	logs, err := raft.NewLogCache(512, watched)
+	disk := &diskLogStore{LogStore: r.cfg.Hooks.log(r.store), stable: r.cfg.Hooks.stable(r.store),
+		watchdog: r.watchdog, failure: &r.logFailure, stopping: n.ending, report: r.logWritten}
+	logs, err := raft.NewLogCache(512, disk)
 	if err != nil {
 		return fail(err)
 	}
@@ -339,7 +350,8 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 			return fail(fmt.Errorf("bootstrap raft: %w", err))
 		}
 	}
-	if n.raft, err = raft.NewRaft(config, r.shell, logs, r.store, snapshots, r.cfg.Hooks.transport(n.guard)); err != nil {
+	fenced := &fence{n.guard, func() error { return r.watchdog.stalled(diskLog) }, r.diskUnfit}
+	if n.raft, err = newRaft(config, r.shell, logs, disk, snapshots, r.cfg.Hooks.transport(fenced)); err != nil {
 		return fail(fmt.Errorf("start raft: %w", err))
 	}
 	r.node.Store(n.raft)
@@ -348,6 +360,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 }
 
 func (n *raftNode) shutdown() error {
+	close(n.ending)
 	err := n.raft.Shutdown().Error()
 	n.guard.shut()
 	n.wg.Wait()

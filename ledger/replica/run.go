@@ -76,7 +76,7 @@ func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *
 	defer quit()
 	inner, loops := errgroup.WithContext(loops)
 	for _, loop := range []func(context.Context) error{
-		r.certifier.loop, r.pullLoop, r.cosigner.loop, r.leadershipLoop, r.catchUpLoop, r.backfillLoop, r.joinLoop, r.logKeyLoop, r.watchLoop,
+		r.certifier.loop, r.pullLoop, r.cosigner.loop, r.leadershipLoop, r.catchUpLoop, r.backfillLoop, r.joinLoop, r.logKeyLoop, r.watchLoop, r.watchdogLoop,
 	} {
 		inner.Go(func() error { return loop(loops) })
 	}
@@ -90,13 +90,15 @@ func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *
 	case <-r.haltCh:
 	}
 	quit()
-	err = inner.Wait()
-	drained, cancel := context.WithTimeout(live, r.limits.ShutdownLimit)
-	if err := r.futures.drain(drained); err != nil {
-		r.log.Warn("stop raft", "error", err)
+	err = r.unlessStalled(inner.Wait)
+	if r.logFailure.error() == nil && !r.abandoned.Load() { // else Raft's main loop may have ended, and answers nothing
+		drained, cancel := context.WithTimeout(live, r.limits.ShutdownLimit)
+		if err := r.futures.drain(drained); err != nil {
+			r.log.Warn("stop raft", "error", err)
+		}
+		cancel()
 	}
-	cancel()
-	down := n.shutdown()
+	down := r.unlessStalled(n.shutdown)
 	if err == nil {
 		err = down
 	}

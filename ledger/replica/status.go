@@ -17,6 +17,7 @@ import (
 const (
 	alarmHalted      = "halted"
 	alarmDisk        = "disk_full"
+	alarmDiskStalled = "disk_stalled"
 	alarmGap         = "gap"
 	alarmFork        = "fork"
 	alarmNoLogKey    = "no_log_key"
@@ -60,10 +61,15 @@ func (r *Replica) diskFailed(part string, err error) {
 	r.metrics.diskErrors.Inc()
 	if first {
 		r.raise(alarmDisk, fmt.Sprintf("%s: %v", part, err))
-		select {
-		case r.stepDown <- struct{}{}:
-		default:
-		}
+		r.handOn()
+	}
+}
+
+// handOn makes a leader look whether it is fit to lead.
+func (r *Replica) handOn() {
+	select {
+	case r.stepDown <- struct{}{}:
+	default:
 	}
 }
 
@@ -91,6 +97,15 @@ func (r *Replica) noteDisk(err error) {
 	r.diskFailed(part, err)
 }
 
+// diskUnfit is why this replica's disk makes it unfit to lead.
+func (r *Replica) diskUnfit() error {
+	if err := r.diskError(); err != nil {
+		return err
+	}
+	return r.watchdog.stalled()
+}
+
+// diskError is a failed write of a part of the disk that has not recovered.
 func (r *Replica) diskError() error {
 	r.alarmMu.Lock()
 	defer r.alarmMu.Unlock()
@@ -161,7 +176,7 @@ func (r *Replica) Status() Status {
 		Name: r.cfg.Name, ID: r.id, Ledger: r.genesis, Role: RoleStopped,
 		Applied: now.state.Next(), Certified: r.certifier.size(), Authority: r.certifier.authorityIndex(),
 		Generation: now.state.Meta().Generation, Threshold: ledger.CosignThreshold(active), Faults: ledger.Faults(active),
-		Ready: r.caughtUp.Load() && r.serving() == nil && r.diskError() == nil && r.certifier.size() > 0, RaftIndex: now.index, Peers: r.Peers(), Refusals: r.refusals.all(),
+		Ready: r.caughtUp.Load() && r.serving() == nil && r.diskUnfit() == nil && r.certifier.size() > 0, RaftIndex: now.index, Peers: r.Peers(), Refusals: r.refusals.all(),
 	}
 	if c := r.certifier.now.Load(); c != nil {
 		s.Signed = c.signed

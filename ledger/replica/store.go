@@ -7,14 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
 	"go.etcd.io/bbolt"
-
-	"github.com/quorate/quorate/ledger/archive"
 )
 
 // logStore is where Raft keeps its log and its votes.
@@ -30,7 +27,7 @@ type logStore interface {
 //
 // Everything in it is read and checked once; damage is a *FileError.
 func openLogStore(cfg *Config, log *slog.Logger) (logStore, error) {
-	if err := checkSnapshots(files{cfg.Dir}); err != nil {
+	if err := checkSnapshots(files{dir: cfg.Dir}); err != nil {
 		return nil, err
 	}
 	s := &summedLog{name: filepath.Join(raftDir, "wal")}
@@ -82,46 +79,6 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 		return nil, fmt.Errorf("open raft log: %w", err)
 	}
 	return s, nil
-}
-
-// watchedLog tells the replica how writes to Raft's log went.
-type watchedLog struct {
-	raft.LogStore
-	report func(err error)
-}
-
-func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
-
-func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
-	err := w.LogStore.StoreLogs(logs)
-	w.report(err)
-	return err
-}
-
-// IsMonotonic passes on what raft-wal says: Raft then clears the log itself
-// after installing a snapshot.
-func (w *watchedLog) IsMonotonic() bool {
-	m, ok := w.LogStore.(raft.MonotonicLogStore)
-	return ok && m.IsMonotonic()
-}
-
-// The parts of the disk whose failure is noted apart.
-const (
-	diskArchive = "archive"
-	diskLog     = "raft log"
-	diskFiles   = "files"
-)
-
-// isDisk says whether an error comes from the disk rather than from content.
-func isDisk(err error) bool {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		switch errno {
-		case syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS:
-			return true
-		}
-	}
-	return errors.Is(err, archive.ErrFailed)
 }
 
 // provingSnapshots is Raft's snapshot store; what comes in from a leader must

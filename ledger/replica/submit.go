@@ -153,6 +153,8 @@ func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, err
 				return nil, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
 			case r.serving() != nil:
 				return nil, r.serving()
+			case r.watchdog.stalled(diskLog) != nil:
+				return nil, fmt.Errorf("%w: %w", ErrDiskFull, r.watchdog.stalled(diskLog))
 			}
 			return nil, ErrNoLeader
 		}
@@ -222,6 +224,9 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 	if err := r.diskError(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
+	if r.watchdog.stalled(diskLog) != nil {
+		return nil, errNotSent // others elect another
+	}
 	lead := r.leading.Load()
 	if lead == nil || !lead.ready.Load() {
 		return nil, errNotSent // it must first have applied what earlier leaders committed
@@ -263,6 +268,8 @@ func (r *Replica) refuse(verdicts []fsm.Verdict) (*Receipt, error) {
 
 // order brings a command into Raft's log and waits until it is applied here.
 func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command) (*applyResult, error) {
+	ctx, cancel := r.watchdog.unstalled(ctx)
+	defer cancel()
 	future, err := r.futures.await(ctx, func() raft.Future {
 		return node.ApplyLog(raft.Log{Data: r.stamped(c)}, r.limits.Enqueue)
 	})
