@@ -329,6 +329,17 @@ func TestStopWithHangingDisk(t *testing.T) {
 			if took := time.Since(began); took > 20*time.Second {
 				t.Fatalf("it took %s to stop", took)
 			}
+			release()
+			for end := time.Now().Add(replicatest.Patience); ; time.Sleep(20 * time.Millisecond) {
+				err := n.TryStart() // in vain until what was left behind has let go of the files
+				if err == nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal(err)
+				}
+			}
+			sameDigest(t, c)
 		})
 	}
 }

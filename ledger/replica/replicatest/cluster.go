@@ -154,7 +154,7 @@ func (n *Node) refusedNobody() {
 		return
 	}
 	for _, one := range n.Replica.Status().Refusals {
-		if one.Rule != "halted" && one.Rule != "stamp_ahead" { // a broken disk, a broken clock
+		if one.Rule != "halted" && one.Rule != "stamp_ahead" && one.Rule != "disk_stalled" { // broken disks, a broken clock
 			n.cluster.t.Errorf("%s refused honest %s by %s %d times: %s", n.Record.Name, one.Peer, one.Rule, one.Count, one.Reason)
 		}
 	}
