@@ -10,6 +10,8 @@ const (
 	maxLevels      = 8 // of tiles: 256^7 entries are more than 2^53
 	maxLineBytes   = 1 << 20
 	lineReadBytes  = 128 << 10
+	chunkBytes     = 512 << 10 // of an archive, unzipped ahead of the files
+	chunksAhead    = 4
 	maxReceipt     = 8 << 10
 
 	// An archive unpacks to at most this many times its size, proofs aside,

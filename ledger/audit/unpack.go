@@ -67,12 +67,13 @@ func unpackFile(ctx context.Context, f io.Reader, size int64, root string) (err 
 	}
 	defer func() { err = joinSecond(err, dir.Close()) }()
 	u := unpacker{out: &directorySink{root: dir}, budget: min(maxUnpackedBytes, size*maxUnpackRatio+unpackAllowance)}
-	if err := u.all(ctx, z); disk.err != nil {
+	unzipped := readAhead(z)
+	err = u.all(ctx, unzipped)
+	unzipped.stop()
+	if disk.err != nil {
 		return fmt.Errorf("read the archive: %w", disk.err)
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // unpacker takes the members of an archive that nobody vouches for.
