@@ -30,6 +30,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseMalformed(),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
+		refuseOverwrites(r.raftCommitted, r.store.GetLog),
 		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }),
 		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseTerms(t))

@@ -187,6 +187,9 @@ func disruptedByTimeouts(ctx context.Context, s *scene) error { return s.disrupt
 // overwritten: no honest replica lets go of a committed entry; after kill -9 of
 // all, all is still there.
 func overwritten(ctx context.Context, s *scene) error {
+	if err := s.lead(ctx, s.member("r1")); err != nil {
+		return err // so that there are entries of a term before the liar's
+	}
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
 	}
@@ -197,7 +200,7 @@ func overwritten(ctx context.Context, s *scene) error {
 }
 
 // usurped: the same from a replica that does not lead, in the name of the one
-// that does.
+// that does and in its own.
 func usurped(ctx context.Context, s *scene) error {
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
@@ -205,7 +208,12 @@ func usurped(ctx context.Context, s *scene) error {
 	if err := s.lead(ctx, s.member("r1")); err != nil {
 		return err
 	}
-	return s.overwrite(ctx, "r1")
+	if told, err := s.do(ctx, "overwrite", "as", "r1"); err != nil {
+		return err
+	} else {
+		s.says("attacker", "%.300s", told)
+	}
+	return s.overwrite(ctx, liarName)
 }
 
 func (s *scene) overwrite(ctx context.Context, as string) error {

@@ -14,7 +14,7 @@ var stages = []stage{
 	{"disrupt-votes", "it asks for votes of the next term, ten times a second, as after a transfer of leadership", false, disruptedByVotes},
 	{"disrupt-timeouts", "it tells followers to stand for election, ten times a second", false, disruptedByTimeouts},
 	{"overwrite", "as leader it sends other entries at indexes that are committed", false, overwritten},
-	{"usurp", "it sends such entries in the name of the leader", false, usurped},
+	{"usurp", "it sends such entries without leading, in the leader's name and in its own", false, usurped},
 	{"cosignatures-withheld", "it signs nothing that anybody gets", false, cosignaturesWithheld},
 	{"cosignatures-two-faced", "it signs another root for r2 than for the others", true, cosignaturesTwoFaced},
 }

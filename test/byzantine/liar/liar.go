@@ -34,6 +34,7 @@ type liar struct {
 
 	transport *transport
 	requests  *requests
+	log       raft.LogStore
 	lie       atomic.Pointer[lie]
 	ctx       context.Context // of what it does in the background, until it stops
 	wg        sync.WaitGroup
@@ -132,6 +133,10 @@ func (l *liar) hooks() *replica.Hooks {
 			defer l.mu.Unlock()
 			l.transport = &transport{GuardedTransport: inner, liar: l}
 			return l.transport
+		},
+		Log: func(inner raft.LogStore) raft.LogStore {
+			l.log = inner
+			return inner
 		},
 		Service: l.service,
 		Requests: func(inner http.RoundTripper) http.RoundTripper {

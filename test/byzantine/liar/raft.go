@@ -167,21 +167,40 @@ func overwrite(_ context.Context, l *liar, q url.Values) (string, error) {
 		return "", err
 	}
 	status := l.replica.Status()
-	index := status.RaftIndex - min(status.RaftIndex, 3)
+	index, before, err := l.oldEntry(status.RaftIndex, status.Term)
+	if err != nil {
+		return "", err
+	}
 	tick := (&ledger.Command{Kind: ledger.CommandTick, Stamp: 1}).Encode()
 	l.tell(&lie{mute: true})
-	l.did("sent another entry at committed index %d of term %d, as %s", index, status.Term, as)
+	l.did("sent another entry at committed index %d in term %d, as %s", index, status.Term, as)
 	return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
 		var answer raft.AppendEntriesResponse
 		err := l.transport.GuardedTransport.AppendEntries(id, target, &raft.AppendEntriesRequest{
 			RPCHeader: header, Term: status.Term, Leader: header.Addr, LeaderCommitIndex: index,
-			Entries: []*raft.Log{{Index: index, Term: 1, Type: raft.LogCommand, Data: tick}}, // no command is of term 1
+			PrevLogEntry: before.Index, PrevLogTerm: before.Term,
+			Entries: []*raft.Log{{Index: index, Term: status.Term, Type: raft.LogCommand, Data: tick}},
 		}, &answer)
 		if err == nil && !answer.Success {
 			err = errors.New("not taken")
 		}
 		return err
 	}), nil
+}
+
+// oldEntry is the index of the last but one committed entry of an earlier term,
+// and the entry before it.
+func (l *liar) oldEntry(applied, term uint64) (index uint64, before raft.Log, err error) {
+	for index = applied; index > 2; index-- {
+		var e raft.Log
+		if err = l.log.GetLog(index, &e); err != nil {
+			return 0, e, err
+		}
+		if e.Term < term {
+			return index - 1, before, l.log.GetLog(index-2, &before)
+		}
+	}
+	return 0, before, errors.New("no entry of an earlier term")
 }
 
 // disrupt sends, several times a second, what makes peers leave their leader:

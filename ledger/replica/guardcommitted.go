@@ -1,0 +1,44 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// refuseOverwrites refuses an entry in the place of one that was committed here
+// in another term. An honest leader has every committed entry, so it never sends
+// one; Raft itself would cut its log there, and what was acknowledged would be
+// gone at the next start. committed is Raft's commit index; stored reads its log.
+//
+// After a start Raft knows of no commit until a leader tells, so what was
+// committed before that is not covered until then.
+func refuseOverwrites(committed func() uint64, stored func(index uint64, entry *raft.Log) error) guardRule {
+	return guardRule{"overwrite", func(q *request) error {
+		c, ok := q.Command.(*raft.AppendEntriesRequest)
+		if !ok || len(c.Entries) == 0 || c.Entries[0].Index > committed() {
+			return nil
+		}
+		for _, entry := range c.Entries {
+			if entry.Index > committed() {
+				return nil
+			}
+			var ours raft.Log
+			if stored(entry.Index, &ours) != nil {
+				continue // compacted: Raft can't cut there either
+			}
+			if ours.Term != entry.Term {
+				return fmt.Errorf("entry %d of term %d is committed here, in term %d", entry.Index, entry.Term, ours.Term)
+			}
+		}
+		return nil
+	}}
+}
+
+// raftCommitted is Raft's commit index, 0 before it runs.
+func (r *Replica) raftCommitted() uint64 {
+	if node := r.node.Load(); node != nil {
+		return node.CommitIndex()
+	}
+	return 0
+}
