@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -275,15 +276,15 @@ func refuseWhen(name string, reason func() error) guardRule {
 }
 
 // refuseStampsAhead refuses commands stamped further ahead of now than
-// maxSkew allows, both in milliseconds.
+// maxSkew allows, both in milliseconds. A leader's heartbeats of the term are
+// refused with them until one of its entries passes: it can't take back what is
+// in its log, so only another leader can end that, and there is none while this
+// one is heard.
 func refuseStampsAhead(now, maxSkew func() uint64) guardRule {
-	return guardRule{"stamp_ahead", func(q *request) error {
-		request, ok := q.Command.(*raft.AppendEntriesRequest)
-		if !ok || len(request.Entries) == 0 {
-			return nil
-		}
+	var ahead atomic.Uint64 // the term in which entries were refused
+	check := func(entries []*raft.Log) error {
 		limit := now() + maxSkew()
-		for _, entry := range request.Entries {
+		for _, entry := range entries {
 			if entry.Type != raft.LogCommand {
 				continue
 			}
@@ -297,6 +298,24 @@ func refuseStampsAhead(now, maxSkew func() uint64) guardRule {
 			}
 		}
 		return nil
+	}
+	return guardRule{"stamp_ahead", func(q *request) error {
+		request, ok := q.Command.(*raft.AppendEntriesRequest)
+		switch {
+		case !ok:
+			return nil
+		case len(request.Entries) == 0 && request.Term != 0 && ahead.Load() == request.Term:
+			return fmt.Errorf("the leader's entries of term %d were refused", request.Term)
+		case len(request.Entries) == 0:
+			return nil
+		}
+		err := check(request.Entries)
+		if err != nil {
+			ahead.Store(request.Term)
+		} else {
+			ahead.CompareAndSwap(request.Term, 0)
+		}
+		return err
 	}}
 }
 

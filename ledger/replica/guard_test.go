@@ -44,6 +44,30 @@ func TestGuardStamps(t *testing.T) {
 	}
 }
 
+// A leader whose entries are stamped ahead is not heard at all in that term, or
+// it would lead, and commit nothing, until the time has come.
+func TestGuardDropsLeaderAhead(t *testing.T) {
+	now := uint64(1_000_000)
+	rule := refuseStampsAhead(func() uint64 { return now }, func() uint64 { return 5_000 })
+	check := func(term uint64, entries ...*raft.Log) error {
+		header := &raft.AppendEntriesRequest{Term: term, Entries: entries}
+		return rule.check(&request{RPC: raft.RPC{Command: header}})
+	}
+	if err := errors.Join(check(3), check(3, entryStamped(now))); err != nil {
+		t.Fatal(err)
+	}
+	if check(3, entryStamped(now+3_600_000)) == nil || check(3) == nil {
+		t.Fatal("a leader an hour ahead is still heard")
+	}
+	if err := check(4); err != nil {
+		t.Fatalf("the next leader is not heard: %v", err)
+	}
+	now += 3_600_000
+	if err := errors.Join(check(3, entryStamped(now)), check(3)); err != nil {
+		t.Fatalf("once its entry passes, the leader is heard: %v", err)
+	}
+}
+
 // tapped is a guard on loopback, whose callers are whoever who says.
 func tapped(t *testing.T, who []*peer, refused func(string, string, error), rules ...guardRule) (*guard, *raft.NetworkTransport) {
 	t.Helper()

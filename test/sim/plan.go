@@ -123,7 +123,7 @@ func (p *plan) drawFault(chance *rand.Rand, round int) fault {
 	case faultSlow:
 		f.Amount = between(chance, int64(20), 8_000)
 	case faultClock:
-		f.Amount = []int64{-3_600_000, 20_000, -20_000, 3_000, -3_000}[chance.IntN(5)]
+		f.Amount = []int64{3_600_000, -3_600_000, 20_000, -20_000, 3_000, -3_000}[chance.IntN(6)]
 	case faultSlowDisk:
 		f.For = min(f.For, time.Minute)
 	}
