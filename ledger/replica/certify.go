@@ -299,7 +299,7 @@ func (c *certifier) try(ctx context.Context, s *sealedState) (bool, error) {
 // the one before it too, certifies it; nil otherwise.
 func (c *certifier) assemble(head ledger.Head, authority, old ledger.Authority, handover bool) *ledger.Checkpoint {
 	authorities := []ledger.Authority{authority}
-	if handover {
+	if handover && authority.Generation == old.Generation {
 		authorities = append(authorities, old)
 	}
 	checkpoint := &ledger.Checkpoint{Head: head}

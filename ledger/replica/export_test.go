@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
 )
 
 // BreakLog makes Raft's log refuse writes while broken gives an error. Call it
@@ -111,7 +113,7 @@ func (r *Replica) Set(ctx context.Context, address string) ([]byte, error) {
 }
 
 func (r *Replica) TakeSet(set []byte) error {
-	_, err := r.takeSet(set)
+	_, _, err := r.takeSet(set)
 	return err
 }
 
@@ -156,4 +158,9 @@ func (r *Replica) DumpLog() (string, error) {
 		fmt.Fprintf(&dump, "%s %x %v\n", key, value, err)
 	}
 	return dump.String(), nil
+}
+
+// OpenArchive opens the history of a stopped replica.
+func OpenArchive(dir string) (*archive.Archive, error) {
+	return archive.Open(filepath.Join(dir, archiveDir), archive.Options{})
 }

@@ -61,6 +61,11 @@ func (c *certifier) buildLink(s *sealedState, checkpoint *ledger.Checkpoint) (*l
 		Checkpoint: string(checkpoint.Note()), Index: s.seal.Handover, Record: &record, RecordProof: proof,
 		Seal: s.entry, SealProof: sealProof,
 	}
+	if s.opens() {
+		if link.Fork, err = c.forkOf(s); err != nil {
+			return nil, err
+		}
+	}
 	for _, seq := range record.Causes {
 		entry, err := c.r.archive.Entry(seq)
 		if err != nil {

@@ -26,6 +26,10 @@ func strayJoin(envelopes [][]byte) (verdicts []fsm.Verdict, stray bool) {
 			joins[st.ID] = i
 		case ledger.TypePropose:
 			nameJoins(st, named)
+		case ledger.TypeRecover:
+			// A ledger that takes statements has not lost its quorum.
+			verdicts[i].Code, verdicts[i].Detail = fsm.NotAtHead, "a recovery is for replicas that are stopped: quorate operator recover apply"
+			stray = true
 		}
 	}
 	for id, i := range joins {

@@ -72,8 +72,8 @@ func nextStep(servers []raft.Server, set []fsm.ReplicaRecord) step {
 
 func (r *Replica) reconcile(ctx context.Context, node *raft.Raft) error {
 	sealed := r.shell.certified.Load()
-	if sealed == nil {
-		return nil
+	if sealed == nil || sealed.state.Meta().Generation != r.shell.now.Load().state.Meta().Generation {
+		return nil // those of the generation before are not coming back
 	}
 	future := node.GetConfiguration()
 	if err := future.Error(); err != nil {

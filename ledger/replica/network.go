@@ -28,6 +28,7 @@ type wire struct {
 	pins        *pins
 	limits      Limits
 	strangers   func() // counts refused handshakes
+	generation  func() uint64
 
 	mu      sync.Mutex
 	shaking []*pinnedConn            // handshakes under way, oldest first
@@ -36,7 +37,7 @@ type wire struct {
 
 func newWire(cfg *Config, p *pins, strangers func()) *wire {
 	return &wire{network: cfg.Network, certificate: cfg.Certificate, pins: p, limits: cfg.Limits,
-		strangers: strangers, conns: map[*pinnedConn]struct{}{}}
+		strangers: strangers, generation: func() uint64 { return 0 }, conns: map[*pinnedConn]struct{}{}}
 }
 
 // config is what both sides share. Curve preferences stay Go's, which put the
@@ -128,7 +129,7 @@ func (w *wire) shaken(c *pinnedConn) {
 
 // keep counts a connection whose handshake is done, unless its replica was
 // unpinned meanwhile, or it or all have too many.
-func (w *wire) keep(c *pinnedConn, pin ledger.Hash) bool {
+func (w *wire) keep(c *pinnedConn, pin ledger.Hash, protocol string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.Contains(w.shaking, c) {
@@ -141,7 +142,7 @@ func (w *wire) keep(c *pinnedConn, pin ledger.Hash) bool {
 			same++
 		}
 	}
-	if w.pins.now.Load().byPin(pin) == nil || same >= w.limits.ConnsPerPeer || len(w.conns) >= w.limits.PeerConns {
+	if !w.pins.admits(pin, protocol) || same >= w.limits.ConnsPerPeer || len(w.conns) >= w.limits.PeerConns {
 		return false
 	}
 	c.pin = pin
@@ -155,7 +156,7 @@ func (w *wire) prune() {
 	var gone []*pinnedConn
 	w.mu.Lock()
 	for c := range w.conns {
-		if set.byPin(c.pin) == nil {
+		if set.byPin(c.pin) == nil && !set.outcasts[c.pin] {
 			gone = append(gone, c)
 		}
 	}
@@ -219,22 +220,23 @@ func (w *wire) accept(ctx context.Context, c *pinnedConn, raftConns, httpConns *
 		if pin, err = peerPin(state); err != nil {
 			return err
 		}
-		if w.pins.now.Load().byPin(pin) == nil {
+		if !w.pins.admits(pin, state.NegotiatedProtocol) {
 			return errUnpinned
 		}
 		return nil
-	}, protocolRaft, protocolHTTP))
+	}, raftProtocol(w.generation()), protocolHTTP))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		w.strangers()
 		_ = c.Close()
 		return
 	}
-	if !w.keep(c, pin) {
+	protocol := conn.ConnectionState().NegotiatedProtocol
+	if !w.keep(c, pin, protocol) {
 		_ = c.Close()
 		return
 	}
 	to := httpConns
-	if conn.ConnectionState().NegotiatedProtocol == protocolRaft {
+	if protocol != protocolHTTP {
 		to = raftConns
 	}
 	if !to.give(ctx, conn) {
@@ -291,7 +293,7 @@ type streams struct {
 func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	return s.wire.dial(ctx, string(address), protocolRaft, func(pin ledger.Hash) bool {
+	return s.wire.dial(ctx, string(address), raftProtocol(s.wire.generation()), func(pin ledger.Hash) bool {
 		for _, p := range s.wire.pins.now.Load().atAddress(string(address)) {
 			if p.TLSPin == pin {
 				return true

@@ -113,6 +113,9 @@ func (p *peers) do(ctx context.Context, to *peer, method, path string, body []by
 	if int64(len(answer)) > limit {
 		return nil, fmt.Errorf("%s %s: answer above %d bytes", method, path, limit)
 	}
+	if response.StatusCode == http.StatusGone {
+		p.r.doubtPins() // it says that the ledger went on without us: ask for the proof
+	}
 	if response.StatusCode != http.StatusOK {
 		return nil, &peerError{response.StatusCode, answer}
 	}

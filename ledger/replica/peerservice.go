@@ -36,6 +36,10 @@ func (r *Replica) peerHandler() http.Handler {
 	handle := func(pattern string, h func(w http.ResponseWriter, q *http.Request, from *peer) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
 			from := r.caller(q)
+			if from == nil && r.outcast(q) {
+				r.answerOutcast(w, q)
+				return
+			}
 			if from == nil {
 				http.Error(w, "unpinned", http.StatusForbidden)
 				return

@@ -29,7 +29,8 @@ func (p *peer) serverAddr() raft.ServerAddress { return raft.ServerAddress(p.Pee
 
 // pinSet is one immutable version of who may talk to us.
 type pinSet struct {
-	peers []*peer // by name
+	peers    []*peer              // by name
+	outcasts map[ledger.Hash]bool // pins of those that a recovery left out
 }
 
 // pins holds the replica set that connections are checked against: that of
@@ -45,6 +46,7 @@ type pins struct {
 	learned  []*peer // from a seed; forgotten once caught up
 	settled  bool    // caught up: the applied state alone counts
 	leaving  []leaver
+	outcasts map[ledger.Hash]bool // by TLS pin; never changed in place
 	linger   time.Duration
 }
 
@@ -126,7 +128,7 @@ func (p *pins) settle() {
 
 // publish requires mu, but for the first time.
 func (p *pins) publish() {
-	set := &pinSet{}
+	set := &pinSet{outcasts: p.outcasts}
 	seen := map[ledger.Hash]bool{}
 	leaving := make([]*peer, len(p.leaving))
 	for i, l := range p.leaving {

@@ -66,6 +66,10 @@ type Replica struct {
 	handovers handovers
 	doubts    chan struct{} // capacity 1: a peer's role is in doubt
 
+	generation atomic.Uint64 // of what is proven here; Raft speaks with no other
+	recovered  *recovered    // the recovery that made this replica a member, nil without
+	hasLog     bool          // Raft had a state when this replica was opened
+
 	alarmMu sync.Mutex
 	alarms  map[string]Alarm
 	disk    map[string]error
@@ -103,6 +107,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	}
 	r.admission = newAdmission(cfg.Limits)
 	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
+	r.wire.generation = r.generation.Load
 	r.peers = newPeers(r)
 	defer func() {
 		if err != nil {
@@ -114,6 +119,9 @@ func Open(cfg Config) (r *Replica, err error) {
 }
 
 func (r *Replica) open() error {
+	if err := r.openRecovered(); err != nil {
+		return err
+	}
 	if err := r.files.makeDirs(); err != nil {
 		return err
 	}
@@ -139,7 +147,11 @@ func (r *Replica) open() error {
 	if err := r.loadHandovers(); err != nil {
 		return err
 	}
-	r.store, err = openLogStore(&r.cfg, r.log)
+	if r.store, err = openLogStore(&r.cfg, r.log); err != nil {
+		return err
+	}
+	last, err := r.store.LastIndex()
+	r.hasLog = last > 0 || newestSnapshot(r.cfg.Dir) > 0
 	return err
 }
 
@@ -198,6 +210,8 @@ func (r *Replica) openCertified() error {
 			return &FileError{File: linkName(n), Reason: err.Error()}
 		}
 	}
+	r.reachGeneration(chain.Latest.Generation)
+	r.settleFounders(chain.Latest)
 	r.certifier = newCertifier(r, chain)
 	note, err := r.files.read(certifiedFile)
 	if note == nil || err != nil {
@@ -245,6 +259,7 @@ func (r *Replica) closeDisk() error {
 
 // onApplied runs on Raft's goroutine after each batch.
 func (r *Replica) onApplied(old, now *applied) {
+	r.reachGeneration(now.state.Meta().Generation)
 	changed := !r.pins.hasApplied() || old.state.Meta().Versions["replicas"] != now.state.Meta().Versions["replicas"] ||
 		old.state.Authority().Index != now.state.Authority().Index || old.state.PendingHandover() != now.state.PendingHandover()
 	if changed {

@@ -59,56 +59,73 @@ func (r *Replica) serveSet(w http.ResponseWriter, _ *http.Request, _ *peer) erro
 	return err
 }
 
-// parseSet checks a replica set against genesis and gives its replicas, and the
-// size of the certified head that it is of.
-func parseSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, uint64, error) {
+// parseSet checks a replica set against genesis and gives its replicas, and what
+// certified head it is of.
+func parseSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, certifiedAt, error) {
+	found, at, err := checkSet(genesisEntry, genesis, b)
+	if err != nil {
+		return nil, certifiedAt{}, err
+	}
+	return found, at, nil
+}
+
+// certifiedAt is how new something certified is: of two, that of the higher
+// generation, then that of the larger size.
+type certifiedAt struct{ generation, size uint64 }
+
+func (a certifiedAt) before(b certifiedAt) bool {
+	return a.generation < b.generation || a.generation == b.generation && a.size < b.size
+}
+
+func checkSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, certifiedAt, error) {
+	var none certifiedAt
 	var set replicaSet
 	if err := canon.Unmarshal(b, &set); err != nil {
-		return nil, 0, fmt.Errorf("parse replica set: %w", err)
+		return nil, none, fmt.Errorf("parse replica set: %w", err)
 	}
 	if len(set.Links) > maxSnapshotLinks || len(set.Records) > ledger.MaxReplicas {
-		return nil, 0, errors.New("parse replica set: too many links or records")
+		return nil, none, errors.New("parse replica set: too many links or records")
 	}
 	links := []*ledger.Link{{Genesis: genesisEntry}}
 	for _, raw := range set.Links {
 		link, err := ledger.ParseLink(raw)
 		if err != nil {
-			return nil, 0, fmt.Errorf("check replica set: %w", err)
+			return nil, none, fmt.Errorf("check replica set: %w", err)
 		}
 		links = append(links, link)
 	}
 	chain, err := ledger.WalkChain(genesis, links)
 	if err != nil {
-		return nil, 0, fmt.Errorf("check replica set: %w", err)
+		return nil, none, fmt.Errorf("check replica set: %w", err)
 	}
 	checkpoint, err := chain.VerifyCheckpoint([]byte(set.Checkpoint))
 	if err != nil {
-		return nil, 0, fmt.Errorf("check replica set: %w", err)
+		return nil, none, fmt.Errorf("check replica set: %w", err)
 	}
 	entry, err := ledger.ParseEntry(set.Seal)
 	if err != nil {
-		return nil, 0, fmt.Errorf("check replica set: %w", err)
+		return nil, none, fmt.Errorf("check replica set: %w", err)
 	}
 	head := checkpoint.Head
 	if entry.Seq+1 != head.Size {
-		return nil, 0, errors.New("check replica set: the seal is not the checkpoint's last entry")
+		return nil, none, errors.New("check replica set: the seal is not the checkpoint's last entry")
 	}
 	if err := ledger.VerifyInclusion(set.SealProof, entry.Seq, head.Size, ledger.Hash(tlog.RecordHash(set.Seal)), head.Root); err != nil {
-		return nil, 0, fmt.Errorf("check replica set: %w", err)
+		return nil, none, fmt.Errorf("check replica set: %w", err)
 	}
 	seal, err := entry.Seal()
 	if err != nil {
-		return nil, 0, fmt.Errorf("check replica set: %w", err)
+		return nil, none, fmt.Errorf("check replica set: %w", err)
 	}
 	var found []*peer
 	for _, proof := range set.Records {
 		record, err := provenReplica(proof, seal.Digest)
 		if err != nil {
-			return nil, 0, fmt.Errorf("check replica set: %w", err)
+			return nil, none, fmt.Errorf("check replica set: %w", err)
 		}
 		found = append(found, record)
 	}
-	return found, head.Size, nil
+	return found, certifiedAt{chain.ForSize(head.Size).Generation, head.Size}, nil
 }
 
 func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) {
@@ -147,35 +164,51 @@ func (r *Replica) learnPeers(ctx context.Context) error {
 			continue
 		}
 		wait = min(2*wait, 10*time.Second)
-		for _, address := range r.seedAddresses() {
-			b, err := r.askSeed(ctx, address)
-			if err != nil {
-				r.log.Debug("ask seed", "address", address, "error", err)
-				continue
-			}
-			found, err := r.takeSet(b)
-			if err != nil {
-				r.log.Warn("ask seed", "address", address, "error", err)
-				continue
-			}
+		if found := r.askSeeds(ctx); found != nil {
 			r.pins.learn(found, doubted || r.outOfTouch())
 			r.pinsChanged.fire()
-			break
 		}
 	}
 }
 
+// askSeeds gives the newest replica set that any seed proves: an old majority
+// that came back proves one of an older generation.
+func (r *Replica) askSeeds(ctx context.Context) []*peer {
+	var best []*peer
+	var newest certifiedAt
+	for _, address := range r.seedAddresses() {
+		b, err := r.askSeed(ctx, address)
+		if err != nil {
+			r.log.Debug("ask seed", "address", address, "error", err)
+			continue
+		}
+		found, at, err := r.takeSet(b)
+		if err != nil {
+			r.log.Warn("ask seed", "address", address, "error", err)
+			continue
+		}
+		if best == nil || newest.before(at) {
+			best, newest = found, at
+		}
+	}
+	if best == nil || r.outlived(newest.generation, best) != nil {
+		return nil
+	}
+	return best
+}
+
 // takeSet is parseSet, and refuses a set older than what is certified here:
 // anybody can show one in which whoever was removed still is.
-func (r *Replica) takeSet(b []byte) ([]*peer, error) {
-	found, size, err := parseSet(r.cfg.Genesis, r.genesis, b)
+func (r *Replica) takeSet(b []byte) ([]*peer, certifiedAt, error) {
+	found, at, err := parseSet(r.cfg.Genesis, r.genesis, b)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
-	if certified := r.certifier.size(); size < certified {
-		return nil, fmt.Errorf("check replica set: it is of size %d, and %d is certified here", size, certified)
+	if ours := (certifiedAt{r.generation.Load(), r.certifier.size()}); at.before(ours) {
+		return nil, at, fmt.Errorf("check replica set: it is of size %d in generation %d, and %d is certified here in generation %d",
+			at.size, at.generation, ours.size, ours.generation)
 	}
-	return found, nil
+	return found, at, nil
 }
 
 // outOfTouch says that no leader was heard of for long.

@@ -23,11 +23,12 @@ const Patience = 60 * time.Second
 // Cluster is running replicas of one ledger.
 type Cluster struct {
 	*Ceremony
-	Nodes  []*Node
-	Lies   bool // a replica of it lies, so that others may refuse what it sends
-	t      testing.TB
-	dir    string
-	change func(*replica.Config)
+	Nodes      []*Node
+	Generation uint64 // of the statements that it signs
+	Lies       bool   // a replica of it lies, so that others may refuse what it sends
+	t          testing.TB
+	dir        string
+	change     func(*replica.Config)
 }
 
 // Node is one replica: its process, as it were, and its disk.
@@ -262,7 +263,7 @@ func (c *Cluster) Record(p Principal, text string) []byte {
 // Sign makes a statement with a fresh nonce, or for a ballot none.
 func (c *Cluster) Sign(p Principal, typ string, body any) []byte {
 	c.t.Helper()
-	payload := ledger.Payload{Author: p.Name, Ledger: c.Hash, Type: typ}
+	payload := ledger.Payload{Author: p.Name, Generation: c.Generation, Ledger: c.Hash, Type: typ}
 	if form, _ := ledger.ReplayForm(typ); form != ledger.ReplayNone {
 		payload.Nonce = make([]byte, 16)
 		if _, err := rand.Read(payload.Nonce); err != nil {

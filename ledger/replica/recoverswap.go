@@ -1,0 +1,140 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+const (
+	recoveredFile = "recovered" // the recovery that this replica is a member of
+	recoverDir    = "recover"   // a folder for each: what was set aside
+
+	newSuffix = ".new"
+	oldSuffix = ".old"
+
+	recoverKeys     = 512    // unpacked keys while the history is verified
+	recoverProgress = 4_096  // entries between two syncs, and two words to the operator
+	maxRecoverSkew  = 60_000 // milliseconds that a plan's clock may be ahead of ours
+)
+
+// recovered is the file recovered. Once it is there the recovery is decided: what
+// Prepared holds takes the place of the data, and Done says that it has.
+type recovered struct {
+	Done       bool               `json:"done,omitempty"`
+	Dropped    int                `json:"dropped,omitempty"`
+	Folder     string             `json:"folder"`
+	Generation uint64             `json:"generation"`
+	Head       ledger.RecoverHead `json:"head"`
+	Left       []ledger.Replica   `json:"left,omitempty"` // of the generation before, and not of this one
+	Replicas   []recoveredReplica `json:"replicas"`
+}
+
+type recoveredReplica struct {
+	Replica  ledger.Replica `json:"replica"`
+	Standing string         `json:"standing"`
+}
+
+func newRecovered(folder string, body ledger.Recover, before, after []fsm.ReplicaRecord, dropped int) *recovered {
+	r := &recovered{Dropped: dropped, Folder: folder, Generation: body.Generation, Head: body.Head}
+	for _, one := range after {
+		r.Replicas = append(r.Replicas, recoveredReplica{one.Replica, one.Standing})
+	}
+	for _, one := range before {
+		if !slices.ContainsFunc(after, func(now fsm.ReplicaRecord) bool { return now.KeyID() == one.KeyID() }) {
+			r.Left = append(r.Left, one.Replica)
+		}
+	}
+	return r
+}
+
+func (f files) readRecovered() (*recovered, error) {
+	var r recovered
+	ok, err := f.readChecked(recoveredFile, &r)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// completeRecovery puts what a decided recovery prepared in the place of the data.
+// Each step may have been done before a crash; it does nothing if there is none.
+func completeRecovery(f files) error {
+	r, err := f.readRecovered()
+	if err != nil || r == nil || r.Done {
+		return err
+	}
+	for _, name := range []string{archiveDir, raftDir} {
+		if err := f.swap(name, r.Folder); err != nil {
+			return fmt.Errorf("complete recovery: %w", err)
+		}
+	}
+	note, err := f.read(filepath.Join(r.Folder, certifiedFile))
+	if err != nil {
+		return fmt.Errorf("complete recovery: %w", err)
+	}
+	if err := f.replace(certifiedFile, note); err != nil {
+		return fmt.Errorf("complete recovery: %w", err)
+	}
+	// Heads beyond the fork that this replica signed were never certified; on this
+	// branch it signs from the fork on.
+	if err := f.replaceChecked(headFile, headRecord{Root: r.Head.Root, Size: r.Head.Size}); err != nil {
+		return fmt.Errorf("complete recovery: %w", err)
+	}
+	if err := f.dropHandovers(); err != nil {
+		return fmt.Errorf("complete recovery: %w", err)
+	}
+	r.Done = true
+	if err := f.replaceChecked(recoveredFile, r); err != nil {
+		return fmt.Errorf("complete recovery: %w", err)
+	}
+	return nil
+}
+
+// swap puts folder/NAME.new in the place of NAME, which becomes folder/NAME.old.
+func (f files) swap(name, folder string) error {
+	place, fresh, old := f.path(name), f.path(filepath.Join(folder, name+newSuffix)), f.path(filepath.Join(folder, name+oldSuffix))
+	if _, err := os.Stat(fresh); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing to replace, or done
+	} else if err != nil {
+		return err
+	}
+	if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(place, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := errors.Join(syncDir(filepath.Dir(old)), syncDir(f.dir)); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	// Crash here: the place is empty, and the next attempt fills it.
+	if err := os.Rename(fresh, place); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(fresh)), syncDir(f.dir))
+}
+
+// dropHandovers forgets our cosignatures of handovers that the branch has not.
+func (f files) dropHandovers() error {
+	names, err := readDirNames(f.path(handoverDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := f.remove(filepath.Join(handoverDir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
