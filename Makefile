@@ -9,6 +9,7 @@ GOFLAGS_ := -tags $(TAGS)
 FUZZTIME ?= 2s
 TIME     ?= 30s
 PORT     ?= 7400
+MINUTES  ?= 10
 # The bound on the simulation; HOURS=n takes about ten seconds for each hour.
 SIMLIMIT ?= 15m
 # Every package but those that have a stage of their own.
@@ -16,7 +17,7 @@ PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/tes
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack test check fuzz bench etcd microbench clean \
+.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-tools test check fuzz bench etcd microbench clean \
         tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -35,6 +36,25 @@ demo: build ## the main job as a script that a reader can follow
 attack: build ## what one lying replica of four can do, staged with real processes; STAGE=name for some
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar
 	@exec bin/byzantine -bin bin -only "$(STAGE)"
+
+chaos: chaos-build ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name
+	bin/chaos --last $(MINUTES)m --seed $(or $(SEED),0) --only "$(ONLY)"
+
+chaos-short: chaos-build
+	bin/chaos --seed $(or $(SEED),0) --only "$(ONLY)"
+
+chaos-build: build chaos-tools
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/chaos
+	$(GO) build $(GOFLAGS_) -o bin/chaos-replica ./test/chaos/replica
+
+chaos-tools: ## iproute2 and nftables, from Debian when they are missing and may be installed
+	@need=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	command -v ip >/dev/null && command -v tc >/dev/null || need=iproute2; \
+	command -v nft >/dev/null || need="$$need nftables"; \
+	[ -z "$$need" ] || { \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$need; \
+	} || echo "chaos needs $$need, which could not be installed"
 
 # Each stage says how long it took, so that a slow one is seen. A stage that
 # fails does not hide what the others find.
@@ -55,6 +75,7 @@ test: ## every test and check; what CI runs
 	$(call stage,sim)
 	$(call stage,verifier-js)
 	$(call stage,thirdparty)
+	$(call stage,chaos-short)
 	$(call stage,fuzz-short)
 	@took=$$(( $$(date +%s) - $$(cat bin/.test-began) )); \
 	if [ -s bin/.test-failed ]; then echo "make test: FAILED: $$(tr '\n' ' ' < bin/.test-failed)($$took s in all)"; exit 1; fi; \

@@ -47,6 +47,9 @@ type Hooks struct {
 	Record func(seq uint64, entry []byte) []byte
 	// Signed hears of each head once it is cosigned.
 	Signed func(ledger.Head)
+	// Point is called around what a crash may fall between: "snapshot" and
+	// "snapshotted", when a snapshot gets its name.
+	Point func(point string)
 }
 
 // GuardedTransport is all that Raft wants of a transport, and asks it for.
@@ -139,4 +142,10 @@ func (h *Hooks) verify(st *ledger.Statement, good bool) bool {
 		return good
 	}
 	return h.Verify(st, good)
+}
+
+func (h *Hooks) point(point string) {
+	if h != nil && h.Point != nil {
+		h.Point(point)
+	}
 }

@@ -338,7 +338,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	if err != nil {
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
-	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot}
+	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot, point: r.cfg.Hooks.point}
 	disk := &diskLogStore{LogStore: r.cfg.Hooks.log(r.store), stable: r.cfg.Hooks.stable(r.store),
 		watchdog: r.watchdog, failure: &r.logFailure, stopping: n.ending, report: r.logWritten}
 	logs, err := raft.NewLogCache(512, disk)

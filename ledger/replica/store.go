@@ -86,6 +86,7 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 type provingSnapshots struct {
 	raft.SnapshotStore
 	prove func(r io.Reader) error
+	point func(point string)
 }
 
 func (s *provingSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
@@ -94,7 +95,7 @@ func (s *provingSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c 
 		return nil, err
 	}
 	reader, writer := io.Pipe()
-	proving := &provingSink{SnapshotSink: sink, pipe: writer, result: make(chan error, 1)}
+	proving := &provingSink{SnapshotSink: sink, pipe: writer, result: make(chan error, 1), point: s.point}
 	go func() {
 		err := s.prove(reader)
 		_ = reader.CloseWithError(errors.Join(errSnapshotRead, err))
@@ -111,6 +112,7 @@ type provingSink struct {
 	pipe   *io.PipeWriter
 	result chan error
 	done   bool
+	point  func(point string)
 }
 
 func (s *provingSink) Write(b []byte) (int, error) {
@@ -129,6 +131,8 @@ func (s *provingSink) Close() error {
 	if err := <-s.result; err != nil {
 		return errors.Join(fmt.Errorf("keep snapshot: %w", err), s.SnapshotSink.Cancel())
 	}
+	s.point("snapshot")
+	defer s.point("snapshotted")
 	return s.SnapshotSink.Close()
 }
 

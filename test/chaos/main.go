@@ -1,0 +1,194 @@
+// Chaos runs real replicas in network namespaces that it makes itself, hurts
+// them, and checks what clients were told against what is on the ledger.
+// DESIGN.md says how.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// options are what a run is told.
+type options struct {
+	program string        // bin/quorate
+	replica string        // bin/chaos-replica: the same server with faults on demand
+	older   string        // an earlier quorate, for upgrades; "" skips them
+	last    time.Duration // of random nemeses; 0: the short run, each once
+	seed    uint64
+	only    string
+
+	founded int // clusters so far
+}
+
+func main() {
+	var o options
+	var list bool
+	flag.StringVar(&o.program, "program", "bin/quorate", "the quorate to run")
+	flag.StringVar(&o.replica, "replica", "bin/chaos-replica", "the replica with faults on demand")
+	flag.StringVar(&o.older, "older", "", "an earlier quorate, for the rolling upgrade")
+	flag.DurationVar(&o.last, "last", 0, "random nemeses for so long; 0: each once, then the planted bugs")
+	flag.Uint64Var(&o.seed, "seed", 0, "of all chance; 0: a new one")
+	flag.StringVar(&o.only, "only", "", "only these nemeses and planted bugs, with commas")
+	flag.BoolVar(&list, "list", false, "list the nemeses and the planted bugs")
+	flag.Parse()
+	if list {
+		for _, n := range nemeses {
+			fmt.Printf("%2d %-16s %s\n", n.number, n.name, n.what)
+		}
+		for _, b := range bugs {
+			fmt.Printf("   %-16s %s\n", b.name, b.what)
+		}
+		return
+	}
+	if o.seed == 0 {
+		o.seed = rand.Uint64()%1_000_000 + 1
+	}
+	dir, inside := os.LookupEnv(insideVariable)
+	if !inside {
+		os.Exit(outside(o.seed))
+	}
+	if err := furnish(dir); err != nil {
+		fmt.Printf("chaos: SKIPPED: this machine lacks something that the namespaces need: %v\n", err)
+		return
+	}
+	os.Exit(inNamespaces(&o, filepath.Join(dir, runDir)))
+}
+
+// inNamespaces runs everything and says how it went.
+func inNamespaces(o *options, dir string) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	fmt.Printf("chaos: seed %d\n", o.seed)
+	began := time.Now()
+	var failed []string
+	if o.last > 0 {
+		failed = randomRun(ctx, o, dir)
+	} else {
+		failed = shortRun(ctx, o, dir)
+	}
+	took := time.Since(began).Round(time.Second)
+	if len(failed) > 0 {
+		fmt.Printf("chaos: FAILED: %s (seed %d, %s)\n", strings.Join(failed, ", "), o.seed, took)
+		return 1
+	}
+	fmt.Printf("chaos: everything held (seed %d, %s)\n", o.seed, took)
+	return 0
+}
+
+// wanted says whether a nemesis or planted bug takes part.
+func (o *options) wanted(name string) bool {
+	if o.only == "" {
+		return true
+	}
+	for one := range strings.SplitSeq(o.only, ",") {
+		if one == name {
+			return true
+		}
+	}
+	return false
+}
+
+// shortRun runs each nemesis once, one after another on one cluster, and then
+// each planted bug on a cluster of its own.
+func shortRun(ctx context.Context, o *options, dir string) (failed []string) {
+	var list []nemesis
+	for _, n := range nemeses {
+		if o.wanted(n.name) {
+			list = append(list, n)
+		}
+	}
+	if len(list) > 0 {
+		failed = runNemeses(ctx, o, filepath.Join(dir, "main"), func(i int, _ *rand.Rand) *nemesis {
+			if i < len(list) {
+				return &list[i]
+			}
+			return nil
+		})
+	}
+	for i, b := range bugs {
+		if !o.wanted(b.name) {
+			continue
+		}
+		began := time.Now()
+		found, err := runBug(ctx, o, filepath.Join(dir, "bug-"+b.name), uint64(i), b)
+		took := time.Since(began).Round(100 * time.Millisecond)
+		var skip *skipError
+		switch {
+		case asSkip(err, &skip):
+			fmt.Printf("   %-16s SKIPPED: %s\n", b.name, skip.why)
+		case err != nil:
+			fmt.Printf("   %-16s FAILED in %s: %v\n", b.name, took, err)
+			failed = append(failed, b.name)
+		case found == nil:
+			fmt.Printf("   %-16s FAILED in %s: the checker did not notice the planted bug\n", b.name, took)
+			failed = append(failed, b.name)
+		default:
+			fmt.Printf("   %-16s noticed in %s, as it must be: %v\n", b.name, took, firstLine(found))
+		}
+	}
+	return failed
+}
+
+// randomRun draws nemeses until the time is over.
+func randomRun(ctx context.Context, o *options, dir string) []string {
+	end := time.Now().Add(o.last)
+	return runNemeses(ctx, o, filepath.Join(dir, "main"), func(_ int, chance *rand.Rand) *nemesis {
+		if time.Now().After(end) {
+			return nil
+		}
+		for {
+			if n := &nemeses[chance.IntN(len(nemeses))]; o.wanted(n.name) {
+				return n
+			}
+		}
+	})
+}
+
+// runNemeses founds a cluster and lets one nemesis after another at it. It
+// stops at the first that fails: what comes after would say nothing.
+func runNemeses(ctx context.Context, o *options, dir string, next func(int, *rand.Rand) *nemesis) []string {
+	chance := rand.New(rand.NewPCG(o.seed, 1))
+	c, err := foundCluster(ctx, o, dir, clusterPlan{members: startMembers})
+	if err != nil {
+		fmt.Printf("chaos: found the ledger: %v\n", err)
+		return []string{"found"}
+	}
+	defer c.close()
+	for i := 0; ; i++ {
+		n := next(i, chance)
+		if n == nil {
+			break
+		}
+		began := time.Now()
+		report, err := c.endure(ctx, n, chance)
+		took := time.Since(began).Round(100 * time.Millisecond)
+		var skip *skipError
+		switch {
+		case err == nil:
+			fmt.Printf("%2d %-16s held in %s: %s\n", n.number, n.name, took, report)
+		case asSkip(err, &skip):
+			fmt.Printf("%2d %-16s SKIPPED: %s\n", n.number, n.name, skip.why)
+		default:
+			fmt.Printf("%2d %-16s FAILED in %s: %v\n", n.number, n.name, took, err)
+			c.keepLogs(o.seed)
+			return []string{n.name}
+		}
+	}
+	if err := c.finish(ctx); err != nil {
+		fmt.Printf("   %-16s FAILED: %v\n", "the end", err)
+		c.keepLogs(o.seed)
+		return []string{"the end"}
+	}
+	return nil
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
