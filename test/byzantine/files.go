@@ -44,3 +44,16 @@ func fieldOf(out, key string) string {
 	}
 	return found[1]
 }
+
+// memory is what a replica has resident, in MB; 0 where nobody can tell.
+func (s *scene) memory(m *member) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", m.process.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	var total, resident int
+	if _, err := fmt.Sscan(string(b), &total, &resident); err != nil {
+		return 0
+	}
+	return resident * os.Getpagesize() >> 20
+}

@@ -15,6 +15,12 @@ var stages = []stage{
 	{"disrupt-timeouts", "it tells followers to stand for election, ten times a second", false, disruptedByTimeouts},
 	{"overwrite", "as leader it sends other entries at indexes that are committed", false, overwritten},
 	{"usurp", "it sends such entries without leading, in the leader's name and in its own", false, usurped},
+	{"censor-busy", "as leader it answers to alice's statements that it is busy", false, censoredByBusy},
+	{"censor-silence", "as leader it never answers to alice's statements", false, censoredBySilence},
+	{"censor-receipt", "as leader it acknowledges alice's statements and drops them", false, censoredByReceipt},
+	{"answers-late", "it answers its peers a byte a second", false, answersLate},
+	{"answers-endless", "it answers its peers without end", false, answersEndless},
+	{"flood", "it sends its peers bad cosignatures, and submissions of 32 MB, a byte now and then", false, flooded},
 	{"cosignatures-withheld", "it signs nothing that anybody gets", false, cosignaturesWithheld},
 	{"cosignatures-two-faced", "it signs another root for r2 than for the others", true, cosignaturesTwoFaced},
 }

@@ -14,6 +14,10 @@ var lies = map[string]makeLie{
 	"twofaced":    twofaced,
 	"fork":        fork,
 	"reconfigure": reconfigure,
+	"censor":      censor,
+	"silent":      silent,
+	"endless":     endless,
+	"flood":       flood,
 	"disrupt":     disrupt,
 }
 

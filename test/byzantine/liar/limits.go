@@ -6,6 +6,10 @@ const (
 	disruptEvery = 100 * time.Millisecond
 	postLimit    = 5 * time.Second // of one request of the liar's own
 
+	maxSubmit    = 32 << 20  // of a forwarded submission
+	maxPour      = 256 << 20 // of an answer without end
+	floodStreams = 4         // of each kind, to each peer
+
 	maxDeeds = 256      // kinds of acts that are told of
 	maxHeard = 1 << 16  // cosignatures remembered
 	maxBody  = 64 << 10 // of a cosignature
