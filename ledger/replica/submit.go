@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,43 +15,6 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 )
-
-// admission bounds what is under way. Taking a place costs nothing but a lock,
-// so that a flood is refused before any signature is looked at.
-type admission struct {
-	mu      sync.Mutex
-	count   int
-	bytes   int64
-	maximum int
-	most    int64
-
-	forwards chan struct{}
-
-	stampMu sync.Mutex
-	stamp   uint64
-}
-
-func newAdmission(l Limits) *admission {
-	return &admission{maximum: l.Pending, most: l.PendingBytes, forwards: make(chan struct{}, l.Forwarded)}
-}
-
-func (a *admission) enter(size int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.count >= a.maximum || a.bytes+size > a.most {
-		return false
-	}
-	a.count++
-	a.bytes += size
-	return true
-}
-
-func (a *admission) leave(size int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.count--
-	a.bytes -= size
-}
 
 // Submit brings statements (all of them or none) onto the ledger, by this
 // replica if it leads, else by the leader. It returns once they are committed,
@@ -74,11 +36,12 @@ func (r *Replica) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*R
 	if len(envelopes) == 0 || len(envelopes) > ledger.MaxBundle {
 		return nil, tooMany(envelopes)
 	}
-	if !r.admission.enter(size) {
+	own := ledger.Hash{} // our own clients share one bound: all of it
+	if !r.admission.enter(own, size) {
 		r.metrics.busy.Inc()
 		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
 	}
-	defer r.admission.leave(size)
+	defer r.admission.leave(own, size)
 	receipt, err := r.commit(ctx, envelopes)
 	if err != nil {
 		return nil, err
@@ -432,17 +395,17 @@ func (r *Replica) holds(receipt *Receipt, envelopes [][]byte) bool {
 }
 
 // serveSubmit answers a follower. It does not forward again.
-func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, _ *peer) error {
+func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, from *peer) error {
 	// The place is taken before a byte is read, and for no longer than a request
 	// may take.
 	if q.ContentLength <= 0 || q.ContentLength > r.limits.PeerBody {
 		return errors.New("want a body with its length")
 	}
-	if !r.admission.enter(q.ContentLength) {
+	if !r.admission.enter(from.id, q.ContentLength) {
 		r.metrics.busy.Inc()
 		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: r.limits.BusyRetry})
 	}
-	defer r.admission.leave(q.ContentLength)
+	defer r.admission.leave(from.id, q.ContentLength)
 	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.limits.PeerTimeout)); err != nil {
 		return err
 	}
