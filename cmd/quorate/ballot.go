@@ -36,7 +36,7 @@ then shows comes from the proposal itself and the summary beside it, if any.`, v
 		Example: fmt.Sprintf("  quorate %s 9f0c… --key bob.key\n  quorate %s p.cose --key bob.key --out a.cose", verb, verb),
 		Args:    exactArgs("ID|FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(a.servers(&f.server)) == 0 {
+			if len(a.servers(&f.server)) == 0 || recoveryFile(args[0]) {
 				return a.ballotOffline(typ, args[0], &f)
 			}
 			return a.withServer(c, &f.server, func(ctx context.Context, l *link) error {
@@ -66,7 +66,7 @@ func readSubject(path string) (*subject, error) {
 	}
 	s := &subject{}
 	for _, st := range list {
-		if st.Payload.Type == ledger.TypePropose && s.statement == nil {
+		if (st.Payload.Type == ledger.TypePropose || st.Payload.Type == ledger.TypeRecover) && s.statement == nil {
 			s.statement = st
 			continue
 		}
@@ -175,6 +175,10 @@ func (a *app) ballotOffline(typ, arg string, f *ballotFlags) error {
 		return err
 	}
 	return a.print(kept{view, f.sign.out, ""}, func(w io.Writer) {
+		if s.statement.Payload.Type == ledger.TypeRecover {
+			fmt.Fprintf(w, "wrote %s\nnext, on each replica that stays: quorate operator recover apply --config FILE --plan plan.json %s %s\n", f.sign.out, arg, f.sign.out)
+			return
+		}
 		fmt.Fprintf(w, "wrote %s\nnext: quorate submit %s %s where a server is reachable\n", f.sign.out, arg, f.sign.out)
 	})
 }

@@ -61,7 +61,7 @@ what it says by itself, and what the summary beside it says.`,
 
 func holdsProposal(list []*ledger.Statement) bool {
 	for _, s := range list {
-		if s.Payload.Type == ledger.TypePropose {
+		if s.Payload.Type == ledger.TypePropose || s.Payload.Type == ledger.TypeRecover {
 			return true
 		}
 	}

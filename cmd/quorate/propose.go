@@ -58,6 +58,9 @@ node.rekey, a whole policy for policy.change.`,
 			return list, cobra.ShellCompDirectiveNoSpace
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] == ledger.TypeRecover {
+				return a.proposeRecovery(args[1:], &f)
+			}
 			if len(a.servers(&f.server)) == 0 || f.base != "" {
 				return a.proposeOffline(args, &f)
 			}

@@ -67,6 +67,9 @@ type effect struct {
 
 // newReview begins a review from the signed bytes alone.
 func newReview(s *ledger.Statement) (*review, *ledger.Propose, error) {
+	if s.Payload.Type == ledger.TypeRecover {
+		return reviewRecovery(s)
+	}
 	body, err := ledger.DecodeBody[ledger.Propose](s)
 	if err != nil {
 		return nil, nil, err
