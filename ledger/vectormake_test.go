@@ -22,6 +22,7 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"checkpoints-with-test-keys.json": func(t testing.TB) any { return makeCheckpoints(t) },
 	"authority-with-test-keys.json":   func(t testing.TB) any { return makeAuthority(t) },
 	"proofs-with-test-keys.json":      func(t testing.TB) any { return makeProofs(t) },
+	"recover-with-test-keys.json":     func(t testing.TB) any { return makeRecover(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

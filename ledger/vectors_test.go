@@ -35,6 +35,7 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"checkpoints-with-test-keys.json": checks(checkCheckpoints),
 	"authority-with-test-keys.json":   checks(checkAuthority),
 	"proofs-with-test-keys.json":      checks(checkProofs),
+	"recover-with-test-keys.json":     checks(checkAuthority),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

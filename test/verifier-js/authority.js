@@ -6,7 +6,7 @@ import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { keyID, parseStatement, verifySignature } from './cose.js';
 import { leafHash, parseEntry, seal } from './entry.js';
 import { checkPolicy, cosignerBytes, logShape, maxCouncil, maxReplicas, memberShape, parseGenesis, policyShape, publicKey, recoveryShape, replicaShape } from './genesis.js';
-import { verifyInclusion } from './merkle.js';
+import { verifyConsistency, verifyInclusion } from './merkle.js';
 import { any, anyObject, bool, bytes, list, map, name, object, optional, sorted, string, uint } from './shape.js';
 import { parseProof, verifyProof } from './trie.js';
 
@@ -23,6 +23,7 @@ const firstLinkShape = object({ genesis: bytes(), index: uint });
 const linkShape = object({
   checkpoint: string, index: uint, record: any, record_proof: anyObject, seal: bytes(), seal_proof: list(bytes(32)),
   statements: list(object({ entry: bytes(), proof: list(bytes(32)), seq: uint })),
+  fork: optional(object({ checkpoint: string, proof: list(bytes(32)) })),
 });
 
 /** cosignThreshold of n active replicas, of which f = floor((n-1)/3) may lie. */
@@ -73,9 +74,11 @@ export class Chain {
   certify(head) {
     const at = this.steps.findLastIndex((s) => s.size <= head.size);
     const step = this.steps[Math.max(at, 0)];
+    const fork = this.steps[Math.max(at, 0) + 1]?.fork;
+    if (fork && head.size > fork.size) throw new Refused(`checkpoint: of the branch that was left at size ${fork.size}`);
     if (step.root && step.size === head.size) {
       if (!equal(step.root, head.root)) throw new Refused('checkpoint: another root than that of the handover of its size');
-      within('under the authority before', () => verifyCheckpoint(head, this.steps[at - 1].authority));
+      if (!step.fork) within('under the authority before', () => verifyCheckpoint(head, this.steps[at - 1].authority));
     }
     return { authority: step.authority, ...verifyCheckpoint(head, step.authority) };
   }
@@ -88,8 +91,11 @@ export class Chain {
     const head = parseCheckpoint(utf8(link.checkpoint));
     if (head.size <= last.size) throw new Refused('the handover is not after the one before');
     const authority = within('record', () => recordShape(link.record));
-    this.certified(link, head, last.authority, authority);
     const statements = this.statements(link, head, last.authority);
+    const opens = statements[0]?.type === 'recover';
+    if (opens !== (link.fork !== undefined)) throw new Refused('fork: there is one exactly if a generation is opened');
+    const fork = opens ? within('fork', () => this.forked(link, head, last, statements[0])) : undefined;
+    this.certified(link, head, opens ? undefined : last.authority, authority);
     const record = follow(last, statements);
     record.index = link.index;
     record.causes = link.statements.map((s) => s.seq);
@@ -97,12 +103,29 @@ export class Chain {
     const again = record.causes.find((seq) => this.causes.has(seq));
     if (again !== undefined) throw new Refused(`entry ${again} was a cause before`);
     for (const seq of record.causes) this.causes.add(seq);
-    this.steps.push({ size: head.size, root: head.root, record, authority, seal: link.seal, statements: link.statements });
+    this.steps.push({ size: head.size, root: head.root, record, authority, seal: link.seal, statements: link.statements, fork });
+  }
+
+  // A link that opens a generation goes on from a head that those before had
+  // certified, and that its recover statement names (section 15).
+  forked(link, head, last, { body }) {
+    const fork = parseCheckpoint(utf8(link.fork.checkpoint));
+    if (fork.size !== body.head.size || !equal(fork.root, body.head.root)) throw new Refused('not the head that the recovery names');
+    verifyCheckpoint(fork, last.authority);
+    if (last.root && (fork.size < last.size || (fork.size === last.size && !equal(fork.root, last.root)))) {
+      throw new Refused(`size ${fork.size} is not on the branch of the handover before, of size ${last.size}`);
+    }
+    verifyConsistency(link.fork.proof, fork.size, fork.root, head.size, head.root);
+    if (!equal(parseEntry(link.statements[0].entry).prev, body.head.last)) throw new Refused('another last entry than the recovery names');
+    link.statements.forEach((s, i) => {
+      if (s.seq !== body.head.size + i) throw new Refused(`statement ${s.seq} does not follow the head at once`);
+    });
+    return { size: fork.size, root: fork.root };
   }
 
   // The record stands in the state under a seal that both authorities certify.
   certified(link, head, prev, authority) {
-    within('under the authority before', () => verifyCheckpoint(head, prev));
+    if (prev) within('under the authority before', () => verifyCheckpoint(head, prev));
     within('under the new authority', () => verifyCheckpoint(head, authority));
     const entry = parseEntry(link.seal);
     const { handover, digest } = seal(entry);
@@ -140,7 +163,8 @@ function follow({ record, authority }, statements) {
   let changed;
   if (first?.type === 'ready' && rest.length === 0) changed = ready(record, authority, first);
   else if (first?.type === 'propose') changed = decided(record, authority, first, rest);
-  else throw new Refused('statements: neither one ready nor a proposal with approvals');
+  else if (first?.type === 'recover') changed = recovered(record, authority, first, rest);
+  else throw new Refused('statements: neither one ready nor a proposal or recovery with approvals');
   const next = { ...record, ...changed };
   if (canon.encode(next) === canon.encode(record)) throw new Refused('the statements change nothing');
   const active = next.replicas.filter((r) => !r.joining).length;
@@ -166,6 +190,30 @@ function decided(record, authority, proposal, approvals) {
   const change = changes[action];
   if (!change) throw new Refused(`${action} changes no authority`);
   const changed = within(action, () => change(record, args));
+  voted(action, authority, changed, proposal, approvals);
+  return changed;
+}
+
+// recovered gives what a recovery makes of a record: those that stay, and those
+// that join. As many as change the council decide it.
+function recovered(record, authority, statement, approvals) {
+  const { generation, keep, new: fresh = [] } = statement.body;
+  if (generation !== record.generation + 1) throw new Refused(`opens generation ${generation} after ${record.generation}`);
+  const rising = (names) => names.every((n, i) => i === 0 || names[i - 1] < n);
+  if (!rising(keep) || !rising(fresh.map((r) => r.name)) || fresh.some((r) => keep.includes(r.name))) {
+    throw new Refused('keep and new: not by name, or not distinct');
+  }
+  fresh.forEach((r) => replicaShape(r));
+  const stay = record.replicas.filter((r) => keep.includes(r.name));
+  if (keep.length === 0 || stay.length !== keep.length) throw new Refused('keep: nobody, or a replica that is not there');
+  if (fresh.some((r) => record.replicas.some((old) => old.public === r.public))) throw new Refused('new: the key of a replica of before');
+  const changed = { generation, replicas: fresh.map((r) => replicaOf(r, true)).reduce(withNew, stay) };
+  voted('council.change', authority, changed, statement, approvals);
+  return changed;
+}
+
+// voted demands that enough distinct voices approve.
+function voted(action, authority, changed, proposal, approvals) {
   const reseat = action === 'council.reseat';
   if (reseat && !authority.recovery) throw new Refused('there is no recovery set');
   const voters = reseat ? authority.recovery.holders : authority.council;
@@ -185,7 +233,6 @@ function decided(record, authority, proposal, approvals) {
   for (const want of reseat ? [authority.recovery.threshold] : wanted(action, authority, changed)) {
     if (!(want >= 1 && voices.size >= want)) throw new Refused(`${action} has ${voices.size} of ${want} approvals`);
   }
-  return changed;
 }
 
 // No threshold that changes authority counts for less than a majority of the

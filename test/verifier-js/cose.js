@@ -67,13 +67,17 @@ const bodies = {
   record: object({ digest: optional(bytes(32)), media: optional(string), name: optional(string), text: optional(string) }),
   join: object({ name, operator: name, peer: bytes(32), public: bytes(publicKeyBytes) }),
   ready: object({ format: uint, root: bytes(32), size: uint }),
+  recover: object({
+    at: uint, generation: uint, head: object({ last: bytes(32), root: bytes(32), size: uint }), keep: list(name),
+    memo: optional(string), new: optional(list(anyObject)),
+  }),
 };
 
 const nonceForm = (p) => p.nonce !== undefined && p.epoch === undefined;
 const seqForm = (p) => p.epoch !== undefined && p.nonce === undefined;
 const noForm = (p) => p.nonce === undefined && p.epoch === undefined;
 const replayForms = {
-  propose: nonceForm, join: nonceForm, approve: noForm, reject: noForm, withdraw: noForm, veto: noForm,
+  propose: nonceForm, join: nonceForm, approve: noForm, reject: noForm, withdraw: noForm, veto: noForm, recover: noForm,
   ready: seqForm, record: (p) => nonceForm(p) || seqForm(p),
 };
 

@@ -103,6 +103,7 @@ class Walk {
     this.stamp = 0;
     this.tree = new Frontier();
     this.handovers = 0;
+    this.generation = 0;
     this.last = undefined;
     this.lines = []; // {hash, kind, stamp} for entries.jsonl
     this.counts = { statements: 0, effects: 0, seals: 0 };
@@ -136,7 +137,7 @@ class Walk {
   statement(entry) {
     const s = parseStatement(entry.content);
     if (!equal(s.ledger, this.genesisHash)) throw new Refused('a statement for another ledger');
-    if (s.generation !== this.chain.latest.generation) throw new Refused(`a statement of generation ${s.generation}`);
+    if (s.generation !== this.generation) throw new Refused(`a statement of generation ${s.generation}`);
     this.principals.accept(s);
     this.counts.statements++;
   }
@@ -146,7 +147,7 @@ class Walk {
     if (e.causes.some((seq) => seq >= entry.seq)) throw new Refused('an effect before its cause');
     if (e.type === 'executed') {
       const body = executedShape(e.body);
-      this.principals.executed(body.action, body.proposal);
+      this.generation = this.principals.executed(body.action, body.proposal) ?? this.generation;
     }
     this.counts.effects++;
   }
@@ -164,6 +165,7 @@ class Walk {
   finish(head) {
     if (!equal(this.tree.root(), head.root)) throw new Refused('the root of the entries is not that of the checkpoint');
     if (this.last?.kind !== 'seal') throw new Refused('the checkpoint does not end in a seal');
+    if (this.generation !== this.chain.latest.generation) throw new Refused(`the entries end in generation ${this.generation}`);
     if (this.handovers !== this.chain.latest.index) throw new Refused('a link of the authority chain is not in the log');
   }
 }

@@ -14,6 +14,7 @@ const speakers = {
   veto: ['governor', 'recovery'],
   record: ['governor', 'replica', 'node'],
   ready: ['replica'],
+  recover: ['governor'],
 };
 
 const args = {
@@ -62,11 +63,13 @@ export class Principals {
     if (!speakers[statement.type].includes(who.role)) throw new Refused(`a ${who.role} makes no ${statement.type}`);
     verifySignature(statement, who.public);
     if (statement.type === 'propose') this.proposals.set(hex(statement.id), statement.body);
+    if (statement.type === 'recover') this.proposals.set(hex(statement.id), { action: 'recover', args: statement.body });
   }
 
-  /** executed applies what a decision changed about who holds which key. */
+  /** executed applies what a decision changed about who holds which key, and gives the generation that it opened, if it did. */
   executed(action, proposalID) {
     const proposal = this.proposals.get(hex(proposalID));
+    if (proposal && action === 'recover' && proposal.action === action) return this.recovered(proposal.args);
     if (!proposal || proposal.action !== action) throw new Refused(`executes ${action}, which was not proposed as ${hex(proposalID)}`);
     const shape = args[action];
     if (!shape) return;
@@ -77,21 +80,34 @@ export class Principals {
         for (const m of a.add ?? []) this.seat('governor', m);
         return;
       case 'council.reseat':
-        return this.reseat(a.council);
+        this.reseat(a.council);
+        return;
       case 'replica.remove':
-        return this.unseat('replica', a.name);
+        this.unseat('replica', a.name);
+        return;
       case 'replica.rekey':
         this.unseat('replica', a.replica.name);
-        return this.seat('replica', a.replica);
+        this.seat('replica', a.replica);
+        return;
       case 'replica.add':
-        return this.seat('replica', a.replica);
+        this.seat('replica', a.replica);
+        return;
       case 'node.remove':
-        return this.unseat('node', a.name);
+        this.unseat('node', a.name);
+        return;
       case 'node.rekey':
-        return this.admit(a.join, true);
+        this.admit(a.join, true);
+        return;
       case 'node.admit':
         for (const id of a.joins) this.admit(id, false);
     }
+  }
+
+  // Replicas that a recovery does not keep lose their keys.
+  recovered({ generation, keep, new: fresh = [] }) {
+    for (const p of this.byKey.values()) if (p.role === 'replica' && !keep.includes(p.name)) p.active = false;
+    for (const r of fresh) this.seat('replica', replicaShape(r));
+    return generation;
   }
 
   // A governor who keeps a seat keeps the key.

@@ -25,6 +25,7 @@ const files = {
   'checkpoints-with-test-keys.json': { cases: checkpointCase },
   'authority-with-test-keys.json': authorityFile,
   'proofs-with-test-keys.json': { cases: proofFileCase },
+  'recover-with-test-keys.json': authorityFile,
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */
