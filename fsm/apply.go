@@ -22,11 +22,12 @@ type Parser interface {
 
 // Result is what a command did.
 type Result struct {
-	Entries  [][]byte     // encoded entries appended, in order (FORMAT.md section 5)
-	Verdicts []Verdict    // one a statement of the command, in order
-	Sealed   *ledger.Seal // the seal, if one was appended
-	SealSeq  uint64       // its seq
-	Urgent   bool         // an unsealed entry wants a seal at once
+	Entries  [][]byte      // encoded entries appended, in order (FORMAT.md section 5)
+	Leaves   []ledger.Hash // their leaf hashes
+	Verdicts []Verdict     // one a statement of the command, in order
+	Sealed   *ledger.Seal  // the seal, if one was appended
+	SealSeq  uint64        // its seq
+	Urgent   bool          // an unsealed entry wants a seal at once
 
 	// Halt says that the state's format is above Format: this program must
 	// stop rather than diverge. Nothing was applied.
@@ -101,11 +102,26 @@ func Apply(s *State, c *ledger.Command, v Verifier) (*State, Result) {
 	_, urgent := next.SealWanted()
 	return next, Result{
 		Entries:  t.entries,
+		Leaves:   t.leaves,
 		Verdicts: verdicts,
 		Sealed:   t.seal,
 		SealSeq:  t.sealSeq,
 		Urgent:   urgent,
 	}
+}
+
+// Admit says what Apply would answer to the command's statements, without
+// making the next state, which costs as much again: a leader asks before it
+// orders them.
+func Admit(s *State, c *ledger.Command, v Verifier) []Verdict {
+	if s.meta.Format > Format {
+		return nil
+	}
+	if c.Stamp > maxStamp {
+		return refuseAll(c, BadStamp)
+	}
+	verdicts, _ := begin(s, max(c.Stamp, s.stamp), v).run(c)
+	return verdicts
 }
 
 // run does what a command orders. Unless it holds, nothing of the transition

@@ -37,6 +37,7 @@ type transition struct {
 	recovering uint64 // as in State
 
 	entries [][]byte
+	leaves  []ledger.Hash
 	seal    *ledger.Seal
 	sealSeq uint64
 
@@ -76,7 +77,7 @@ func (t *transition) fork() *transition {
 	trial.lapses = t.lapses.Clone()
 	trial.counts = t.counts.Clone()
 	trial.dirty = map[string]struct{}{}
-	trial.entries = nil
+	trial.entries, trial.leaves = nil, nil
 	trial.expected = nil
 	trial.source = trial.records
 	return &trial
@@ -169,7 +170,7 @@ func (t *transition) append(kind ledger.Kind, content []byte) uint64 {
 		leaf = ledger.LeafHash(b)
 	}
 	t.expected = nil
-	t.entries = append(t.entries, b)
+	t.entries, t.leaves = append(t.entries, b), append(t.leaves, leaf)
 	t.prev = leaf
 	t.next++
 	return e.Seq

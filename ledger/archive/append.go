@@ -15,6 +15,17 @@ import (
 // Append touches no file, unless 32 MiB are waiting to be written: then it waits for a Sync. What it
 // took is served at once, and lost in a crash before the next Sync.
 func (a *Archive) Append(seq uint64, entry []byte) error {
+	return a.append(seq, entry, nil)
+}
+
+// AppendLeaf is Append for whoever knows the entry's leaf hash, RecordHash, and leaves the entry to the
+// archive: it is not copied, and nobody may change it from then on.
+func (a *Archive) AppendLeaf(seq uint64, entry []byte, leaf tlog.Hash) error {
+	return a.append(seq, entry, &leaf)
+}
+
+// append hashes and copies the entry unless leaf is given.
+func (a *Archive) append(seq uint64, entry []byte, leaf *tlog.Hash) error {
 	if len(entry) == 0 || len(entry) > MaxEntryBytes {
 		return fmt.Errorf("archive: entry %d has %d bytes, not 1 to %d", seq, len(entry), MaxEntryBytes)
 	}
@@ -30,15 +41,17 @@ func (a *Archive) Append(seq uint64, entry []byte) error {
 	case size >= maxSize:
 		return fmt.Errorf("archive: full at %d entries", size)
 	}
-	leaf := tlog.RecordHash(entry)
-	entry = slices.Clone(entry)
+	if leaf == nil {
+		hash := tlog.RecordHash(entry)
+		leaf, entry = &hash, slices.Clone(entry)
+	}
 
 	a.mu.Lock()
 	if a.failed != nil {
 		a.mu.Unlock()
 		return a.failed
 	}
-	a.now.end().push(entry, leaf)
+	a.now.end().push(entry, *leaf)
 	a.pending += len(entry)
 	full := a.pending > maxPendingBytes
 	a.mu.Unlock()

@@ -87,9 +87,14 @@ type RaftTuning struct {
 }
 
 func (t RaftTuning) withDefaults() RaftTuning {
-	orInt(&t.Heartbeat, time.Second)
-	orInt(&t.Election, 2*t.Heartbeat) // a voter syncs three times: give a slow disk time
-	orInt(&t.LeaderLease, t.Heartbeat/2)
+	// A follower stands for election after 0.5 to 1 s of silence, and again 0.5
+	// to 1 s after a tie: writers wait less than 1.5 s for a new leader. The
+	// leader speaks ten times as often, and steps down as late as Raft lets it,
+	// so that a starved machine does not elect for nothing. test/bench measures
+	// both.
+	orInt(&t.Heartbeat, 500*time.Millisecond)
+	orInt(&t.Election, t.Heartbeat)
+	orInt(&t.LeaderLease, t.Heartbeat)
 	orInt(&t.Commit, 25*time.Millisecond)
 	orInt(&t.SnapshotInterval, 2*time.Minute)
 	orInt(&t.MaxAppendEntries, 512)

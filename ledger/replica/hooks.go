@@ -97,6 +97,8 @@ func (h *Hooks) transport(inner GuardedTransport) GuardedTransport {
 	return h.Transport(inner)
 }
 
+func (h *Hooks) orders() bool { return h != nil && h.Order != nil }
+
 func (h *Hooks) order(c *ledger.Command) {
 	if h != nil && h.Order != nil {
 		h.Order(c)
@@ -121,8 +123,15 @@ func (h *Hooks) apply(s *fsm.State, c *ledger.Command, v fsm.Verifier) (*fsm.Sta
 	if h == nil || h.Apply == nil {
 		return fsm.Apply(s, c, v)
 	}
-	return h.Apply(s, c, v)
+	next, result := h.Apply(s, c, v)
+	result.Leaves = nil // of whatever the entries are now
+	for _, entry := range result.Entries {
+		result.Leaves = append(result.Leaves, ledger.LeafHash(entry))
+	}
+	return next, result
 }
+
+func (h *Hooks) records() bool { return h != nil && h.Record != nil }
 
 func (h *Hooks) record(seq uint64, entry []byte) []byte {
 	if h == nil || h.Record == nil {

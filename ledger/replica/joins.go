@@ -12,14 +12,11 @@ import (
 // a rule: a replay, which sees statements one by one, does not ask it.
 
 // strayJoin finds a join that no proposal of its bundle names.
-func strayJoin(envelopes [][]byte) (verdicts []fsm.Verdict, stray bool) {
-	verdicts = make([]fsm.Verdict, len(envelopes))
+func strayJoin(statements []*parsed) (verdicts []fsm.Verdict, stray bool) {
+	verdicts = make([]fsm.Verdict, len(statements))
 	joins, named := map[ledger.Hash]int{}, map[ledger.Hash]bool{}
-	for i, envelope := range envelopes {
-		st, err := ledger.ParseStatement(envelope)
-		if err != nil {
-			return nil, false // the rules say what is wrong with it
-		}
+	for i, one := range statements {
+		st := one.statement
 		verdicts[i].ID = st.ID
 		switch st.Payload.Type {
 		case ledger.TypeJoin:

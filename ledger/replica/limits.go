@@ -20,7 +20,6 @@ type Limits struct {
 	ConnsPerPeer   int   // and of one peer
 	PeerBody       int64 // the largest request or answer of the peer service
 	BackfillBatch  int   // entries in one answer
-	VerifyMemo     int   // remembered signature checks
 	PublicKeys     int   // unpacked public keys
 	Recent         int   // accepted statements whose seq is remembered for whoever sends them again
 	PendingHeads   int   // heads of one peer that wait for our own entries to catch up
@@ -48,7 +47,7 @@ func (l Limits) withDefaults() Limits {
 		LeaderHold: 5 * time.Second, Enqueue: 2 * time.Second, BusyRetry: time.Second,
 		SealedStates: 512, SinceCommands: 65_536, SinceBytes: 128 << 20,
 		SnapshotBytes: 8 << 30, PeerConns: 256, ConnsPerPeer: 80, PeerBody: 32 << 20, BackfillBatch: 1_024,
-		VerifyMemo: 65_536, PublicKeys: 1_024, Recent: 65_536, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
+		PublicKeys: 1_024, Recent: 65_536, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
@@ -61,7 +60,6 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.PeerConns, d.PeerConns)
 	orInt(&l.ConnsPerPeer, d.ConnsPerPeer)
 	orInt(&l.BackfillBatch, d.BackfillBatch)
-	orInt(&l.VerifyMemo, d.VerifyMemo)
 	orInt(&l.PublicKeys, d.PublicKeys)
 	orInt(&l.Recent, d.Recent)
 	orInt(&l.PendingHeads, d.PendingHeads)

@@ -122,12 +122,12 @@ func (s *shell) ApplyBatch(logs []*raft.Log) []any {
 		commands[i] = c
 	}
 	old := s.now.Load()
-	s.verifier.ahead(old.state, commands)
+	checked := s.verifier.ahead(old.state, commands, func(i int) []byte { return logs[i].Data })
 	now := *old
 	entries, count := 0, 0
 	for i, log := range logs {
 		if commands[i] != nil {
-			result, err := s.apply(&now, commands[i], log.Data)
+			result, err := s.apply(&now, commands[i], log.Data, checked)
 			if err != nil {
 				s.hooks.halt(err.Error())
 				for ; i < len(out); i++ {
@@ -149,19 +149,20 @@ func (s *shell) ApplyBatch(logs []*raft.Log) []any {
 
 // apply advances now by one command. An error means that this replica's
 // history is not the ledger's.
-func (s *shell) apply(now *applied, c *ledger.Command, data []byte) (*applyResult, error) {
+func (s *shell) apply(now *applied, c *ledger.Command, data []byte, v *checked) (*applyResult, error) {
 	before := now.state
-	next, result := s.test.apply(before, c, s.verifier)
+	next, result := s.test.apply(before, c, v)
 	if result.Halt {
 		return nil, fmt.Errorf("the ledger's format is %d, this program knows %d: a newer one must take over", before.Meta().Format, fsm.Format)
 	}
 	frontier, last := now.frontier, now.frontier
 	for i, entry := range result.Entries {
-		if err := s.record(before.Next()+uint64(i), entry); err != nil {
+		leaf := tlog.Hash(result.Leaves[i])
+		if err := s.record(before.Next()+uint64(i), entry, leaf); err != nil {
 			return nil, err
 		}
 		last = frontier
-		frontier.Append(tlog.Hash(ledger.LeafHash(entry)))
+		frontier.Append(leaf)
 	}
 	now.state, now.frontier = next, frontier
 	s.recent.add(result.Verdicts)
@@ -182,8 +183,12 @@ func (s *shell) apply(now *applied, c *ledger.Command, data []byte) (*applyResul
 }
 
 // record appends an entry to the history, or compares it with what is there.
-func (s *shell) record(seq uint64, entry []byte) error {
-	err := s.archive.Append(seq, s.test.record(seq, entry))
+func (s *shell) record(seq uint64, entry []byte, leaf tlog.Hash) error {
+	if s.test.records() {
+		entry = s.test.record(seq, entry)
+		leaf = tlog.RecordHash(entry)
+	}
+	err := s.archive.AppendLeaf(seq, entry, leaf)
 	switch {
 	case err == nil:
 	case errors.Is(err, archive.ErrConflict):

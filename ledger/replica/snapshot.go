@@ -170,7 +170,7 @@ func (s *shell) startAt(c *snapshotContent) error {
 			return fmt.Errorf("restore snapshot: %w", err)
 		}
 	}
-	if err := s.record(c.frontier.Size, c.seal); err != nil {
+	if err := s.record(c.frontier.Size, bytes.Clone(c.seal), tlog.Hash(ledger.LeafHash(c.seal))); err != nil {
 		s.hooks.halt(err.Error())
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
@@ -218,12 +218,12 @@ func (s *shell) install(p *provenSnapshot) error {
 			commands[i] = nil
 		}
 	}
-	s.verifier.ahead(now.state, commands)
+	checked := s.verifier.ahead(now.state, commands, func(i int) []byte { return c.commands[i] })
 	for i, command := range commands {
 		if command == nil {
 			continue
 		}
-		if _, err := s.apply(&now, command, c.commands[i]); err != nil {
+		if _, err := s.apply(&now, command, c.commands[i], checked); err != nil {
 			s.hooks.halt(err.Error())
 			return fmt.Errorf("restore snapshot: %w", err)
 		}

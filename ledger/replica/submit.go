@@ -197,15 +197,17 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 	state := r.shell.now.Load().state
 	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: r.stamp(), Statements: envelopes}
 	// What is under way is not accounted for: the FSM decides.
-	if _, result := fsm.Apply(state, command, r.shell.verifier); refused(result.Verdicts) {
-		return r.refuse(result.Verdicts)
-	} else if duplicates(result.Verdicts) {
-		return receiptOf(result.Verdicts, 0), nil // accepted before, and committed since it is in the state
+	checked := r.shell.verifier.newChecked(len(envelopes))
+	if verdicts := fsm.Admit(state, command, checked); refused(verdicts) {
+		return r.refuse(verdicts)
+	} else if duplicates(verdicts) {
+		return receiptOf(verdicts, 0), nil // accepted before, and committed since it is in the state
 	}
-	if verdicts, stray := strayJoin(envelopes); stray {
+	statements := checked.list(envelopes)
+	if verdicts, stray := strayJoin(statements); stray {
 		return r.refuse(verdicts)
 	}
-	result, err := r.order(ctx, node, command)
+	result, err := r.order(ctx, node, command, statements...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,12 +232,19 @@ func (r *Replica) refuse(verdicts []fsm.Verdict) (*Receipt, error) {
 }
 
 // order brings a command into Raft's log and waits until it is applied here.
-func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command) (*applyResult, error) {
+// What was checked of its statements is not checked again.
+func (r *Replica) order(ctx context.Context, node *raft.Raft, c *ledger.Command, statements ...*parsed) (*applyResult, error) {
 	ctx, cancel := r.watchdog.unstalled(ctx)
 	defer cancel()
+	forget := func() {}
 	future, err := r.futures.await(ctx, func() raft.Future {
-		return node.ApplyLog(raft.Log{Data: r.stamped(c)}, r.limits.Enqueue)
+		data := r.stamped(c)
+		if !r.cfg.Hooks.orders() { // a test may order something else
+			forget = r.shell.verifier.admit(data, statements)
+		}
+		return node.ApplyLog(raft.Log{Data: data}, r.limits.Enqueue)
 	})
+	forget()
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):

@@ -1,7 +1,7 @@
 package replica
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -11,86 +11,177 @@ import (
 	"github.com/quorate/quorate/ledger/keys"
 )
 
-// verifier checks statements' signatures and remembers what it found, by
-// envelope and key, so that the check that the leader made at admission, or
-// all cores made before a batch, is not made again inside Apply.
+// verifier checks statements' signatures, with the keys that were used last
+// kept unpacked.
 type verifier struct {
 	cache *keys.Cache
 	test  *Hooks // nil but in tests
 
 	mu       sync.Mutex
-	limit    int
-	now, old map[verified]bool // two generations: bounded, and the newest half always kept
+	admitted map[*byte][]*parsed // by the first byte of the ordered command
 }
 
-type verified struct{ envelope, public [32]byte }
-
 func newVerifier(l Limits) *verifier {
-	return &verifier{cache: keys.NewCache(l.PublicKeys), limit: max(l.VerifyMemo/2, 1), now: map[verified]bool{}}
+	return &verifier{cache: keys.NewCache(l.PublicKeys), admitted: map[*byte][]*parsed{}}
+}
+
+func (v *verifier) verify(st *ledger.Statement, public []byte) bool {
+	unpacked, err := v.cache.Get(public)
+	return v.test.verify(st, err == nil && st.Verify(unpacked))
+}
+
+// checked holds statements that were parsed, and what came of verifying them,
+// so that neither is done twice: by the leader at admission and inside Apply,
+// or on all cores before a batch and inside Apply. It is fsm.Verifier and
+// fsm.Parser, and never answers otherwise than they would without it: an
+// envelope is known by the very bytes in memory, which nobody changes, and a
+// signature by the key that it was verified under.
+//
+// It is used by one goroutine at a time.
+type checked struct {
+	verifier *verifier
+	parsed   map[*byte]*parsed // by an envelope's first byte
+	found    map[*ledger.Statement]*parsed
+}
+
+// parsed is one statement, or why it is none.
+type parsed struct {
+	statement *ledger.Statement
+	err       error
+	public    []byte // the key it was verified under; nil: not yet
+	good      bool
+}
+
+func (v *verifier) newChecked(n int) *checked {
+	return &checked{verifier: v, parsed: make(map[*byte]*parsed, n), found: make(map[*ledger.Statement]*parsed, n)}
+}
+
+func parse(envelope []byte) *parsed {
+	st, err := ledger.ParseStatement(envelope)
+	return &parsed{statement: st, err: err}
+}
+
+func (p *parsed) verify(v *verifier, public []byte) bool {
+	if p.public == nil || !bytes.Equal(p.public, public) {
+		p.public, p.good = public, v.verify(p.statement, public)
+	}
+	return p.good
+}
+
+func (c *checked) add(envelope []byte, p *parsed) {
+	if len(envelope) == 0 {
+		return
+	}
+	c.parsed[&envelope[0]] = p
+	if p.statement != nil {
+		c.found[p.statement] = p
+	}
+}
+
+// list gives the statements that were parsed, in order; nil unless all were.
+func (c *checked) list(envelopes [][]byte) []*parsed {
+	list := make([]*parsed, len(envelopes))
+	for i, envelope := range envelopes {
+		if len(envelope) > 0 {
+			list[i] = c.parsed[&envelope[0]]
+		}
+		if list[i] == nil {
+			return nil
+		}
+	}
+	return list
+}
+
+// Parse is fsm.Parser.
+func (c *checked) Parse(envelope []byte) (*ledger.Statement, error) {
+	if len(envelope) == 0 {
+		return ledger.ParseStatement(envelope)
+	}
+	p := c.parsed[&envelope[0]]
+	if p == nil {
+		p = parse(envelope)
+		c.add(envelope, p)
+	}
+	return p.statement, p.err
 }
 
 // Verify is fsm.Verifier.
-func (v *verifier) Verify(st *ledger.Statement, public []byte) bool {
-	key := verified{sha256.Sum256(st.Envelope), sha256.Sum256(public)}
-	if ok, known := v.recall(key); known {
-		return ok
+func (c *checked) Verify(st *ledger.Statement, public []byte) bool {
+	if p := c.found[st]; p != nil {
+		return p.verify(c.verifier, public)
 	}
-	unpacked, err := v.cache.Get(public)
-	ok := v.test.verify(st, err == nil && st.Verify(unpacked))
-	v.remember(key, ok)
-	return ok
+	return c.verifier.verify(st, public)
 }
 
-func (v *verifier) recall(key verified) (ok, known bool) {
+// admit remembers what the leader checked of a command, statement by
+// statement, until it is applied: data is the command as Raft gets it. What it
+// returns forgets it again.
+func (v *verifier) admit(data []byte, list []*parsed) (forget func()) {
+	if len(list) == 0 {
+		return func() {}
+	}
+	key := &data[0]
+	v.mu.Lock()
+	v.admitted[key] = list
+	v.mu.Unlock()
+	return func() { v.take(data) }
+}
+
+// take gives what the leader checked of a command, once; nil on every other
+// replica, where the same command has other memory.
+func (v *verifier) take(data []byte) []*parsed {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ok, known = v.now[key]; !known {
-		ok, known = v.old[key]
-	}
-	return ok, known
+	list := v.admitted[&data[0]]
+	delete(v.admitted, &data[0])
+	return list
 }
 
-func (v *verifier) remember(key verified, ok bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.now) >= v.limit {
-		v.old, v.now = v.now, make(map[verified]bool, v.limit)
-	}
-	v.now[key] = ok
-}
-
-// ahead verifies the statements of commands on all cores, under the keys that
-// state knows. A key that changes within the batch is looked up and verified
-// inside Apply.
-func (v *verifier) ahead(state *fsm.State, commands []*ledger.Command) {
+// ahead parses and verifies the statements of commands on all cores, under the
+// keys that state knows. A key that changes within the batch is looked up and
+// verified inside Apply. The i-th command was read from data[i].
+func (v *verifier) ahead(state *fsm.State, commands []*ledger.Command, data func(i int) []byte) *checked {
 	var envelopes [][]byte
-	for _, c := range commands {
-		if c != nil {
-			envelopes = append(envelopes, c.Statements...)
+	var known []*parsed
+	for i, c := range commands {
+		if c == nil || len(c.Statements) == 0 {
+			continue
+		}
+		envelopes = append(envelopes, c.Statements...)
+		if admitted := v.take(data(i)); len(admitted) == len(c.Statements) {
+			known = append(known, admitted...)
+		} else {
+			known = append(known, make([]*parsed, len(c.Statements))...)
 		}
 	}
-	workers := min(runtime.GOMAXPROCS(0), len(envelopes))
-	if workers < 2 {
-		return
-	}
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(envelopes) {
-					return
-				}
-				st, err := ledger.ParseStatement(envelopes[i])
-				if err != nil {
-					continue
-				}
-				if public, verdict := state.PublicKey(st); verdict.Code == fsm.OK {
-					v.Verify(st, public)
-				}
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(envelopes) {
+				return
 			}
-		})
+			if known[i] != nil {
+				continue
+			}
+			p := parse(envelopes[i])
+			if known[i] = p; p.err != nil {
+				continue
+			}
+			if public, verdict := state.PublicKey(p.statement); verdict.Code == fsm.OK {
+				p.verify(v, public)
+			}
+		}
 	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(envelopes)) - 1 {
+		wg.Go(work)
+	}
+	work()
 	wg.Wait()
+	all := v.newChecked(len(envelopes))
+	for i, envelope := range envelopes {
+		all.add(envelope, known[i])
+	}
+	return all
 }
