@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -56,7 +57,9 @@ func (a *Archive) append(seq uint64, entry []byte, leaf *tlog.Hash) error {
 	full := a.pending > maxPendingBytes
 	a.mu.Unlock()
 	if full {
-		_, err = a.Sync()
+		if _, err = a.Sync(); errors.Is(err, ErrFull) {
+			return a.fail(fmt.Errorf("%d MiB wait for space: %w", maxPendingBytes>>20, err))
+		}
 	}
 	return err
 }
@@ -87,7 +90,8 @@ func (v *view) compare(seq uint64, entry []byte) error {
 // full, and gives the durable size.
 //
 // After an error the archive takes no more writes: the kernel may have dropped what it could not write,
-// so a second fsync that succeeds proves nothing.
+// so a second fsync that succeeds proves nothing. Only ErrFull may be tried again: what was written before
+// there was no space left is given up, and all that is not in full bundles is written anew.
 func (a *Archive) Sync() (size uint64, err error) {
 	a.diskMu.Lock()
 	defer a.diskMu.Unlock()
@@ -109,10 +113,11 @@ func (a *Archive) syncLocked() (uint64, error) {
 		w = &a.island
 	}
 	if err := a.flush(w, &c); err != nil {
-		return durable, a.fail(err)
+		return durable, a.failOrFull(w, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.full = false
 	a.durable = c.size
 	a.pending -= bytesOf(c.entries[durable-c.base:])
 	a.now.end().dropTo(c.fullBundles())
@@ -125,6 +130,21 @@ func bytesOf(entries [][]byte) int {
 		n += len(e)
 	}
 	return n
+}
+
+// failOrFull is fail, unless there was merely no space: then the tail file is let go of, so that the next
+// flush writes all of it to a new one.
+func (a *Archive) failOrFull(w *tailWriter, cause error) error {
+	if !noSpace(cause) {
+		return a.fail(cause)
+	}
+	if err := w.close(); err != nil {
+		return a.fail(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.full = true
+	return fmt.Errorf("%w: %w", ErrFull, cause)
 }
 
 // fail makes the archive refuse writes for ever.

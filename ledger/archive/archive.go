@@ -48,6 +48,7 @@ type Archive struct {
 	durable uint64 // of the end's chain
 	pending int    // bytes appended and not written
 	failed  error  // ErrFailed or ErrClosed, for ever
+	full    bool   // the last write found no space, so that the tail files may hold more than was told
 }
 
 // slowLock is a mutex, made with capacity 1, that is held while a disk works, or

@@ -44,6 +44,7 @@ type telling struct {
 	a       *Archive
 	p       promise
 	offered uint64 // the size up to which entries were ever appended
+	full    bool   // there was no space once, and the step was tried again
 }
 
 func (s *telling) open() (err error) {
@@ -109,8 +110,10 @@ func (s *telling) backfill(to uint64) error {
 func (s *telling) lie() error {
 	lies := slices.Clone(s.w.entries[:768])
 	lies[690] = []byte("a lie")
-	if err := s.a.Backfill(s.whole, lies[s.whole:520]); err != nil {
-		return err
+	if from := s.a.Whole(); from < 520 {
+		if err := s.a.Backfill(from, lies[from:520]); err != nil {
+			return err
+		}
 	}
 	if err := s.a.Backfill(520, lies[520:]); !errors.Is(err, ErrConflict) {
 		return fmt.Errorf("the lie: %w", err)
@@ -163,7 +166,17 @@ func (s *telling) steps() []func() error {
 func tellStory(st story, disk FS, w *twin) (s *telling, err error) {
 	s = &telling{story: st, w: w, disk: disk}
 	for _, step := range s.steps() {
-		if err = step(); err != nil {
+		err = step()
+		if errors.Is(err, ErrFull) {
+			if f, ok := disk.(*faultFS); ok && strings.HasPrefix(f.trace[f.fault.at-1], "fsync") {
+				return s, fmt.Errorf("an fsync that failed was tried again: %w", err)
+			}
+			if s.full = true; s.a.Failed() != nil && !errors.Is(s.a.Failed(), ErrClosed) {
+				return s, fmt.Errorf("not final, and yet: %w", s.a.Failed())
+			}
+			err = step() // there is space again
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -260,7 +273,9 @@ func crashOnce(t *testing.T, st story, w *twin, f fault, after aftermath, where 
 	switch {
 	case f.kind <= dieAfter && !errors.Is(err, errDead) && !disk.dead:
 		fail("the story went on: %v", err)
-	case f.kind > dieAfter && !errors.Is(err, errFault):
+	case s.full && err != nil:
+		fail("with space again: %v", err)
+	case f.kind > dieAfter && !errors.Is(err, errFault) && !s.full:
 		fail("the fault was swallowed: %v", err)
 	}
 	rng := rand.New(rand.NewPCG(uint64(f.at), uint64(after)*10+uint64(f.kind)))

@@ -244,6 +244,45 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestNoSpace: as long as there is no space nothing is said to be durable and all is read from memory;
+// then all of it is written, and holds when the power goes.
+func TestNoSpace(t *testing.T) {
+	w := testTwin(700)
+	for left := range 4 { // in the bundles, the tiles, the tail
+		disk := newFaultFS()
+		a := open(t, disk)
+		fill(t, a, w, 250)
+		for seq := uint64(250); seq < 700; seq++ {
+			if err := a.Append(seq, w.entries[seq]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			disk.full, disk.left = true, left
+			if size, err := a.Sync(); size != 250 || !errors.Is(err, ErrFull) || !errors.Is(err, errFault) {
+				t.Fatalf("space for %d writes: %d, %v", left, size, err)
+			}
+			checkEntries(t, a, w, 0, 700)
+			if err := a.Verify(nil); err != nil {
+				t.Fatalf("space for %d writes: %v", left, err)
+			}
+			if err := a.Failed(); err != nil {
+				t.Fatalf("space for %d writes: it is final: %v", left, err)
+			}
+		}
+		disk.full = false
+		if size, err := a.Sync(); err != nil || size != 700 {
+			t.Fatalf("space for %d writes: with space again: %d, %v", left, size, err)
+		}
+		a = open(t, disk.reboot(nonePersisted, nil))
+		if a.Size() != 700 {
+			t.Fatalf("space for %d writes: %d entries after the power went", left, a.Size())
+		}
+		checkEntries(t, a, w, 0, 700)
+		checkTree(t, a, w, 700, []uint64{0, 256, 699}, []uint64{250, 512, 700})
+	}
+}
+
 // TestOnDisk runs on the operating system's file system.
 func TestOnDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "archive")

@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // What callers branch on, by errors.Is. ConflictError and GapError carry the numbers, by errors.As.
@@ -21,6 +22,22 @@ var (
 	// memory, and the next Sync writes all of them anew, to new files.
 	ErrFull = errors.New("archive: no space to write")
 )
+
+// fsyncError is what an fsync gave. The kernel may have dropped what it could not write, and call it
+// clean: whatever the errno, it is final.
+type fsyncError struct {
+	name string
+	err  error
+}
+
+func (e *fsyncError) Error() string { return fmt.Sprintf("fsync %s: %v", e.name, e.err) }
+func (e *fsyncError) Unwrap() error { return e.err }
+
+// noSpace says whether a write was refused for want of space, before any fsync.
+func noSpace(err error) bool {
+	var synced *fsyncError
+	return (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && !errors.As(err, &synced)
+}
 
 // ConflictError says that other bytes than ours were offered for entry Seq or, from Backfill, that the
 // entries from Seq on do not hash to what the island's frontier demands.

@@ -29,6 +29,8 @@ type faultFS struct {
 	ops    []*nameOp // since the beginning, in order
 	count  int       // operations so far
 	fault  fault
+	full   bool // after left more writes, there is no space
+	left   int
 	dead   bool
 	locked map[string]bool
 	trace  []string
@@ -89,6 +91,11 @@ func (f *faultFS) step(what string) (do bool, err error) {
 	}
 	f.count++
 	f.trace = append(f.trace, what)
+	if f.full && strings.HasPrefix(what, "write") {
+		if f.left--; f.left < 0 {
+			return false, errFault
+		}
+	}
 	if f.count != f.fault.at {
 		return true, nil
 	}

@@ -128,7 +128,7 @@ func (a *Archive) Backfill(from uint64, entries [][]byte) error {
 		}
 	}
 	if err := a.flushStage(&stage, v.hist.size); err != nil {
-		return a.fail(err)
+		return a.failOrFull(&a.staged, err)
 	}
 	if stage.size < frontier.Size {
 		return nil
@@ -161,6 +161,7 @@ func (a *Archive) flushStage(stage *chain, whole uint64) error {
 	stage.dropTo(stage.fullBundles())
 	a.mu.Lock()
 	a.stage = stage
+	a.full = false
 	a.mu.Unlock()
 	return nil
 }

@@ -62,7 +62,7 @@ func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 	// Crash point tail-append: before this fsync any part of the records may be missing; the next Open
 	// drops them from the first that is torn.
 	if err := w.file.Sync(); err != nil {
-		return fmt.Errorf("fsync %s: %w", w.name, err)
+		return &fsyncError{w.name, err}
 	}
 	w.written = c.size
 	return nil
@@ -147,7 +147,7 @@ func (a *Archive) writeTemp(name string, data []byte) (File, error) {
 	}
 	// Crash point temp: leaves a file in tmp, which the next Open removes.
 	if err := f.Sync(); err != nil {
-		return nil, errors.Join(fmt.Errorf("fsync %s: %w", name, err), f.Close())
+		return nil, errors.Join(&fsyncError{name, err}, f.Close())
 	}
 	return f, nil
 }
@@ -167,7 +167,7 @@ func (a *Archive) rename(from, to string) error {
 
 func (a *Archive) syncDir(name string) error {
 	if err := a.fs.SyncDir(a.path(name)); err != nil {
-		return fmt.Errorf("fsync folder %s: %w", name, err)
+		return &fsyncError{name, err}
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (a *Archive) ensureDir(name string) error {
 // syncParent makes the archive's own folder durable.
 func (a *Archive) syncParent() error {
 	if err := a.fs.SyncDir(filepath.Dir(filepath.Clean(a.dir))); err != nil {
-		return fmt.Errorf("fsync the folder above the archive: %w", err)
+		return &fsyncError{"the folder above the archive", err}
 	}
 	return nil
 }

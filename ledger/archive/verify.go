@@ -62,6 +62,7 @@ func (a *Archive) verifyTails() error {
 	defer a.diskMu.Unlock()
 	a.mu.RLock()
 	hist, durable, failed := a.now.hist, a.durable, a.failed
+	unsure := failed != nil || a.full
 	var island, stage *chain
 	if a.now.island != nil {
 		c := *a.now.island
@@ -78,16 +79,16 @@ func (a *Archive) verifyTails() error {
 	written := durable
 	if island != nil {
 		written = hist.size
-		if err := a.verifyTail(islandName, island, durable, failed != nil); err != nil {
+		if err := a.verifyTail(islandName, island, durable, unsure); err != nil {
 			return err
 		}
 	}
 	if stage != nil {
-		if err := a.verifyTail(stageName, stage, stage.size, failed != nil); err != nil {
+		if err := a.verifyTail(stageName, stage, stage.size, unsure); err != nil {
 			return err
 		}
 	}
-	return a.verifyTail(tailName, &hist, written, failed != nil)
+	return a.verifyTail(tailName, &hist, written, unsure)
 }
 
 // verifyTail compares one file with the chain's entries below written. After a failed write the file may
