@@ -9,6 +9,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
+	"github.com/quorate/quorate/ledger/replica"
 )
 
 // The invariants. Each has a planted bug that turns it, and it alone, red.
@@ -35,14 +36,14 @@ type checks struct {
 	report   func(*violation)
 
 	mu       sync.Mutex
-	history  []ledger.Hash            // the leaf hash of each entry, as first seen in any archive
-	ids      map[ledger.Hash][]uint64 // the seqs of each statement
-	acks     []ack                    // not compared yet
-	counted  int                      // acknowledgements in all
-	most     uint64                   // greatest seq acknowledged
-	digests  map[uint64]ledger.Hash   // by size, at each seal
-	signers  map[ledger.Head]map[string]bool
-	heads    map[uint64]ledger.Head // certified, by size
+	history  []ledger.Hash                              // the leaf hash of each entry, as first seen in any archive
+	ids      map[ledger.Hash][]uint64                   // the seqs of each statement
+	acks     []ack                                      // not compared yet
+	counted  int                                        // acknowledgements in all
+	most     uint64                                     // greatest seq acknowledged
+	digests  map[uint64]ledger.Hash                     // by size, at each seal
+	signers  map[uint64]map[ledger.Hash]map[string]bool // by size and root
+	heads    map[uint64]ledger.Head                     // certified, by size
 	liars    map[string]bool
 	decision *decisions
 }
@@ -52,11 +53,13 @@ type ack struct {
 	id  ledger.Hash
 	seq uint64
 	by  string
+
+	certified bool
 }
 
 func newChecks(f *founding, report func(*violation)) *checks {
 	return &checks{founding: f, report: report, ids: map[ledger.Hash][]uint64{}, digests: map[uint64]ledger.Hash{},
-		signers: map[ledger.Head]map[string]bool{}, heads: map[uint64]ledger.Head{}, liars: map[string]bool{}, decision: newDecisions(f)}
+		signers: map[uint64]map[ledger.Hash]map[string]bool{}, heads: map[uint64]ledger.Head{}, liars: map[string]bool{}, decision: newDecisions(f)}
 }
 
 func (c *checks) fail(invariant, format string, args ...any) {
@@ -77,7 +80,7 @@ func (c *checks) observe(n *node) func(*fsm.State, *ledger.Command, fsm.Verifier
 func (c *checks) sealed(name string, size uint64, digest, said ledger.Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.liars[name] || len(c.liars) > 0 {
+	if len(c.liars) > 0 {
 		return // whom a liar leads astray diverges, and halts: the heads say who is right
 	}
 	if digest != said {
@@ -96,12 +99,20 @@ func (c *checks) sealed(name string, size uint64, digest, said ledger.Hash) {
 func (c *checks) signed(name string, head ledger.Head) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	by := c.signers[head]
-	if by == nil {
-		by = map[string]bool{}
-		c.signers[head] = by
+	roots := c.signers[head.Size]
+	if roots == nil {
+		roots = map[ledger.Hash]map[string]bool{}
+		c.signers[head.Size] = roots
 	}
-	by[name] = true
+	if roots[head.Root] == nil {
+		roots[head.Root] = map[string]bool{}
+	}
+	roots[head.Root][name] = true
+	for root, names := range roots {
+		if root != head.Root && names[name] && !c.liars[name] {
+			c.fail(invariantHeads, "%s cosigned two roots at size %d: %s and %s", name, head.Size, root, head.Root)
+		}
+	}
 	if !c.certifiable(head) {
 		return
 	}
@@ -117,7 +128,7 @@ func (c *checks) liar(name string) bool { return c.liars[name] }
 // certifiable requires mu.
 func (c *checks) certifiable(head ledger.Head) bool {
 	count := len(c.liars)
-	for name := range c.signers[head] {
+	for name := range c.signers[head.Size][head.Root] {
 		if !c.liars[name] {
 			count++
 		}
@@ -147,6 +158,9 @@ func (c *checks) certified(name string, note []byte) {
 func (c *checks) acknowledged(a ack, before uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.liars) > 0 && !a.certified {
+		return // a lying leader's word
+	}
 	c.counted++
 	c.most = max(c.most, a.seq)
 	c.acks = append(c.acks, a)
@@ -163,11 +177,22 @@ func (c *checks) acknowledgedTo() uint64 {
 
 // scan compares the archive of a process from an entry on, and gives where to go
 // on from.
-func (c *checks) scan(name string, a *archive.Archive, from uint64) uint64 {
+//
+// Where somebody lies only what is certified counts: a lying leader may have a
+// follower apply what was never committed, and it halts when it finds out.
+func (c *checks) scan(p *process, from uint64) uint64 {
+	a, name := p.replica.Archive(), p.node.name()
 	if gapFrom, gapTo, gap := a.Gap(); gap && gapFrom < gapTo {
 		return from
 	}
 	size := a.Size()
+	if len(c.liars) > 0 {
+		s := p.replica.Status()
+		if s.Role == replica.RoleHalted {
+			return from
+		}
+		size = min(size, s.Certified)
+	}
 	if from >= size {
 		return from
 	}

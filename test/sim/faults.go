@@ -93,6 +93,9 @@ func (d *driver) do(i int, f fault) (undo func() error, err error) {
 	n := w.named(f.Target)
 	w.note("%v", f)
 	switch f.Kind {
+	case faultLook:
+		w.look()
+		return nil, nil
 	case faultPartition:
 		return d.partition(append(f.Others, f.Target)), nil
 	case faultOneWay:

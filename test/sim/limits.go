@@ -19,6 +19,8 @@ const (
 	keptStatements = 200              // for replays
 	calm           = 10 * time.Minute // at the end of each round
 	clients        = 3
+	pace           = time.Minute
+	lookEvery      = 5 * time.Minute
 
 	maxSkew = 10_000 // milliseconds: the policy's
 )

@@ -39,7 +39,6 @@ type process struct {
 	done    chan error
 	dead    atomic.Bool   // crashed or stopped: what it still answers does not count
 	ended   chan struct{} // closed with dead
-	halted  bool          // watch only
 	scanned uint64        // the driver only
 }
 

@@ -15,6 +15,8 @@ type plan struct {
 	Replicas int           `json:"replicas"`
 	Rounds   int           `json:"rounds"`
 	Round    time.Duration `json:"round"` // of faults; a calm follows, in which everything must heal
+	Calm     time.Duration `json:"calm"`  // at the end of each round
+	Pace     time.Duration `json:"pace"`  // longest wait of a client between what it does
 	Faults   []fault       `json:"faults"`
 	Liars    []string      `json:"liars,omitempty"`
 }
@@ -59,8 +61,12 @@ const (
 	faultSlowDisk  = "disk-stall" // writes wait
 	faultDuplicate = "duplicate"  // the target's Raft requests are sent again later
 	faultLate      = "late"       // answers to the target's Raft requests come late
+
+	// faultLook is none: the archives are compared.
+	faultLook = "look"
 )
 
+// roleLeader is the target that leads when the fault comes.
 const roleLeader = "leader"
 
 // faultWeights says how often each kind is drawn.
@@ -75,13 +81,16 @@ var faultWeights = []struct {
 
 // draw makes a plan of rounds that last about hours in all, calms included.
 func draw(seed uint64, replicas int, length time.Duration) *plan {
-	p := &plan{Seed: seed, Replicas: replicas, Round: 20 * time.Minute}
-	p.Rounds = max(int(length/(p.Round+calm)), 1)
+	p := &plan{Seed: seed, Replicas: replicas, Round: 20 * time.Minute, Calm: calm, Pace: pace}
+	p.Rounds = max(int(length/(p.Round+p.Calm)), 1)
 	chance := chanceFor(seed, "plan")
 	for round := range p.Rounds {
 		var faults []fault
 		for range 3 + chance.IntN(10) {
 			faults = append(faults, p.drawFault(chance, round))
+		}
+		for at := lookEvery; at < p.Round; at += lookEvery {
+			faults = append(faults, fault{Round: round, At: at, Kind: faultLook})
 		}
 		slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
 		p.Faults = append(p.Faults, faults...)

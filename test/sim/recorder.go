@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,7 +37,9 @@ type record struct {
 }
 
 func newRecorder(p *plan, against *record) *recorder {
-	return &recorder{record: record{Plan: *p}, against: against, digest: 14695981039346656037}
+	own := *p
+	own.Faults = slices.Clone(p.Faults) // hit changes them
+	return &recorder{record: record{Plan: own}, against: against, digest: 14695981039346656037}
 }
 
 func (r *recorder) begin(at time.Time) {

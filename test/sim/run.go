@@ -91,15 +91,15 @@ func (w *world) live() result {
 			w.checks.fail(invariantClean, "%v", err)
 		}
 		res.resumed = max(res.resumed, w.resume(round))
-		w.scan()
-		w.sleep(calm)
-		w.scan()
+		w.look()
+		w.sleep(w.plan.Calm)
+		w.look()
 	}
 	close(w.quit)
 	traffic.wg.Wait()
 	if w.failed() == nil {
 		w.resume(w.plan.Rounds)
-		w.scan()
+		w.look()
 		w.checks.finish()
 	}
 	_ = d.heal()
@@ -127,7 +127,7 @@ func (w *world) resume(round int) time.Duration {
 			}
 			receipt, err := p.replica.Submit(ctx, [][]byte{s.envelope}, replica.WaitCertified)
 			if err == nil {
-				w.checks.acknowledged(ack{s.id, receipt.Last, p.node.name()}, s.seq)
+				w.checks.acknowledged(ack{s.id, receipt.Last, p.node.name(), true}, s.seq)
 				s.seq = receipt.Last
 				break
 			}

@@ -48,7 +48,7 @@ func (t *traffic) start(clients int) {
 
 func (t *traffic) client(i int) {
 	chance := chanceFor(t.world.plan.Seed, fmt.Sprint("client ", i))
-	for count := 0; t.world.sleep(between(chance, 5*time.Second, time.Minute)); count++ {
+	for count := 0; t.world.sleep(between(chance, t.world.plan.Pace/12, t.world.plan.Pace)); count++ {
 		who := t.world.council[chance.IntN(len(t.world.council))]
 		switch draw := chance.IntN(100); {
 		case draw < 62:
@@ -136,7 +136,7 @@ func (t *traffic) submitAt(p *process, s *said, certified bool) error {
 		return err
 	}
 	v := receipt.Verdicts[0]
-	t.world.checks.acknowledged(ack{s.id, v.Seq, p.node.name()}, before)
+	t.world.checks.acknowledged(ack{s.id, v.Seq, p.node.name(), receipt.Level == replica.LevelCertified}, before)
 	if minority != 0 && p.node.minority.Load() == minority && before == 0 && !v.Duplicate {
 		t.world.checks.fail(invariantMinority, "%s acknowledged statement %s (%s) while partition %d left it without a quorum",
 			p.node.name(), s.id, receipt.Level, minority)

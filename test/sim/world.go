@@ -93,11 +93,6 @@ func (w *world) watch(p *process) {
 				newest = size
 				w.checks.certified(p.node.name(), note)
 			}
-			s := p.replica.Status()
-			if s.Role == replica.RoleHalted && !p.halted {
-				p.halted = true
-				w.halted(p, s)
-			}
 			select {
 			case <-changed:
 			case <-p.ended:
@@ -107,21 +102,6 @@ func (w *world) watch(p *process) {
 			}
 		}
 	})
-}
-
-// halted hears of a replica that stopped itself. Where nobody lies that is our
-// bug, since nothing here hands a replica older data than it had.
-func (w *world) halted(p *process, s replica.Status) {
-	detail := ""
-	for _, a := range s.Alarms {
-		if a.Code == "halted" {
-			detail = a.Detail
-		}
-	}
-	w.note("%s halted: %s", p.node.name(), detail)
-	if len(w.plan.Liars) == 0 {
-		w.checks.fail(invariantClean, "%s halted: %s", p.node.name(), detail)
-	}
 }
 
 // up lists the processes that run.
@@ -157,11 +137,19 @@ func (w *world) leader() *node {
 	return found
 }
 
-// scan compares every archive with the history.
-func (w *world) scan() {
+// look compares every archive with the history, and then asks after whoever
+// halted: a halt has a cause, which is what should be seen first.
+func (w *world) look() {
 	for _, p := range w.up() {
 		if !w.checks.liar(p.node.name()) {
-			p.scanned = w.checks.scan(p.node.name(), p.replica.Archive(), p.scanned)
+			p.scanned = w.checks.scan(p, p.scanned)
+		}
+	}
+	for _, p := range w.up() {
+		// Where nobody lies that is our bug, since nothing here hands a replica
+		// older data than it had.
+		if s := p.replica.Status(); s.Role == replica.RoleHalted && len(w.plan.Liars) == 0 {
+			w.checks.fail(invariantClean, "%s halted: %v", p.node.name(), s.Alarms)
 		}
 	}
 }
