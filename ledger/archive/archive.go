@@ -23,6 +23,9 @@ import (
 type Options struct {
 	FS         FS  // nil: the operating system's
 	CacheTiles int // how many tiles of 8 KiB to keep in memory; 0: 1,024
+	// Damaged hears of each full bundle or tile that reading finds damaged or missing, on the reader's
+	// goroutine, and must not call the archive; nil: nobody does.
+	Damaged func(*DamageError)
 }
 
 // Archive is a history on the disk. Its methods may be called from several goroutines, except that Append
@@ -83,6 +86,9 @@ func Open(dir string, opts Options) (a *Archive, err error) {
 	}
 	a = &Archive{fs: opts.FS, dir: dir, diskMu: make(slowLock, 1), ready: make(map[string]bool)}
 	a.files = newFiles(a.readFile, opts.CacheTiles, bundleCacheBytes)
+	if opts.Damaged != nil {
+		a.files.damaged = opts.Damaged
+	}
 	a.now.files = a.files
 	a.hist = tailWriter{name: tailName}
 	a.island = tailWriter{name: islandName}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -13,6 +14,7 @@ type files struct {
 	read    func(path string) ([]byte, error) // fs.ErrNotExist when it is not there
 	tiles   *lru[tileKey, []tlog.Hash]
 	bundles *lru[uint64, *bundle]
+	damaged func(*DamageError)
 }
 
 type tileKey struct {
@@ -31,12 +33,22 @@ func newFiles(read func(string) ([]byte, error), cacheTiles, cacheBytes int) *fi
 		read:    read,
 		tiles:   newLRU[tileKey, []tlog.Hash](cacheTiles),
 		bundles: newLRU[uint64, *bundle](cacheBytes),
+		damaged: func(*DamageError) {},
 	}
 }
 
 // of is the tileSource of a chain.
 func (f *files) of(c *chain) tileSource {
 	return func(l int, n uint64) ([]tlog.Hash, error) { return f.tile(c, l, n) }
+}
+
+// told tells of an error that is damage.
+func (f *files) told(err error) error {
+	var damage *DamageError
+	if errors.As(err, &damage) {
+		f.damaged(damage)
+	}
+	return err
 }
 
 // tile reads a full tile of the chain.
@@ -48,13 +60,13 @@ func (f *files) tile(c *chain, l int, n uint64) ([]tlog.Hash, error) {
 	path := TilePath(l, n, TileWidth)
 	raw, err := f.read(path)
 	if isMissing(err) {
-		return nil, &DamageError{File: path, Reason: "the file is missing"}
+		return nil, f.told(&DamageError{File: path, Reason: "the file is missing"})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read tile: %w", err)
 	}
 	if len(raw) != tileBytes {
-		return nil, &DamageError{File: path, Offset: int64(min(len(raw), tileBytes)), Reason: fmt.Sprintf("%d bytes instead of %d", len(raw), tileBytes)}
+		return nil, f.told(&DamageError{File: path, Offset: int64(min(len(raw), tileBytes)), Reason: fmt.Sprintf("%d bytes instead of %d", len(raw), tileBytes)})
 	}
 	want, err := c.node(node{tileHeight * uint(l+1), n}, f.of(c))
 	if err != nil {
@@ -62,11 +74,11 @@ func (f *files) tile(c *chain, l int, n uint64) ([]tlog.Hash, error) {
 	}
 	hashes := splitHashes(raw)
 	if foldHashes(hashes) != want {
-		return nil, &DamageError{
+		return nil, f.told(&DamageError{
 			File:   path,
 			Offset: f.damagedHash(c, l, n, hashes),
 			Reason: "the hashes do not add up to the tile above",
-		}
+		})
 	}
 	f.tiles.put(key, hashes, 1)
 	return hashes, nil
@@ -110,7 +122,7 @@ func (f *files) bundle(c *chain, n uint64) (*bundle, error) {
 	path := BundlePath(n, TileWidth)
 	raw, err := f.read(path)
 	if isMissing(err) {
-		return nil, &DamageError{File: path, Reason: "the file is missing"}
+		return nil, f.told(&DamageError{File: path, Reason: "the file is missing"})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
@@ -121,7 +133,7 @@ func (f *files) bundle(c *chain, n uint64) (*bundle, error) {
 	}
 	entries, err := checkBundle(path, raw, leaves)
 	if err != nil {
-		return nil, err
+		return nil, f.told(err)
 	}
 	b := &bundle{raw, entries}
 	f.bundles.put(n, b, len(raw)+TileWidth*24)

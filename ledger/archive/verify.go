@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // verifyCacheTiles is enough for the path from a bundle to the top.
@@ -112,96 +109,4 @@ func (a *Archive) verifyTail(name string, c *chain, written uint64, failed bool)
 		}
 	}
 	return nil
-}
-
-// Repair writes bundle n anew, from bytes that a peer gave, if they hash to what the tree says: else it is
-// a ConflictError, and nothing changes. Tiles on the way from the bundle to the top that are damaged are
-// written anew too, as far as they follow from the bundle or from the tiles below them.
-func (a *Archive) Repair(n uint64, bundle []byte) error {
-	entries, err := ParseBundle(bundle)
-	if err != nil {
-		return err
-	}
-	if len(entries) != TileWidth {
-		return fmt.Errorf("%w: %d entries instead of %d", errBundle, len(entries), TileWidth)
-	}
-	a.diskMu.Lock()
-	defer a.diskMu.Unlock()
-	v, err := a.view()
-	if err != nil {
-		return err
-	}
-	c := &v.hist
-	if !c.onDisk(0, n) && v.island != nil {
-		c = v.island
-	}
-	if !c.onDisk(0, n) {
-		return notFound("full bundle", n, v.size())
-	}
-	leaves := make([]tlog.Hash, len(entries))
-	for i, e := range entries {
-		leaves[i] = tlog.RecordHash(e)
-	}
-	for l := maxLevels - 1; l >= 1; l-- {
-		if err := a.repairTile(c, l, position(n, l)); err != nil {
-			return err
-		}
-	}
-	want, err := c.node(node{tileHeight, n}, a.files.of(c))
-	if err != nil {
-		return err
-	}
-	if foldHashes(leaves) != want {
-		return &ConflictError{Seq: n * TileWidth}
-	}
-	if err := a.rewrite(TilePath(0, n, TileWidth), joinHashes(leaves)); err != nil {
-		return err
-	}
-	if err := a.rewrite(BundlePath(n, TileWidth), bundle); err != nil {
-		return err
-	}
-	a.files.tiles.remove(tileKey{0, n})
-	a.files.bundles.remove(n)
-	return nil
-}
-
-// repairTile makes a damaged tile of level 1 or above from the tiles below it.
-func (a *Archive) repairTile(c *chain, l int, n uint64) error {
-	if !c.onDisk(l, n) {
-		return nil
-	}
-	a.files.tiles.remove(tileKey{l, n})
-	_, err := a.files.tile(c, l, n)
-	var damage *DamageError
-	if !errors.As(err, &damage) {
-		return err
-	}
-	hashes := make([]tlog.Hash, 0, TileWidth)
-	for k := n * TileWidth; k < (n+1)*TileWidth; k++ {
-		raw, err := a.readFile(TilePath(l-1, k, TileWidth))
-		if err != nil || len(raw) != tileBytes {
-			return damage
-		}
-		hashes = append(hashes, foldHashes(splitHashes(raw)))
-	}
-	want, err := c.node(node{tileHeight * uint(l+1), n}, a.files.of(c))
-	if err != nil {
-		return err
-	}
-	if foldHashes(hashes) != want {
-		return damage
-	}
-	return a.rewrite(TilePath(l, n, TileWidth), joinHashes(hashes))
-}
-
-// rewrite gives a file its right content, if it has another.
-func (a *Archive) rewrite(name string, data []byte) error {
-	if have, err := a.readFile(name); err == nil && bytes.Equal(have, data) {
-		return nil
-	}
-	// Crash point repair: the damaged file or the good one.
-	if err := a.putFile(name, slices.Clone(data)); err != nil {
-		return err
-	}
-	return a.syncDir(path.Dir(name))
 }

@@ -22,6 +22,7 @@ const (
 	seqFile        = "seq"            // reserved seqs of this replica's own statements
 	logKeyFile     = "logkey"         // the log's secret in use
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name
+	scrubFile      = "scrub"          // where the scrub of the history goes on
 	peersFile      = "peers"          // the replica set learned from seeds
 	authorityDir   = "authority"      // N.json: links of the authority chain
 	handoverDir    = "handover"       // N: this replica's cosignature of handover N

@@ -37,6 +37,7 @@ type Limits struct {
 	HandshakeLimit time.Duration
 	ShutdownLimit  time.Duration
 	OutOfTouch     time.Duration // without a leader for so long, the seeds are asked for the replica set
+	ScrubInterval  time.Duration // one bundle of the history is read again each
 	DiskStall      time.Duration // a write that takes longer makes its replica unfit to lead
 	Linger         time.Duration // how long a removed replica may still talk to us
 }
@@ -51,7 +52,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second, ScrubInterval: time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -83,6 +84,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.HandshakeLimit, d.HandshakeLimit)
 	orInt(&l.ShutdownLimit, d.ShutdownLimit)
 	orInt(&l.DiskStall, d.DiskStall)
+	orInt(&l.ScrubInterval, d.ScrubInterval)
 	orInt(&l.Linger, d.Linger)
 	orInt(&l.OutOfTouch, d.OutOfTouch)
 	return l
@@ -100,7 +102,10 @@ const (
 	maxFileBytes     = 8 << 20  // of the small files in the data directory
 	maxSnapshotLinks = 1 << 16
 	maxSectionBytes  = 64 << 20
-	maxDialers       = 64 // handshakes under way
+	maxDialers       = 64    // handshakes under way
+	maxDamages       = 4_096 // damaged bundles that are remembered; the scrub finds the others again
+	scrubSaved       = 256   // bundles between two savings of the scrub's place
+	repairPause      = 30 * time.Second
 
 	termSlack     = 10_000                 // terms that a ledger may have had at once
 	termEvery     = 100 * time.Millisecond // and one more in so long

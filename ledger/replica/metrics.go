@@ -16,6 +16,7 @@ type metrics struct {
 	cosigned, badCosignatures, elections prometheus.Counter
 	strangers, backfilled, diskErrors    prometheus.Counter
 	diskStalls                           prometheus.Counter
+	repaired, badRepairs, scrubbed       prometheus.Counter
 	diskStalled                          prometheus.Gauge
 	guard                                *prometheus.CounterVec
 }
@@ -46,6 +47,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m.strangers = counter("refused_handshakes_total", "Peer connections whose certificate is not pinned.")
 	m.backfilled = counter("backfilled_entries_total", "Entries of a gap fetched from peers.")
 	m.diskErrors = counter("disk_errors_total", "Writes that the disk refused.")
+	m.repaired = counter("repaired_bundles_total", "Bundles of the history repaired from peers.")
+	m.badRepairs = counter("bad_repairs_total", "Answers of peers that did not hash to the damaged bundle's place in the tree.")
+	m.scrubbed = counter("scrubbed_bundles_total", "Bundles of the history read again and checked.")
 	m.diskStalls = counter("disk_stalls_total", "Times that a write to the disk was overdue.")
 	m.diskStalled = gauge("disk_stalled", "1 while a write to the disk is overdue, else 0.")
 	m.guard = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "quorate", Name: "guard_refusals_total",

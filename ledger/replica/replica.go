@@ -53,6 +53,7 @@ type Replica struct {
 	running    atomic.Bool
 	abandoned  atomic.Bool // the disk hung while this replica stopped
 	logFailure logFailure
+	damages    damages
 	haltedBy   atomic.Pointer[HaltedError]
 	haltCh     chan struct{}
 	stepDown   chan struct{} // capacity 1
@@ -99,6 +100,7 @@ func Open(cfg Config) (r *Replica, err error) {
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{},
 		watchdog: newWatchdog(cfg.Limits.DiskStall), logFailure: logFailure{happened: make(chan struct{})},
+		damages: damages{found: map[uint64]*archive.DamageError{}, wake: make(chan struct{}, 1)},
 	}
 	r.files = files{cfg.Dir, r.watchdog}
 	r.log = cfg.Logger.With("replica", cfg.Name)
@@ -126,7 +128,7 @@ func (r *Replica) open() error {
 		return err
 	}
 	var err error
-	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}}); err != nil {
+	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}, Damaged: r.damages.note}); err != nil {
 		return err
 	}
 	if err := r.foundHistory(); err != nil {
@@ -160,7 +162,10 @@ func (r *Replica) foundHistory() error {
 	if _, _, gap := r.archive.Gap(); gap && r.archive.Whole() == 0 {
 		return errors.New("open replica: the history lacks its genesis")
 	}
-	if err := r.archive.Append(0, r.cfg.Genesis); err != nil {
+	var damage *archive.DamageError
+	if err := r.archive.Append(0, r.cfg.Genesis); errors.As(err, &damage) {
+		return nil // the tree's root tells, and the repair sees to it
+	} else if err != nil {
 		return fmt.Errorf("open replica: the history on disk is of another ledger: %w", err)
 	}
 	_, err := r.archive.Sync()

@@ -189,8 +189,11 @@ func (s *shell) record(seq uint64, entry []byte, leaf tlog.Hash) error {
 		leaf = tlog.RecordHash(entry)
 	}
 	err := s.archive.AppendLeaf(seq, entry, leaf)
+	var damage *archive.DamageError
 	switch {
 	case err == nil:
+	case errors.As(err, &damage):
+		// What can't be read can't be compared; its repair is checked against the tree.
 	case errors.Is(err, archive.ErrConflict):
 		return fmt.Errorf("entry %d differs from the one in the history on disk", seq)
 	case errors.Is(err, archive.ErrGap) && seq < s.archive.Size():

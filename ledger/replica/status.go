@@ -18,6 +18,7 @@ const (
 	alarmHalted      = "halted"
 	alarmDisk        = "disk_full"
 	alarmDiskStalled = "disk_stalled"
+	alarmDamaged     = "damaged"
 	alarmGap         = "gap"
 	alarmFork        = "fork"
 	alarmNoLogKey    = "no_log_key"
