@@ -25,6 +25,7 @@ const startLimit = time.Minute
 type member struct {
 	name   string
 	api    string // host:port
+	peer   string // host:port
 	config string // file
 	dir    string
 	flags  []string
@@ -73,11 +74,11 @@ func found(program, dir string, replicas int, flags ...string) (*cluster, error)
 	}
 	ceremony.WriteString("replicas:\n")
 	for i := range replicas {
-		m := &member{name: fmt.Sprintf("r%d", i), api: fmt.Sprintf("127.0.0.1:%d", port+2*i+1)}
+		m := &member{name: fmt.Sprintf("r%d", i), api: fmt.Sprintf("127.0.0.1:%d", port+2*i+1), peer: fmt.Sprintf("127.0.0.1:%d", port+2*i)}
 		m.config, m.dir = filepath.Join(dir, m.name+".yaml"), filepath.Join(dir, m.name)
 		m.flags = append(append([]string{}, serverFlags...), flags...)
 		if err := run(program, "keygen", "replica", m.name, "--operator", council[i%len(council)].operator, "--insecure-plain",
-			"--out", keyDir, "--peer", fmt.Sprintf("127.0.0.1:%d", port+2*i), "--api", "http://"+m.api); err != nil {
+			"--out", keyDir, "--peer", m.peer, "--api", "http://"+m.api); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(&ceremony, "  - public: keys/%s.pub\n", m.name)

@@ -73,6 +73,7 @@ type cell struct {
 	P99         float64       `json:"p99_ms"`
 	GeneratorUS float64       `json:"generator_cpu_us"` // CPU time of the load generator for one operation
 	ServersUS   float64       `json:"servers_cpu_us"`   // of all servers for one operation
+	Elections   uint64        `json:"elections"`        // terms that began meanwhile: 0, or the load starves the leader
 }
 
 // conn is one client's keep-alive connection: HTTP/1.1, written and read
@@ -95,7 +96,21 @@ func dial(address string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{address: address, c: c, r: bufio.NewReaderSize(c, 4<<10)}, nil
+	return newConn(address, c), nil
+}
+
+func newConn(address string, c net.Conn) *conn {
+	return &conn{address: address, c: c, r: bufio.NewReaderSize(c, 4<<10)}
+}
+
+// discard reads an answer that must be a success.
+func discard(response *http.Response) error {
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: status %d", response.Request.URL, response.StatusCode)
+	}
+	_, err := io.Copy(io.Discard, response.Body)
+	return err
 }
 
 // answer is what a submission got.

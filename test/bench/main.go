@@ -58,6 +58,9 @@ type section struct {
 func (b *bench) sections() []section {
 	return []section{
 		{"throughput", b.throughput},
+		{"four", b.four},
+		{"seal", b.seals},
+		{"size", b.lengths},
 	}
 }
 

@@ -140,3 +140,21 @@ func stopAll(children []*process) error {
 	wg.Wait()
 	return errors.Join(errs...)
 }
+
+// residentBytes is how much memory of the child is in RAM.
+func (p *process) residentBytes() (uint64, error) { return statusBytes(p.cmd.Process.Pid, "VmRSS:") }
+
+// statusBytes reads a size from /proc/PID/status.
+func statusBytes(pid int, field string) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read memory of process %d: %w", pid, err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			kilobytes, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
+			return kilobytes << 10, err
+		}
+	}
+	return 0, fmt.Errorf("read memory of process %d: no %s", pid, field)
+}

@@ -18,7 +18,14 @@ type results struct {
 	Quick   bool      `json:"quick"`
 	Size    int       `json:"value_bytes"`
 
-	Throughput []*throughputRow `json:"throughput,omitempty"`
+	Throughput []*throughputRow   `json:"throughput,omitempty"`
+	Four       []*throughputRow   `json:"four_replicas,omitempty"`
+	Rest       []*restResults     `json:"at_rest,omitempty"`
+	Elections  []*electionResults `json:"elections,omitempty"`
+	Verify     *verifyResults     `json:"export_verification,omitempty"`
+	Overload   *overloadResults   `json:"overload,omitempty"`
+	Seals      []*sealResults     `json:"seals,omitempty"`
+	Sizes      []*sizeResults     `json:"sizes,omitempty"`
 }
 
 func (r *results) begin(b *bench) {
@@ -44,7 +51,73 @@ func (r *results) table() string {
 				row.ratio(systemWAL, systemEtcd), row.ratio(systemBolt, systemEtcd))
 		}
 	}
+	if len(r.Four) > 0 {
+		fmt.Fprintf(&w, "\nThe same with four replicas\n")
+	}
+	for _, row := range r.Four {
+		fmt.Fprintf(&w, "%8d %26s\n", row.Clients, row.text(systemWAL))
+	}
+	if len(r.Throughput)+len(r.Four) > 0 {
+		fmt.Fprintf(&w, "Elections under load: %d\n", r.elections())
+	}
+	r.soon(&w)
+	r.large(&w)
 	return w.String()
+}
+
+// elections counts the terms that began while cells were measured.
+func (r *results) elections() uint64 {
+	var sum uint64
+	for _, rows := range [][]*throughputRow{r.Throughput, r.Four} {
+		for _, row := range rows {
+			for _, cells := range row.Rounds {
+				for _, c := range cells {
+					sum += c.Elections
+				}
+			}
+		}
+	}
+	return sum
+}
+
+// soon prints how soon things happen.
+func (r *results) soon(w *strings.Builder) {
+	for _, rest := range r.Rest {
+		fmt.Fprintf(w, "\nAt rest, %d replicas: sent to certified\n", rest.Replicas)
+		fmt.Fprintf(w, "  record    p50 %6.0f ms  p99 %6.0f ms  (below 1500)\n", rest.Record.P50, rest.Record.P99)
+		fmt.Fprintf(w, "  decision  p50 %6.0f ms  p99 %6.0f ms  (below 300)\n", rest.Decision.P50, rest.Decision.P99)
+	}
+	for _, e := range r.Elections {
+		fmt.Fprintf(w, "\nWrite gap after kill -9 of the leader, %d replicas, %d kills\n  p50 %.0f ms  p99 %.0f ms  (below 1500)\n", e.Replicas, e.Kills, e.Gap.P50, e.Gap.P99)
+	}
+	if o := r.Overload; o != nil {
+		fmt.Fprintf(w, "\nOverload: %d clients for %d places, %.0f s\n", o.Clients, places, o.Seconds)
+		fmt.Fprintf(w, "  accepted  %.0f/s  p99 %.0f ms, %.1f times the %.0f ms at %d clients (at most 3)\n", o.Accepted.PerSecond, o.Accepted.P99, o.P99Ratio, o.Baseline.P99, places)
+		fmt.Fprintf(w, "  refused   %.0f/s  p99 %.0f ms, worst %.0f ms\n", o.RefusedRate, o.Refused.P99, o.Refused.Worst)
+		fmt.Fprintf(w, "  leader    %d MB before, %d MB at most; lost %d\n", o.RSSBefore>>20, o.RSSPeak>>20, o.Lost)
+	}
+}
+
+// large prints what grows, or does not.
+func (r *results) large(w *strings.Builder) {
+	if v := r.Verify; v != nil {
+		fmt.Fprintf(w, "\nExport verification: %.0f entries/s; bare ML-DSA-65 on %d cores %.0f/s; ratio %.2f (at least 0.8)\n", v.EntriesPerSec, r.CPUs, v.BarePerSec, v.Ratio)
+	}
+	if len(r.Sizes) > 0 {
+		fmt.Fprintf(w, "\n%10s %12s %10s %10s %22s\n", "entries", "snapshot KB", "start ms", "RSS MB", "inclusion p50/p99 ms")
+		for _, s := range r.Sizes {
+			fmt.Fprintf(w, "%10d %12.1f %10.0f %10.1f %22s\n", s.Entries, float64(s.SnapshotBytes)/1024, s.StartMillis, float64(s.RSSBytes)/(1<<20),
+				fmt.Sprintf("%.2f / %.2f", s.Inclusion.P50, s.Inclusion.P99))
+		}
+		first, last := r.Sizes[0], r.Sizes[len(r.Sizes)-1]
+		fmt.Fprintf(w, "%10s %12.2f %10.2f %10.2f (at most 1.5)\n", "ratio", float64(last.SnapshotBytes)/float64(first.SnapshotBytes), last.StartMillis/first.StartMillis, float64(last.RSSBytes)/float64(first.RSSBytes))
+	}
+	for _, s := range r.Seals {
+		fmt.Fprintf(w, "\nSeal with %d nodes, by the rules: p50 %.1f us  p99 %.1f us (a record %.1f us)", s.Nodes, s.P50, s.P99, s.Record)
+	}
+	if len(r.Seals) > 0 {
+		w.WriteString("\n")
+	}
 }
 
 func (r *throughputRow) text(system string) string {

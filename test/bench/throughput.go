@@ -96,6 +96,7 @@ func (t *target) drive(ctx context.Context, b *bench, clients int) (*cell, error
 	if after.Applied-before.Applied < uint64(c.Operations) {
 		return nil, fmt.Errorf("%s, %d clients: %d acknowledged, and the ledger grew by %d", t.system, clients, c.Operations, after.Applied-before.Applied)
 	}
+	c.Elections = after.Term - before.Term
 	t.expected[clients] = c.PerSecond
 	return c, nil
 }
