@@ -164,3 +164,16 @@ func (r *Replica) DumpLog() (string, error) {
 func OpenArchive(dir string) (*archive.Archive, error) {
 	return archive.Open(filepath.Join(dir, archiveDir), archive.Options{})
 }
+
+// RaftLast is the index and the term of the last entry of Raft's log.
+func (r *Replica) RaftLast() (index, term uint64) {
+	var last raft.Log
+	index, err := r.store.LastIndex()
+	if err == nil {
+		err = r.store.GetLog(index, &last)
+	}
+	if err != nil {
+		return 0, 0
+	}
+	return index, last.Term
+}

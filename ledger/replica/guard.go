@@ -29,6 +29,7 @@ type guard struct {
 	answers func(to raft.ServerID, sent, answered uint64) error   // may an answer name this term?
 	handing func(to raft.ServerID)                                // before leadership is handed on
 	changes func(q *request) (*raft.AppendEntriesResponse, error) // takes entries that change the configuration
+	have    func(*raft.InstallSnapshotRequest) bool               // all that a snapshot covers
 	refused func(rule, name string, reason error)
 	out     chan raft.RPC
 	stop    chan struct{}
@@ -144,7 +145,15 @@ func (c *endingConn) Close() error {
 // handle checks a request and passes it on.
 func (g *guard) handle(conn net.Conn, rpc raft.RPC) {
 	q := &request{RPC: rpc, pinned: g.who(conn)}
-	if err := g.check(q); err != nil {
+	err := g.check(q)
+	if snapshot, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok && err == nil && g.have != nil && g.have(snapshot) {
+		// Installing it would forget what was committed since. We have what it
+		// covers, so the answer is true and the leader goes on behind it.
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: snapshot.Term, Success: true}, nil)
+		return
+	}
+	if err != nil {
 		if rpc.Reader != nil {
 			_, _ = io.Copy(io.Discard, rpc.Reader) // else the sender never reads why
 		}

@@ -2,15 +2,20 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -30,9 +35,12 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseMalformed(),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
+		cutCommits(),
 		refuseOverwrites(r.raftCommitted, r.store.GetLog),
+		refuseSnapshots(r.raftCommitted, func(index uint64) bool { return r.indexVouched(ctx, index) }),
 		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }),
 		refuseVotes(func() error { return r.watchdog.stalled() }),
+		refuseCensor(r.censors),
 		refuseTerms(t))
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)
@@ -46,7 +54,114 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		return err
 	}
 	g.handing = func(to raft.ServerID) { r.sayHanding(ctx, to) }
+	members := &memberRule{
+		log: r.store, raft: r.raftView, founders: r.raftFounders, restored: r.restoredConfiguration,
+		sets: r.knownSets, changed: r.changed.wait, give: g.give, stop: g.stop, refused: r.refused, patience: stepWait,
+		vouched: func(index uint64, data []byte) bool { return r.stepVouched(ctx, index, data) },
+	}
+	g.changes = members.take
+	g.have = func(s *raft.InstallSnapshotRequest) bool {
+		return s.LastLogIndex <= r.raftCommitted() && s.Term >= r.raftTerm()
+	}
 	return g
+}
+
+func (r *Replica) raftView() (v raftView) {
+	node := r.node.Load()
+	if node == nil {
+		return v
+	}
+	v.term, v.last = node.CurrentTerm(), node.LastIndex()
+	if future := node.GetConfiguration(); future.Error() == nil {
+		v.latest = future.Configuration()
+	}
+	return v
+}
+
+// raftFounders is the configuration at index 1 of Raft's log. A recovery leaves
+// none there: it begins with a snapshot, whose configuration is what the next
+// one is compared with.
+func (r *Replica) raftFounders() []raft.Server { return foundingServers(r.founding) }
+
+// knownSets lists the replica sets of the ledger that are known here: of the
+// applied state, and of the newest certified one, which the leader goes by.
+func (r *Replica) knownSets() [][]fsm.ReplicaRecord {
+	sets := [][]fsm.ReplicaRecord{r.shell.now.Load().state.Replicas()}
+	if sealed := r.shell.certified.Load(); sealed != nil {
+		sets = append(sets, sealed.state.Replicas())
+	}
+	return sets
+}
+
+// restoredConfiguration is that of the newest snapshot on disk, and the index
+// that it was written at; 0 when there is none.
+func (r *Replica) restoredConfiguration() (raft.Configuration, uint64) {
+	store, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(r.cfg.Dir, raftDir), r.limits.SnapshotRetain, newRaftLogger(r.log, "snapshots"))
+	if err != nil {
+		return raft.Configuration{}, 0
+	}
+	list, err := store.List()
+	if err != nil || len(list) == 0 {
+		return raft.Configuration{}, 0
+	}
+	return list[0].Configuration, list[0].ConfigurationIndex
+}
+
+// heldConfiguration is the configuration entry at an index of Raft's log, or of
+// a snapshot; nil when there is none here.
+func (r *Replica) heldConfiguration(index uint64) []byte {
+	var entry raft.Log
+	if err := r.store.GetLog(index, &entry); err == nil && entry.Type == raft.LogConfiguration {
+		return entry.Data
+	}
+	if c, at := r.restoredConfiguration(); at == index && at > 0 {
+		return raft.EncodeConfiguration(c)
+	}
+	return nil
+}
+
+// positionMessage is what a replica says of its Raft log.
+type positionMessage struct {
+	Commit        uint64      `json:"commit"`
+	Configuration ledger.Hash `json:"configuration"` // SHA-256 of the entry at the index asked for; zero: none here
+}
+
+func (r *Replica) servePosition(w http.ResponseWriter, q *http.Request, _ *peer) error {
+	index, err := strconv.ParseUint(q.FormValue("index"), 10, 64)
+	if err != nil {
+		return err
+	}
+	var said positionMessage
+	if node := r.node.Load(); node != nil {
+		said.Commit = node.CommitIndex()
+		if data := r.heldConfiguration(index); data != nil {
+			said.Configuration = sha256.Sum256(data)
+		}
+	}
+	return answerJSON(w, http.StatusOK, said)
+}
+
+// positions asks every active replica, and counts those whose word holds.
+func (r *Replica) positions(ctx context.Context, index uint64, holds func(positionMessage) bool) int {
+	ctx, cancel := context.WithTimeout(ctx, stepWait)
+	defer cancel()
+	count := 0
+	r.peers.askAll(ctx, fmt.Sprintf("%s?index=%d", pathPosition, index), maxPeerNotes, func(from *peer, answer []byte) {
+		var said positionMessage
+		if json.Unmarshal(answer, &said) == nil && r.pins.mayVote(from.id) && holds(said) {
+			count++
+		}
+	})
+	return count
+}
+
+// stepVouched says whether more replicas than may lie, and two at least, hold
+// this very configuration at this index: then an honest one judged it when it
+// was new, with the ledger as it was.
+func (r *Replica) stepVouched(ctx context.Context, index uint64, data []byte) bool {
+	want := ledger.Hash(sha256.Sum256(data))
+	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	return r.positions(ctx, index, func(said positionMessage) bool { return said.Configuration == want }) >= max(faults+1, 2)
 }
 
 func (r *Replica) raftTerm() uint64 {
@@ -135,4 +250,38 @@ func (r *Replica) pauseOrDoubt(ctx context.Context, d time.Duration) (doubted, a
 	case <-ctx.Done():
 		return false, false
 	}
+}
+
+// indexVouched says whether more replicas than may lie have committed up to an
+// index.
+func (r *Replica) indexVouched(ctx context.Context, index uint64) bool {
+	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	if faults == 0 {
+		return true // nobody but the leader may be there to ask, and nobody is to lie
+	}
+	return r.positions(ctx, index, func(said positionMessage) bool { return said.Commit >= index }) > faults
+}
+
+// proveServers checks a snapshot's configuration against the replicas that it
+// proves, in its state and its authority chain, and those that are known here:
+// what the snapshot's own seal does not have yet.
+func (r *Replica) proveServers(p *provenSnapshot, c raft.Configuration) error {
+	ever, active := map[raft.ServerID]bool{}, map[raft.ServerID]bool{}
+	for n := range p.chain.Len() {
+		authority, _ := p.chain.At(n)
+		for _, one := range authority.Replicas {
+			ever[raft.ServerID(one.KeyID().String())] = true
+		}
+	}
+	for _, one := range p.state.Replicas() {
+		ever[serverOf(one)] = true
+		active[serverOf(one)] = one.Standing == fsm.ReplicaActive
+	}
+	for _, one := range r.pins.now.Load().peers {
+		ever[one.serverID()] = true
+		if r.pins.mayVote(one.id) {
+			active[one.serverID()] = true
+		}
+	}
+	return knownServers(c, ever, active)
 }

@@ -40,6 +40,7 @@ type Limits struct {
 	ScrubInterval  time.Duration // one bundle of the history is read again each
 	DiskStall      time.Duration // a write that takes longer makes its replica unfit to lead
 	Linger         time.Duration // how long a removed replica may still talk to us
+	CensorLimit    time.Duration // how long a leader may leave a statement uncommitted that we would accept
 }
 
 func (l Limits) withDefaults() Limits {
@@ -52,7 +53,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second, ScrubInterval: time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second, ScrubInterval: time.Second, CensorLimit: 10 * time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -87,6 +88,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.ScrubInterval, d.ScrubInterval)
 	orInt(&l.Linger, d.Linger)
 	orInt(&l.OutOfTouch, d.OutOfTouch)
+	orInt(&l.CensorLimit, d.CensorLimit)
 	return l
 }
 
@@ -107,14 +109,23 @@ const (
 	scrubSaved       = 256   // bundles between two savings of the scrub's place
 	repairPause      = 30 * time.Second
 
-	termSlack     = 10_000                 // terms that a ledger may have had at once
-	termEvery     = 100 * time.Millisecond // and one more in so long
-	termBurst     = 16                     // times that one peer may raise the term in a row
-	termRefill    = 5                      // and once more in so many election timeouts
-	maxRaisers    = 256                    // peers whose raises are counted
-	handedOnFresh = 10 * time.Second       // how long a leader's word counts that it hands on
-	handingWait   = 500 * time.Millisecond // and how long it waits until all have heard it
-	doubtPause    = 250 * time.Millisecond // least time between two questions for the replica set
-	maxRefusals   = 32                     // kinds of refusals that the status tells
-	refusalLog    = time.Minute            // between two lines of the log about one kind
+	termSlack        = 10_000                 // terms that a ledger may have had at once
+	termEvery        = 100 * time.Millisecond // and one more in so long
+	termBurst        = 16                     // times that one peer may raise the term in a row
+	termRefill       = 5                      // and once more in so many election timeouts
+	maxRaisers       = 256                    // peers whose raises are counted
+	handedOnFresh    = 10 * time.Second       // how long a leader's word counts that it hands on
+	handingWait      = 500 * time.Millisecond // and how long it waits until all have heard it
+	doubtPause       = 250 * time.Millisecond // least time between two questions for the replica set
+	stepWait         = 2 * time.Second        // for what authorises a change of Raft's configuration
+	maxWatched       = 64                     // submissions watched for censorship
+	maxWatchedOfPeer = 16                     // and of those, passed on by one peer
+	maxPendingBytes  = 4 << 20                // of one that is passed on
+	idleLimits       = 4                      // CensorLimits before a leader is accused that commits nothing else either
+	censorBurst      = 3                      // leaders that may be refused in a row
+	censorEvery      = 10 * time.Minute       // and one more in so long
+	censorHold       = 30 * time.Second       // how long one is refused
+	censorBan        = 5                      // election timeouts for which it gets no vote
+	maxRefusals      = 32                     // kinds of refusals that the status tells
+	refusalLog       = time.Minute            // between two lines of the log about one kind
 )

@@ -27,8 +27,10 @@ const (
 	pathSubmit       = "/submit"       // POST to the leader: envelopes
 	pathRead         = "/read"         // the leader's linearizable size
 	pathLogKey       = "/logkey"
-	pathSet          = "/set"     // the replica set, proven
-	pathHanding      = "/handing" // POST by the leader: to whom it hands on
+	pathSet          = "/set"      // the replica set, proven
+	pathHanding      = "/handing"  // POST by the leader: to whom it hands on
+	pathPosition     = "/position" // ?index=: Raft's commit index, and the configuration at an index
+	pathPending      = "/pending"  // POST: envelopes that the leader suppresses, as it seems
 )
 
 func (r *Replica) peerHandler() http.Handler {
@@ -65,6 +67,8 @@ func (r *Replica) peerHandler() http.Handler {
 	handle("GET "+pathLogKey, r.serveLogKey)
 	handle("GET "+pathSet, r.serveSet)
 	handle("POST "+pathHanding, r.serveHanding)
+	handle("GET "+pathPosition, r.servePosition)
+	handle("POST "+pathPending, r.servePending)
 	return mux
 }
 

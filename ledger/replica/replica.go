@@ -66,6 +66,7 @@ type Replica struct {
 	refusals  refusals
 	handovers handovers
 	doubts    chan struct{} // capacity 1: a peer's role is in doubt
+	censors   *censorship
 
 	generation atomic.Uint64 // of what is proven here; Raft speaks with no other
 	recovered  *recovered    // the recovery that made this replica a member, nil without
@@ -108,6 +109,7 @@ func Open(cfg Config) (r *Replica, err error) {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	r.admission = newAdmission(cfg.Limits)
+	r.censors = newCensorship(cfg.Limits.CensorLimit, censorBan*cfg.Raft.Election)
 	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
 	r.wire.generation = r.generation.Load
 	r.peers = newPeers(r)
@@ -362,11 +364,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	}
 	config := r.raftConfig()
 	if !existing && r.foundingMember() {
-		var servers []raft.Server
-		for _, one := range r.founding.Replicas {
-			servers = append(servers, raft.Server{ID: raft.ServerID(one.KeyID().String()), Address: raft.ServerAddress(one.Peer)})
-		}
-		if err := raft.BootstrapCluster(config, logs, r.store, inner, n.guard, raft.Configuration{Servers: servers}); err != nil {
+		if err := raft.BootstrapCluster(config, logs, r.store, inner, n.guard, raft.Configuration{Servers: r.raftFounders()}); err != nil {
 			return fail(fmt.Errorf("bootstrap raft: %w", err))
 		}
 	}
@@ -389,13 +387,16 @@ func (n *raftNode) shutdown() error {
 
 // proveSnapshot checks a snapshot that is being written here, by a leader or
 // by ourselves.
-func (r *Replica) proveSnapshot(from io.Reader) error {
+func (r *Replica) proveSnapshot(from io.Reader, c raft.Configuration) error {
 	content, err := readSnapshot(from, r.limits.SnapshotBytes)
 	if err != nil {
 		return err
 	}
-	_, err = content.prove(r.cfg.Genesis, r.genesis)
-	return err
+	p, err := content.prove(r.cfg.Genesis, r.genesis)
+	if err != nil {
+		return err
+	}
+	return r.proveServers(p, c)
 }
 
 // logWritten hears how each write to Raft's log went.

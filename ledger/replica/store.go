@@ -85,7 +85,7 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 // prove itself before it becomes a snapshot here.
 type provingSnapshots struct {
 	raft.SnapshotStore
-	prove func(r io.Reader) error
+	prove func(r io.Reader, c raft.Configuration) error
 	point func(point string)
 }
 
@@ -97,7 +97,7 @@ func (s *provingSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c 
 	reader, writer := io.Pipe()
 	proving := &provingSink{SnapshotSink: sink, pipe: writer, result: make(chan error, 1), point: s.point}
 	go func() {
-		err := s.prove(reader)
+		err := s.prove(reader, c)
 		_ = reader.CloseWithError(errors.Join(errSnapshotRead, err))
 		proving.result <- err
 	}()

@@ -178,7 +178,7 @@ func (r *Replica) tryOnce(ctx context.Context, envelopes [][]byte) (*Receipt, er
 	if to == nil {
 		return nil, errNotSent
 	}
-	return r.forward(ctx, to, envelopes)
+	return r.forwardWatched(ctx, to, envelopes)
 }
 
 // propose is the leader's part: an early answer from the newest state, then a
