@@ -231,27 +231,5 @@ func (s *scene) overwrite(ctx context.Context, as string) error {
 	if err := s.goesOn(ctx, 1); err != nil {
 		return err
 	}
-	for _, m := range s.members {
-		if err := s.end(m, killed); err != nil {
-			return err
-		}
-	}
-	for _, m := range s.honest() {
-		if err := s.start(m); err != nil {
-			return err
-		}
-	}
-	for _, m := range s.honest() {
-		if err := s.await(ctx, m.name+" is ready after kill -9", func() bool {
-			status, err := s.status(ctx, m)
-			return err == nil && status.Ready
-		}); err != nil {
-			s.says(m.name, "alarms: %s", s.alarmsOf(ctx, m))
-			return err
-		}
-	}
-	if err := s.goesOn(ctx, 3); err != nil {
-		return err
-	}
-	return s.noAlarms(ctx, s.honest()...)
+	return s.restarted(ctx)
 }

@@ -7,6 +7,8 @@ import (
 
 // acts are done once.
 var acts = map[string]func(ctx context.Context, l *liar, q url.Values) (string, error){
-	"leap":      leap,
-	"overwrite": overwrite,
+	"leap":          leap,
+	"overwrite":     overwrite,
+	"keep-snapshot": keepSnapshot,
+	"snapshot":      sendSnapshot,
 }

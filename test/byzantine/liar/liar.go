@@ -43,6 +43,10 @@ type liar struct {
 	mu    sync.Mutex
 	deeds []deed
 	heard map[cosignature]bool
+	made  map[uint64]ledger.Hash // entries that were forged for watchers, by seq
+
+	kept     []byte // a snapshot of earlier
+	keptMeta *raft.SnapshotMeta
 }
 
 // lie is what a liar does otherwise than an honest replica. Fields are nil where
@@ -76,7 +80,7 @@ func newLiar(s *settings, key *keys.PrivateKey, genesisEntry []byte) (*liar, err
 		return nil, err
 	}
 	l := &liar{settings: s, key: key, cosigner: key.Cosigner44(), genesis: genesis, founding: founding, origin: founding.Origin,
-		names: map[string]string{}, pins: map[ledger.Hash]string{}, heard: map[cosignature]bool{}, stopLoop: func() {}}
+		names: map[string]string{}, pins: map[ledger.Hash]string{}, heard: map[cosignature]bool{}, made: map[uint64]ledger.Hash{}, stopLoop: func() {}}
 	for _, one := range founding.Replicas {
 		l.names[one.KeyID().String()], l.pins[one.TLSPin] = one.Name, one.Name
 	}

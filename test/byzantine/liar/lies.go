@@ -18,6 +18,11 @@ var lies = map[string]makeLie{
 	"silent":      silent,
 	"endless":     endless,
 	"flood":       flood,
+	"rollback":    rollback,
+	"forged":      forged,
+	"tampered":    tampered,
+	"watch":       forgedWatch,
+	"publicly":    publicly,
 	"disrupt":     disrupt,
 }
 

@@ -8,6 +8,7 @@ const (
 
 	maxSubmit    = 32 << 20  // of a forwarded submission
 	maxPour      = 256 << 20 // of an answer without end
+	forgedEvents = 4         // entries that one watcher is given
 	floodStreams = 4         // of each kind, to each peer
 
 	maxDeeds = 256      // kinds of acts that are told of
