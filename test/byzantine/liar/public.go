@@ -82,11 +82,14 @@ func forged(l *liar, q url.Values) (*lie, error) {
 }
 
 // tampered changes a byte of each entry and of each proof that clients get.
-func tampered(l *liar, _ url.Values) (*lie, error) {
+// ?what=links changes the authority links alone, without which a client gets no
+// further.
+func tampered(l *liar, q url.Values) (*lie, error) {
+	links := q.Get("what") == "links"
 	return &lie{public: func(w http.ResponseWriter, q *http.Request, next http.Handler) bool {
 		path := q.URL.Path
-		if !strings.HasPrefix(path, "/v1/entries") && !strings.HasPrefix(path, "/v1/proofs") && !strings.HasPrefix(path, "/tile/") &&
-			!strings.HasPrefix(path, "/authority/") {
+		rest := strings.HasPrefix(path, "/v1/entries") || strings.HasPrefix(path, "/v1/proofs") || strings.HasPrefix(path, "/tile/")
+		if links != strings.HasPrefix(path, "/authority/") || !links && !rest {
 			return false
 		}
 		inner := httptest.NewRecorder()
