@@ -59,7 +59,7 @@ func (w *world) link(tree hashes, prev ledger.Authority, s *State) *ledger.Link 
 	for _, name := range sortedKeys(cosigners) {
 		r := cosigners[name]
 		k := owners[string(r.Public)]
-		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(next.Ledger, k, k.Cosigner44(), name, head, s.Stamp()/1000))
+		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(next.Branch(), k, k.Cosigner44(), name, head, s.Stamp()/1000))
 	}
 	prove := func(seq uint64) []ledger.Hash {
 		p, err := tlog.ProveRecord(int64(size), int64(seq), tree)

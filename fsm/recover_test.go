@@ -76,7 +76,7 @@ func (w *world) fork(tree hashes, prev ledger.Authority, size uint64, statement 
 	checkpoint := ledger.Checkpoint{Head: ledger.Head{Origin: prev.Origin, Size: body.Head.Size, Root: body.Head.Root}}
 	for _, r := range prev.Active() {
 		k := owners[string(r.Public)]
-		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(prev.Ledger, k, k.Cosigner44(), r.Name, checkpoint.Head, 1))
+		checkpoint.Cosignatures = append(checkpoint.Cosignatures, ledger.Cosign(prev.Branch(), k, k.Cosigner44(), r.Name, checkpoint.Head, 1))
 	}
 	proof, err := tlog.ProveTree(int64(size), int64(body.Head.Size), tree)
 	if err != nil {

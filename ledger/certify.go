@@ -38,7 +38,7 @@ type Certifier struct {
 
 // replicaVerifier holds the unpacked keys of a replica.
 type replicaVerifier struct {
-	ledger     Hash   // genesis hash
+	branch     Hash   // Authority.Branch
 	name       string // of the replica
 	cosigner   string // key name
 	id44, id65 [noteKeyIDLen]byte
@@ -46,8 +46,8 @@ type replicaVerifier struct {
 	key65      *keys.PublicKey
 }
 
-func newReplicaVerifier(genesis Hash, origin string, r AuthorityReplica) (replicaVerifier, error) {
-	v := replicaVerifier{ledger: genesis, name: r.Name, cosigner: CosignerName(origin, r.Name)}
+func newReplicaVerifier(branch Hash, origin string, r AuthorityReplica) (replicaVerifier, error) {
+	v := replicaVerifier{branch: branch, name: r.Name, cosigner: CosignerName(origin, r.Name)}
 	var err error
 	if v.key44, err = keys.ParsePublic44(r.Cosigner); err != nil {
 		return v, fmt.Errorf("replica %s: %w", r.Name, err)
@@ -65,7 +65,7 @@ func (v *replicaVerifier) verify(h Head, c Cosignature) error {
 	if len(c.MLDSA44) > 0 && !v.key44.Verify(h.message44(v.cosigner, c.Time), c.MLDSA44) {
 		return &BadSignatureError{Name: v.cosigner, Kind: "ML-DSA-44"}
 	}
-	if !v.key65.Verify(h.message65(v.ledger, v.cosigner, c.Time), c.MLDSA65) {
+	if !v.key65.Verify(h.message65(v.branch, v.cosigner, c.Time), c.MLDSA65) {
 		return &BadSignatureError{Name: v.cosigner, Kind: "ML-DSA-65"}
 	}
 	return nil
@@ -76,7 +76,7 @@ func NewCertifier(a Authority) (*Certifier, error) {
 	active := a.Active()
 	c := &Certifier{origin: a.Origin, threshold: CosignThreshold(len(active)), log: a.Log}
 	for _, r := range active {
-		v, err := newReplicaVerifier(a.Ledger, a.Origin, r)
+		v, err := newReplicaVerifier(a.Branch(), a.Origin, r)
 		if err != nil {
 			return nil, err
 		}

@@ -70,10 +70,10 @@ func (h Head) message44(name string, unixSeconds uint64) []byte {
 }
 
 // message65 is what an ML-DSA-65 cosignature signs: the same, under a purpose
-// of our own and the genesis hash. C2SP's binds the origin alone, which another
+// of our own and the branch. C2SP's binds the origin alone, which another
 // ledger of the same replicas could bear too.
-func (h Head) message65(genesis Hash, name string, unixSeconds uint64) []byte {
-	return h.message(string(keys.PurposePrefix("cosignature"))+string(genesis[:]), name, unixSeconds)
+func (h Head) message65(branch Hash, name string, unixSeconds uint64) []byte {
+	return h.message(string(keys.PurposePrefix("cosignature"))+string(branch[:]), name, unixSeconds)
 }
 
 func (h Head) message(label, name string, unixSeconds uint64) []byte {
@@ -99,10 +99,9 @@ type Cosignature struct {
 	MLDSA65 []byte  // 3,309 bytes; the one that certifies
 }
 
-// Cosign makes replica's cosignature of h, a head of the ledger with this
-// genesis hash. unixSeconds is at least 1: zero
-// means no time in C2SP.
-func Cosign(genesis Hash, k *keys.PrivateKey, c *keys.Cosigner44, replica string, h Head, unixSeconds uint64) Cosignature {
+// Cosign makes replica's cosignature of h, a head of this branch (see Branch). unixSeconds
+// is at least 1: zero means no time in C2SP.
+func Cosign(branch Hash, k *keys.PrivateKey, c *keys.Cosigner44, replica string, h Head, unixSeconds uint64) Cosignature {
 	invariant(unixSeconds > 0 && unixSeconds <= canon.MaxInt, "a cosignature has a time")
 	name := CosignerName(h.Origin, replica)
 	return Cosignature{
@@ -111,14 +110,14 @@ func Cosign(genesis Hash, k *keys.PrivateKey, c *keys.Cosigner44, replica string
 		ID44:    noteKeyID(name, noteMLDSA44, c.Public()),
 		ID65:    noteKeyID(name, noteMLDSA65, k.Public().Bytes()),
 		MLDSA44: c.Sign(h.message44(name, unixSeconds)),
-		MLDSA65: k.Sign(h.message65(genesis, name, unixSeconds)),
+		MLDSA65: k.Sign(h.message65(branch, name, unixSeconds)),
 	}
 }
 
-// Verify checks both signatures of c on h, a head of the ledger with this
-// genesis hash, under the keys of r.
-func (c Cosignature) Verify(genesis Hash, h Head, r AuthorityReplica) error {
-	v, err := newReplicaVerifier(genesis, h.Origin, r)
+// Verify checks both signatures of c on h, a head of this branch, under the keys
+// of r.
+func (c Cosignature) Verify(branch Hash, h Head, r AuthorityReplica) error {
+	v, err := newReplicaVerifier(branch, h.Origin, r)
 	if err != nil {
 		return fmt.Errorf("verify cosignature: %w", err)
 	}

@@ -1,9 +1,13 @@
 package ledger
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // TypeRecover is the statement by which a council goes on after a lost quorum:
@@ -94,6 +98,21 @@ func (prev Authority) Recovered(statements []*Statement) (Recover, Authority, er
 	}
 	return body, next, nil
 }
+
+// Branch names what the replicas of a generation cosign heads of: the ledger, and
+// from generation 1 on the generation too. A replica that stays may have cosigned
+// heads beyond the fork that too few others did; in the next generation, in which
+// fewer are enough, those signatures must not certify them.
+func Branch(genesis Hash, generation uint64) Hash {
+	if generation == 0 {
+		return genesis
+	}
+	b := append(keys.PurposePrefix("generation"), genesis[:]...)
+	return sha256.Sum256(binary.BigEndian.AppendUint64(b, generation))
+}
+
+// Branch is what a's replicas cosign heads of.
+func (a Authority) Branch() Hash { return Branch(a.Ledger, a.Generation) }
 
 // applyRecover makes the change of a recovery that enough operators approved.
 func (next *Authority) applyRecover(prev Authority, statements []*Statement, causes []uint64) error {

@@ -80,7 +80,7 @@ func (r recovering) make(w *world, early, head Head) *Link {
 	}
 	proof, err := tlog.ProveTree(int64(w.size()), int64(fork.Size), w.tree)
 	w.must(err)
-	note := w.sign(fork, r.forkers...)
+	note := w.signIn(0, fork, r.forkers...)
 	for i := range note.Cosignatures {
 		note.Cosignatures[i] = note.Cosignatures[i].WithoutMLDSA44()
 	}
@@ -182,8 +182,16 @@ func TestLeftBranch(t *testing.T) {
 	if _, err := chain.VerifyCheckpoint(old.sign(beyond, "r02", "r03").Note()); !errors.Is(err, ErrLeftBranch) {
 		t.Errorf("a head of the branch that was left: %v", err)
 	}
+	// What the one that stays cosigned there, alone, must not count as its word in
+	// the generation in which it is enough alone.
+	for old.size() <= w.size() {
+		old.say("alice", TypeRecord, Record{Text: "on the branch that was left"})
+	}
+	if _, err := chain.VerifyCheckpoint(old.sign(old.seal(0), "r01").Note()); err == nil {
+		t.Error("a head of the branch that was left is certified by what r01 signed for the generation before")
+	}
 	for _, h := range []Head{early, head} {
-		if _, err := chain.VerifyCheckpoint(w.sign(h, "r02", "r03").Note()); err != nil {
+		if _, err := chain.VerifyCheckpoint(w.signIn(0, h, "r02", "r03").Note()); err != nil {
 			t.Errorf("the head of size %d, which both have: %v", h.Size, err)
 		}
 	}
@@ -194,7 +202,11 @@ func makeRecover(t testing.TB) authorityVectors {
 	w, early, head := lost(t)
 	v.Genesis = w.hash[:]
 	note := func(name string, ok bool, w *world, h Head, signers ...string) {
-		v.Checkpoints = append(v.Checkpoints, noteVector{Name: name, Note: string(w.sign(h, signers...).Note()), OK: ok})
+		generation := w.now.Generation
+		if h.Size <= head.Size {
+			generation = 0
+		}
+		v.Checkpoints = append(v.Checkpoints, noteVector{Name: name, Note: string(w.signIn(generation, h, signers...).Note()), OK: ok})
 	}
 	add := func(l *Link) {
 		v.Links = append(v.Links, linkText(t, l))
@@ -212,9 +224,15 @@ func makeRecover(t testing.TB) authorityVectors {
 	old, beyond := left(t)
 	note("a head of the branch that was left, by the lost ones", false, old, beyond, "r02", "r03")
 	note("a head of the branch that was left, by all three", false, old, beyond, "r01", "r02", "r03")
+	for old.size() <= opened.Size {
+		old.say("alice", TypeRecord, Record{Text: "on the branch that was left"})
+	}
+	note("a larger head of the branch that was left, by the one that stays", false, old, old.seal(0), "r01")
 	w.say("alice", TypeRecord, Record{Text: "after"})
 	last := w.seal(0)
 	note("a head after it, by both that count", true, w, last, "r01", "r05")
+	v.Checkpoints = append(v.Checkpoints, noteVector{Name: "a head after it, by both that count, signed for the generation before",
+		Note: string(w.signIn(0, last, "r01", "r05").Note()), OK: false})
 	note("a head after it, by one and a lost one", false, w, last, "r01", "r02")
 	refuse := func(name string, after int, l *Link) {
 		v.Refused = append(v.Refused, refusedLink{Name: name, After: after, Link: linkText(t, l)})

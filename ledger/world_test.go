@@ -198,11 +198,16 @@ func (w *world) head() Head {
 // replica's name is what stands before a colon: "r01:new" is replica r01 with
 // another key.
 func (w *world) sign(h Head, signers ...string) *Checkpoint {
+	return w.signIn(w.now.Generation, h, signers...)
+}
+
+// signIn is sign as replicas of a generation do.
+func (w *world) signIn(generation uint64, h Head, signers ...string) *Checkpoint {
 	c := &Checkpoint{Head: h}
 	for i, signer := range signers {
 		name, _, _ := strings.Cut(signer, ":")
 		k := testKey(signer)
-		c.Add(Cosign(w.hash, k, k.Cosigner44(), name, h, w.stamp/1000+uint64(i)))
+		c.Add(Cosign(Branch(w.hash, generation), k, k.Cosigner44(), name, h, w.stamp/1000+uint64(i)))
 	}
 	return c
 }

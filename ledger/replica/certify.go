@@ -102,7 +102,7 @@ func (c *certifier) hearsay(s cosigned) {
 	}
 	for _, a := range authorities {
 		for _, replica := range a.Active() {
-			if replica.Name == s.Replica && s.Verify(c.r.genesis, s.head, replica) == nil {
+			if replica.Name == s.Replica && s.Verify(a.Branch(), s.head, replica) == nil {
 				c.collect(s)
 				return
 			}
@@ -206,7 +206,7 @@ func (c *certifier) of(head ledger.Head, authorities ...ledger.Authority) []ledg
 func (c *certifier) verify(head ledger.Head, one *collected, authorities []ledger.Authority) bool {
 	for _, a := range authorities {
 		for _, replica := range a.Active() {
-			if replica.Name != one.Replica || one.Verify(c.r.genesis, head, replica) != nil {
+			if replica.Name != one.Replica || one.Verify(a.Branch(), head, replica) != nil {
 				continue
 			}
 			c.mu.Lock()

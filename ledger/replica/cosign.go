@@ -152,7 +152,7 @@ func (c *cosigner) sign(s *sealedState) error {
 		c.r.headSize.Store(head.Size)
 	}
 	now := c.r.now() / 1000
-	signed := cosigned{s.head, ledger.Cosign(c.r.genesis, c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
+	signed := cosigned{s.head, ledger.Cosign(s.authority.Branch(), c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
 	if s.handover() {
 		// Kept, because once a newer head is signed this one can't be signed again.
 		if err := c.r.files.replaceChecked(handoverName(s.seal.Handover), signed.message()); err != nil {

@@ -145,7 +145,7 @@ func (r *Replica) compareAge(answer []byte) error {
 		return nil
 	}
 	me := ledger.AuthorityReplica{Name: r.cfg.Name, Public: r.cfg.Key.Public().Bytes(), Cosigner: r.cfg.Key.Cosigner44().Public()}
-	if s.Verify(r.genesis, s.head, me) != nil {
+	if s.Verify(ledger.Branch(r.genesis, r.generation.Load()), s.head, me) != nil {
 		return nil
 	}
 	head := r.cosigner.head

@@ -236,7 +236,7 @@ func (r *Replica) openCertified() error {
 	r.certifier.now.Store(&certifiedHead{checkpoint: checkpoint, note: note, authority: authority, signed: checkpoint.Signed(authority) * 1000})
 	for _, s := range checkpoint.Cosignatures {
 		for _, replica := range authority.Active() {
-			if replica.Name == s.Replica && s.Verify(r.genesis, head, replica) == nil {
+			if replica.Name == s.Replica && s.Verify(authority.Branch(), head, replica) == nil {
 				r.certifier.newest[replica.KeyID()] = cosigned{head, s}
 			}
 		}

@@ -104,7 +104,7 @@ const sized = (s) => {
   return concat(b.length, b);
 };
 
-// What both cosignatures sign after their label (and ML-DSA-65 after the genesis hash): a subtree that starts at 0.
+// What both cosignatures sign after their label (and ML-DSA-65 after the branch): a subtree that starts at 0.
 const statementOf = (name, time, head) =>
   concat(sized(name), u64(time), sized(head.origin), u64(0), u64(head.size), head.root);
 
@@ -118,8 +118,11 @@ function verify44(head, name, key, signature) {
   }
 }
 
-function verifyCosignature65(ledger, head, name, key, signature) {
-  const message = concat(`${identifier65}\n\0`, ledger, statementOf(name, readU64(signature), head));
+// branchOf is what replicas cosign heads of: the ledger and, but for the first, the generation.
+const branchOf = ({ ledger, generation }) => (generation === 0 ? ledger : H('quorate/generation/v1\n\0', ledger, u64(generation)));
+
+function verifyCosignature65(branch, head, name, key, signature) {
+  const message = concat(`${identifier65}\n\0`, branch, statementOf(name, readU64(signature), head));
   return verify65(key, message, signature.subarray(8));
 }
 
@@ -165,7 +168,7 @@ function verifyPair(head, { name: replica, line44, line65 }, authority) {
   const r = authority.replicas.find((r) => r.name === replica && !r.joining);
   const name = cosignerName(head.origin, replica);
   if (!r || !equal(line65.id, noteKeyID(name, type.other, concat(identifier65, r.public)))) return false;
-  if (!verifyCosignature65(authority.ledger, head, name, r.public, line65.signature)) throw new Refused(`checkpoint: the ML-DSA-65 line of ${replica} does not verify`, { code: 'bad_signature' });
+  if (!verifyCosignature65(branchOf(authority), head, name, r.public, line65.signature)) throw new Refused(`checkpoint: the ML-DSA-65 line of ${replica} does not verify`, { code: 'bad_signature' });
   if (line44 && equal(line44.id, noteKeyID(name, type.mldsa44, r.cosigner)) && !verify44(head, name, r.cosigner, line44.signature)) {
     throw new Refused(`checkpoint: the ML-DSA-44 line of ${replica} does not verify`, { code: 'bad_signature' });
   }
