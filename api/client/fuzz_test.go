@@ -58,7 +58,7 @@ func FuzzEvents(f *testing.F) {
 				}
 			}
 			w := &watcher{fn: func(e *Entry) error { return nil }}
-			_ = w.take(event)
+			_ = w.take(t.Context(), event)
 		}
 	})
 }

@@ -24,7 +24,7 @@ func (a *app) watchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "watch",
 		Short:   "follow the ledger, entry by entry",
-		Long:    "watch prints each entry once a certified head covers it, and resumes where it\nwas when a server goes away. With --output json each is a line of JSON.",
+		Long:    "watch prints each entry once a certified head covers it, and resumes where it\nwas when a server goes away. It verifies what it prints, by the genesis hash, but\ncan't see what a server leaves out of a --kind or --type. With --output json each is a line of JSON.",
 		Example: "  quorate watch --type decision,executed --server http://127.0.0.1:7400",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,9 +33,9 @@ func (a *app) watchCommand() *cobra.Command {
 				return err
 			}
 			defer l.Close()
-			options := client.WatchOptions{From: from, Kinds: kinds, Types: types, Consistency: client.Certified}
+			options := client.WatchOptions{From: from, Kinds: kinds, Types: types, Consistency: client.Certified, Verify: true}
 			if stale {
-				options.Consistency = client.Stale
+				options.Consistency, options.Verify = client.Stale, false
 			}
 			if !c.Flags().Changed("from") {
 				status, err := l.Status(c.Context())
