@@ -164,16 +164,20 @@ func (f *fake) certify(at time.Time) {
 	if err != nil {
 		f.t.Errorf("certify: %v", err)
 	}
-	note := f.world.sign(ledger.Head{Origin: testOrigin, Size: size, Root: ledger.Hash(root)}, at, "r1", "r2", "r3", "r4")
+	note := f.world.signOn(f.state.Authority().Branch(), ledger.Head{Origin: testOrigin, Size: size, Root: ledger.Hash(root)}, at, "r1", "r2", "r3", "r4")
 	f.certified = &View{State: f.state, Size: size, Checkpoint: note, Certified: true, Signed: uint64(at.Unix()) * 1000}
 }
 
 // sign makes a checkpoint that the named replicas cosigned.
 func (w *world) sign(h ledger.Head, at time.Time, replicas ...string) []byte {
+	return w.signOn(w.hash, h, at, replicas...)
+}
+
+func (w *world) signOn(branch ledger.Hash, h ledger.Head, at time.Time, replicas ...string) []byte {
 	c := &ledger.Checkpoint{Head: h, LogLines: w.log.Sign(h, uint64(at.Unix()))}
 	for _, name := range replicas {
 		k := w.replicas[name]
-		c.Add(ledger.Cosign(ledger.LeafHash(w.genesis), k, k.Cosigner44(), name, h, uint64(at.Unix())))
+		c.Add(ledger.Cosign(branch, k, k.Cosigner44(), name, h, uint64(at.Unix())))
 	}
 	return c.Note()
 }

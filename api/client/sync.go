@@ -170,6 +170,7 @@ func (c *Client) fetchLink(ctx context.Context, server string, n int) ([]byte, *
 func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte, link *ledger.Link) error {
 	t := c.trust
 	what := "authority link " + strconv.Itoa(n)
+	leaves := false
 	if n > 0 {
 		// Verified alone first: a link that contradicts the kept head is evidence
 		// only if it is valid, and must not be kept then.
@@ -185,14 +186,34 @@ func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte,
 		if err := c.consistent(ctx, server, c.lastHandover(), handover); err != nil {
 			return err
 		}
-		if err := c.consistent(ctx, server, t.head, handover); err != nil {
-			return err
+		if leaves, err = t.leaves(link); err != nil {
+			return &ProofError{server, what, err}
+		}
+		if !leaves {
+			if err := c.consistent(ctx, server, t.head, handover); err != nil {
+				return err
+			}
 		}
 	}
 	if err := t.extend(c.options.Genesis, link); err != nil {
 		return &ProofError{server, what, err}
 	}
-	return t.addLink(raw)
+	if !leaves {
+		return t.addLink(raw)
+	}
+	c.left.Store(t.head)
+	if err := t.leave(); err != nil {
+		return err
+	}
+	if err := t.addLink(raw); err != nil {
+		return err
+	}
+	head, err := t.verify([]byte(link.Checkpoint))
+	if err != nil {
+		return &ProofError{server, what, err}
+	}
+	c.head.Store(head)
+	return t.setHead(head)
 }
 
 // lastHandover is the head of the newest link, or nil.

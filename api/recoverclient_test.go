@@ -1,0 +1,130 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
+)
+
+// recover goes on from the certified head with r1 alone, as the next generation.
+func (f *fake) recover() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	root, err := f.archive.TreeHash(f.state.Next())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	fork, size := f.certified.Checkpoint, f.state.Next()
+	body := ledger.Recover{At: f.state.Stamp(), Generation: 1, Keep: []string{"r1"},
+		Head: ledger.RecoverHead{Last: f.state.Prev(), Root: ledger.Hash(root), Size: size}}
+	sign := func(author, typ string, body any) []byte {
+		return f.world.sayAs(f.t, f.world.governors[author], ledger.Payload{Author: author, Ledger: f.world.hash, Type: typ}, body)
+	}
+	first := sign("alice", ledger.TypeRecover, body)
+	next, result := fsm.Apply(f.state, &ledger.Command{Kind: ledger.CommandStatements, Stamp: body.At,
+		Statements: [][]byte{first, sign("bob", ledger.TypeApprove, ledger.Ballot{Proposal: idOf(f.t, first)})}}, directVerifier{})
+	if next.Meta().Generation != 1 {
+		f.t.Fatalf("%+v", result.Verdicts)
+	}
+	f.state = next
+	f.append(result.Entries...)
+	f.seal()
+	link, err := ledger.ParseLink(f.links[len(f.links)-1])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	path, err := f.archive.ProveConsistency(size, f.state.Next())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	link.Fork = &ledger.Fork{Checkpoint: string(fork)}
+	for _, h := range path {
+		link.Fork.Proof = append(link.Fork.Proof, ledger.Hash(h))
+	}
+	if f.links[len(f.links)-1], err = link.Encode(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// A client that followed an old majority beyond the head from which the council
+// went on follows the higher generation, says what it left, and never goes back.
+func TestClientFollowsRecovery(t *testing.T) {
+	for _, beyond := range []int{0, 1, 9} {
+		w := newWorld(t)
+		f := fakeOf(t, w)
+		f.submit(w.record(t, "alice", "before"))
+		old := f.branch()
+		for range beyond {
+			old.submit(w.record(t, "alice", "on the branch that is left"))
+		}
+		f.recover()
+		_, a := newLying(t, old)
+		_, b := newLying(t, f)
+		dir := t.TempDir()
+		kept, err := newClient(t, w, dir, a).Sync(short(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t, w, dir, b)
+		head, err := c.Sync(short(t))
+		if err != nil {
+			t.Fatalf("beyond by %d: %v", beyond, err)
+		}
+		if head.Authority.Generation != 1 || len(c.Links()) != 2 {
+			t.Errorf("generation %d, %d links", head.Authority.Generation, len(c.Links()))
+		}
+		left := c.Left()
+		if (left != nil) != (beyond > 0) || left != nil && left.Size != kept.Size {
+			t.Errorf("beyond by %d: it says that it left %+v", beyond, left)
+		}
+		notes, err := filepath.Glob(filepath.Join(dir, w.hash.String(), "left-*"))
+		if err != nil || len(notes) != min(beyond, 1) {
+			t.Errorf("beyond by %d: kept %v, %v", beyond, notes, err)
+		}
+		// After a restart, whatever the old majority shows.
+		again := newClient(t, w, dir, a)
+		var proof *client.ProofError
+		var rollback *client.RollbackError
+		if _, err := again.Sync(short(t)); !errors.As(err, &proof) && !errors.As(err, &rollback) {
+			t.Errorf("beyond by %d: the old majority is answered with %v", beyond, err)
+		}
+		if head, err := newClient(t, w, dir, a, b).Sync(short(t)); err != nil || head.Authority.Generation != 1 {
+			t.Errorf("beyond by %d: with both: %v", beyond, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, w.hash.String(), "head")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// branch is another ledger with all that f has so far.
+func (f *fake) branch() *fake {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a, err := archive.Open(f.t.TempDir(), archive.Options{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if t, ok := f.t.(*testing.T); ok {
+		t.Cleanup(func() { a.Close() })
+	}
+	b := &fake{t: f.t, world: f.world, archive: a, state: f.state, certified: f.certified, links: slices.Clone(f.links),
+		changed: make(chan struct{}), status: f.status}
+	err = f.archive.Entries(0, f.archive.Size(), func(_ uint64, entry []byte) error {
+		b.append(bytes.Clone(entry))
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
+}
