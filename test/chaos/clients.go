@@ -157,9 +157,13 @@ func (w *worker) lookUp() {
 
 // signRecord makes a record statement and its id.
 func signRecord(key *keys.File, genesis ledger.Hash, text string) (envelope []byte, id string, err error) {
+	return signRecordFor(key, genesis, text, nonceLife)
+}
+
+func signRecordFor(key *keys.File, genesis ledger.Hash, text string, life time.Duration) (envelope []byte, id string, err error) {
 	p := ledger.Payload{
 		Author: key.Name, Ledger: genesis, Type: ledger.TypeRecord, Nonce: make([]byte, 16),
-		Expires: uint64(time.Now().Add(nonceLife).UnixMilli()),
+		Expires: uint64(time.Now().Add(life).UnixMilli()),
 	}
 	_, _ = rand.Read(p.Nonce) // it never fails
 	envelope, err = ledger.Sign(key.Key, p, ledger.Record{Text: text, Name: hex.EncodeToString(p.Nonce[:4])})
@@ -199,4 +203,17 @@ func (c *cluster) probe(ctx context.Context, m *member, key *keys.File) (seq uin
 		return nil
 	})
 	return seq, err
+}
+
+// submitAnyhow submits an envelope through whoever takes it.
+func (c *cluster) submitAnyhow(ctx context.Context, envelope []byte) error {
+	cl, err := c.clientOf(c.members...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, 4*opTimeout)
+	defer cancel()
+	_, err = cl.Submit(ctx, [][]byte{envelope}, client.WaitCommitted)
+	return err
 }

@@ -55,6 +55,8 @@ type cluster struct {
 	watch   *client.Client // for statuses; of all members
 	known   known
 	base    usage // at rest, after the start
+	newest  int   // number of the newest member
+	seats   int   // given to governors later
 	noDisks error // why replicas have no disks of their own
 
 	mu      sync.Mutex
@@ -101,9 +103,11 @@ func foundCluster(ctx context.Context, o *options, dir string, plan clusterPlan)
 		return nil, err
 	}
 	for i := 1; i <= plan.members; i++ {
-		if _, err := c.addMember(i); err != nil {
+		m, err := c.newMember(i)
+		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
+		c.members, c.newest = append(c.members, m), i
 	}
 	if err := c.rewatch(); err != nil {
 		return nil, err
@@ -174,14 +178,11 @@ func (c *cluster) ceremony() error {
 	return err
 }
 
-// addMember gives a replica its place; its key and configuration are there.
-func (c *cluster) addMember(number int) (*member, error) {
+// newMember gives a replica its place; its key and configuration are there.
+func (c *cluster) newMember(number int) (*member, error) {
 	name := fmt.Sprintf("r%d", number)
 	m := &member{number: number, name: name, address: c.address(number), space: fmt.Sprintf("c%dr%d", c.number, number), dir: c.path("ledger", name), config: c.path("ledger", name+".yaml")}
-	m.program = []string{c.o.program, "server"}
-	if c.plan.bug != "" {
-		m.program = []string{c.o.replica, "--bug", c.plan.bug}
-	}
+	m.program = c.program()
 	public, err := keys.ReadPublicFile(c.path("keys", name+".pub"))
 	if err != nil {
 		return nil, err
@@ -190,9 +191,21 @@ func (c *cluster) addMember(number int) (*member, error) {
 	if err := plug(m.space, m.address); err != nil {
 		return nil, err
 	}
-	c.members = append(c.members, m)
-	return m, c.makeDisk(m)
+	if err := c.makeDisk(m); err != nil {
+		return nil, errors.Join(err, unplug(m.space))
+	}
+	return m, nil
 }
+
+// program is what a replica of this cluster runs when it is well.
+func (c *cluster) program() []string {
+	if c.plan.bug != "" {
+		return []string{c.o.replica, "--bug", c.plan.bug}
+	}
+	return []string{c.o.program, "server"}
+}
+
+func (m *member) socket() string { return filepath.Join(m.dir, "operator.sock") }
 
 // clientOf makes a client that asks these members in turn.
 func (c *cluster) clientOf(members ...*member) (*client.Client, error) {

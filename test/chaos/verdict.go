@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/api/client"
 )
@@ -110,6 +112,10 @@ func (c *cluster) heal(ctx context.Context) error {
 		if m.running() && stopped {
 			errs = append(errs, m.resume())
 		}
+		if !slices.Equal(m.program, c.program()) {
+			errs = append(errs, m.stop())
+			m.program = c.program()
+		}
 		if !m.running() {
 			errs = append(errs, c.start(m))
 		}
@@ -149,7 +155,7 @@ func (c *cluster) verdict(ctx context.Context, l *load) error {
 // known is what all replicas were found to agree on.
 type known struct {
 	size uint64
-	hash [32]byte            // of the newest entry
+	sums [][32]byte          // of each entry
 	seqs map[string][]uint64 // of each statement's id
 }
 
@@ -182,6 +188,9 @@ func (c *cluster) compare(ctx context.Context) error {
 			at := e.Seq - from
 			if i == 0 {
 				sums = append(sums, sum)
+				if e.Stamp > uint64(time.Now().Add(mostAhead).UnixMilli()) {
+					return fmt.Errorf("entry %d is of %d, which is in the future", e.Seq, e.Stamp)
+				}
 				if e.ID != "" {
 					c.known.seqs[e.ID] = append(c.known.seqs[e.ID], e.Seq)
 				}
@@ -199,9 +208,12 @@ func (c *cluster) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	c.known.size = upTo
+	c.known.size, c.known.sums = upTo, append(c.known.sums, sums...)
 	return nil
 }
+
+// mostAhead is more than the ledger's max_skew and far less than an hour.
+const mostAhead = 5 * time.Minute
 
 // readEntries reads the entries of [from, to) of one replica.
 func readEntries(ctx context.Context, cl *client.Client, from, to uint64, fn func(*client.Entry) error) (uint64, error) {
@@ -238,10 +250,6 @@ func readEntries(ctx context.Context, cl *client.Client, from, to uint64, fn fun
 func (c *cluster) finish(ctx context.Context) error {
 	if err := c.settle(ctx); err != nil {
 		return err
-	}
-	var servers []string
-	for _, m := range c.members {
-		servers = append(servers, m.url())
 	}
 	if err := c.verifyExport(ctx); err != nil {
 		return err

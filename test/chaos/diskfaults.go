@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/quorate/quorate/api/client"
+)
+
+// powerCut: acknowledged means durable.
+func powerCut(_ context.Context, h *harm) error {
+	if h.noDisks != nil {
+		return &skipError{"the replicas have no disks of their own"}
+	}
+	if err := h.cutPower(h.members); err != nil {
+		return err
+	}
+	return h.startAll()
+}
+
+// tornTail: what a crash leaves half written is dropped, and comes back from
+// Raft's log.
+func tornTail(ctx context.Context, h *harm) error {
+	m := h.members[h.chance.IntN(len(h.members))]
+	if err := m.kill(); err != nil {
+		return err
+	}
+	tail := filepath.Join(m.dir, "archive", "tail")
+	whole, err := os.ReadFile(tail)
+	if err != nil {
+		return err
+	}
+	torn := 1 + h.chance.IntN(40)
+	if err := os.Truncate(tail, int64(len(whole)-torn)); err != nil {
+		return err
+	}
+	if err := h.start(m); err != nil {
+		return err
+	}
+	h.note("%s lost %d of %d bytes of its tail", m.name, torn, len(whole))
+	well, err := h.wellOrEnded(ctx, m)
+	if err != nil || well {
+		return err
+	}
+	// A tail that was replaced and not appended to has no last record to lose: the
+	// loss is damage, and must be refused rather than dropped.
+	h.note("and called it damage")
+	return os.WriteFile(tail, whole, 0o644)
+}
+
+// wellOrEnded waits until a member is ready or its process has ended.
+func (c *cluster) wellOrEnded(ctx context.Context, m *member) (well bool, err error) {
+	err = await(ctx, m.name+" to be well or to give up", func(ctx context.Context) error {
+		if !m.running() {
+			return nil
+		}
+		s, err := c.statusOf(ctx, m)
+		if err != nil {
+			return err
+		}
+		if well = s.Ready; !well && len(s.Alarms) == 0 {
+			return fmt.Errorf("it is %s", s.Role)
+		}
+		return nil
+	})
+	return well, err
+}
+
+// ioError: after a failed fsync nobody knows what the disk holds, so the
+// replica stops; it does not try again and acknowledge.
+func ioError(ctx context.Context, h *harm) error {
+	m, err := h.faultyLeader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.order("disk eio-once"); err != nil {
+		return err
+	}
+	if err := await(ctx, m.name+" to stop", func(context.Context) error {
+		if m.running() {
+			return errors.New("it runs")
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	h.note("%s stopped", m.name)
+	return h.some(ctx, 10)
+}
+
+// fullDisk: a replica whose disk is full refuses writes and answers reads, the
+// others go on, and it recovers without a restart once there is room.
+func fullDisk(ctx context.Context, h *harm) error {
+	if h.noDisks != nil {
+		return &skipError{"the replicas have no disks of their own"}
+	}
+	m, _, err := h.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.fill(); err != nil {
+		return err
+	}
+	defer func() { _ = m.drain() }()
+	pid := m.pid()
+	if err := h.some(ctx, 10); err != nil {
+		return err
+	}
+	rest(ctx, hurtFor)
+	cl, err := h.clientOf(m)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if _, err := cl.CurrentEpoch(ctx, client.Read{}); err != nil {
+		return fmt.Errorf("%s does not answer a read while its disk is full: %w", m.name, err)
+	}
+	if err := m.drain(); err != nil {
+		return err
+	}
+	if err := h.settle(ctx); err != nil {
+		return fmt.Errorf("%s had a full disk: %w", m.name, err)
+	}
+	if !m.running() || m.pid() != pid {
+		return fmt.Errorf("%s did not live through a full disk", m.name)
+	}
+	h.note("%s lived through it", m.name)
+	return nil
+}
+
+// bitFlip: damage is noticed and never served.
+func bitFlip(ctx context.Context, h *harm) error {
+	m := h.members[h.chance.IntN(len(h.members))]
+	if err := m.kill(); err != nil {
+		return err
+	}
+	path, whole, err := h.flip(m)
+	if err != nil {
+		return err
+	}
+	name, _ := filepath.Rel(m.dir, path)
+	if err := h.start(m); err != nil {
+		return err
+	}
+	well, err := h.wellOrEnded(ctx, m)
+	if err != nil {
+		return err
+	}
+	if m.running() {
+		if err := h.neverWrong(ctx, m); err != nil {
+			return fmt.Errorf("%s damaged: %w", name, err)
+		}
+	}
+	if err := m.kill(); err != nil {
+		return err
+	}
+	h.note("%s of %s: well %v", name, m.name, well)
+	// What was not repaired from the others is put right by hand, as an operator
+	// does who restores the sector.
+	now, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(now, whole) && !well {
+		return os.WriteFile(path, whole, 0o600)
+	}
+	return nil
+}
+
+// flip flips one bit of one file of a member that does not run, and gives what
+// was in it.
+func (h *harm) flip(m *member) (path string, whole []byte, err error) {
+	var files []string
+	err = filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		in := filepath.ToSlash(path[len(m.dir):])
+		info, err := d.Info()
+		if err != nil || info.Size() == 0 {
+			return err
+		}
+		for _, kind := range []string{"/archive/tile/*/*", "/archive/tail", "/raft/log.db", "/raft/snapshots/*/*"} {
+			if ok, _ := filepath.Match(kind, in); ok {
+				files = append(files, path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	path = files[h.chance.IntN(len(files))]
+	if whole, err = os.ReadFile(path); err != nil {
+		return "", nil, err
+	}
+	damaged := bytes.Clone(whole)
+	damaged[h.chance.IntN(len(whole))] ^= 1 << h.chance.IntN(8)
+	return path, whole, os.WriteFile(path, damaged, 0o600)
+}
+
+// neverWrong reads all that is known from a member. It may refuse, it may not
+// give other bytes.
+func (c *cluster) neverWrong(ctx context.Context, m *member) error {
+	cl, err := c.clientOf(m)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for from := uint64(0); from < c.known.size; from += client.MaxEntriesPage {
+		to := min(from+client.MaxEntriesPage, c.known.size)
+		reading, cancel := context.WithTimeout(ctx, opTimeout)
+		var wrong error
+		_, _ = readEntries(reading, cl, from, to, func(e *client.Entry) error { // a refusal is right
+			if sha256.Sum256(e.Entry) != c.known.sums[e.Seq] {
+				wrong = fmt.Errorf("%s serves other bytes as entry %d", m.name, e.Seq)
+			}
+			return wrong
+		})
+		cancel()
+		if wrong != nil {
+			return wrong
+		}
+	}
+	return nil
+}
