@@ -11,7 +11,8 @@ import (
 
 // Append adds entry seq, which must be Size(), or compares it with what is here: the same bytes give nil,
 // others ConflictError. A seq above Size() is a GapError, and so is one in the gap, with which nothing
-// can be compared. The entry is copied.
+// can be compared; but once a write has failed, whatever is not here is an ErrFailed, because what should
+// stand between was refused for that. The entry is copied.
 //
 // Append touches no file, unless 32 MiB are waiting to be written: then it waits for a Sync. What it
 // took is served at once, and lost in a crash before the next Sync.
@@ -38,6 +39,9 @@ func (a *Archive) append(seq uint64, entry []byte, leaf *tlog.Hash) error {
 	case seq < size:
 		return v.compare(seq, entry)
 	case seq > size:
+		if failed := a.Failed(); failed != nil {
+			return failed
+		}
 		return &GapError{From: size, To: seq}
 	case size >= maxSize:
 		return fmt.Errorf("archive: full at %d entries", size)

@@ -451,6 +451,9 @@ func TestFsyncgate(t *testing.T) {
 		if size, err := a.Sync(); size != 10 || !errors.Is(err, ErrFailed) {
 			t.Fatalf("sync again: %d, %v", size, err)
 		}
+		if err := a.Append(21, w.entries[21]); !errors.Is(err, ErrFailed) { // what follows a refused one
+			t.Errorf("Append past a refused entry gave %v", err)
+		}
 		if err := a.Append(20, w.entries[20]); !errors.Is(err, ErrFailed) {
 			t.Fatalf("append: %v", err)
 		}

@@ -284,15 +284,14 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 // pullMissing asks peers for what this replica should have by now: the
 // checkpoint of a head that stays uncertified, and cosignatures of a handover.
 func (r *Replica) pullMissing(ctx context.Context) {
-	now := r.shell.newest()
-	if now == nil || now.head.Size <= r.certifier.size() || r.halted() != nil {
-		return
-	}
-	if now.stamp+uint64(r.limits.CertifyPull.Milliseconds()) > r.now() {
+	pending := r.shell.pending(r.certifier.size())
+	// The oldest tells what is late: under steady writes the newest never is, and
+	// a replica that is told nothing, such as a joining one, would ask nobody.
+	if len(pending) == 0 || r.halted() != nil || pending[0].stamp+uint64(r.limits.CertifyPull.Milliseconds()) > r.now() {
 		return
 	}
 	var handover *sealedState
-	for _, s := range r.shell.pending(r.certifier.size()) {
+	for _, s := range pending {
 		if s.handover() && s.seal.Handover > r.certifier.authorityIndex() {
 			handover = s
 			break

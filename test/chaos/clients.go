@@ -19,8 +19,8 @@ const (
 	opTimeout = 5 * time.Second
 	// A governor has at most 256 live nonces; a client makes fewer statements
 	// than that within their life.
-	nonceLife  = 40 * time.Second
-	leastPause = 20 * time.Millisecond
+	nonceLife  = 25 * time.Second
+	leastPause = 60 * time.Millisecond
 )
 
 // load is clients at work: each submits statements and reads linearizably, at

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/quorate/quorate/api/client"
 )
@@ -28,10 +28,20 @@ func powerCut(_ context.Context, h *harm) error {
 // Raft's log.
 func tornTail(ctx context.Context, h *harm) error {
 	m := h.members[h.chance.IntN(len(h.members))]
+	tail := filepath.Join(m.dir, "archive", "tail")
+	// A tail that was just replaced has no record that could be torn.
+	if err := await(ctx, "a tail of some length", func(context.Context) error {
+		info, err := os.Stat(tail)
+		if err == nil && info.Size() < 16<<10 {
+			err = fmt.Errorf("it has %d bytes", info.Size())
+		}
+		return err
+	}); err != nil {
+		return err
+	}
 	if err := m.kill(); err != nil {
 		return err
 	}
-	tail := filepath.Join(m.dir, "archive", "tail")
 	whole, err := os.ReadFile(tail)
 	if err != nil {
 		return err
@@ -72,25 +82,38 @@ func (c *cluster) wellOrEnded(ctx context.Context, m *member) (well bool, err er
 	return well, err
 }
 
-// ioError: after a failed fsync nobody knows what the disk holds, so the
-// replica stops; it does not try again and acknowledge.
+// ioError: after a failed fsync nobody knows what the disk holds. Under Raft's
+// log the replica stops; under the history it leads no more and says so. In
+// neither case it tries again and acknowledges.
 func ioError(ctx context.Context, h *harm) error {
 	m, err := h.faultyLeader(ctx)
 	if err != nil {
 		return err
 	}
-	if err := m.order("disk eio-once"); err != nil {
+	where := []string{"log", "archive"}[h.chance.IntN(2)]
+	if err := m.order("fail " + where); err != nil {
 		return err
 	}
-	if err := await(ctx, m.name+" to stop", func(context.Context) error {
-		if m.running() {
-			return errors.New("it runs")
+	if err := await(ctx, m.name+" to notice", func(ctx context.Context) error {
+		if !m.running() {
+			return nil
 		}
-		return nil
+		s, err := h.statusOf(ctx, m)
+		if err == nil && (where == "log" || s.Role == "leader" || len(s.Alarms) == 0) {
+			err = fmt.Errorf("it is %s, with alarms %v", s.Role, s.Alarms)
+		}
+		return err
 	}); err != nil {
 		return err
 	}
-	h.note("%s stopped", m.name)
+	h.note("of the %s of %s", where, m.name)
+	if s, err := h.statusOf(ctx, m); err == nil {
+		for _, alarm := range s.Alarms {
+			if strings.HasPrefix(alarm, "halted") {
+				return fmt.Errorf("%s takes a failed disk for a foreign history: %s", m.name, alarm)
+			}
+		}
+	}
 	return h.some(ctx, 10)
 }
 
@@ -212,7 +235,7 @@ func (c *cluster) neverWrong(ctx context.Context, m *member) error {
 	defer cl.Close()
 	for from := uint64(0); from < c.known.size; from += client.MaxEntriesPage {
 		to := min(from+client.MaxEntriesPage, c.known.size)
-		reading, cancel := context.WithTimeout(ctx, opTimeout)
+		reading, cancel := context.WithTimeout(ctx, opTimeout/5) // a refusal is tried again until then
 		var wrong error
 		_, _ = readEntries(reading, cl, from, to, func(e *client.Entry) error { // a refusal is right
 			if sha256.Sum256(e.Entry) != c.known.sums[e.Seq] {

@@ -20,15 +20,15 @@ import (
 
 // faults are what this replica suffers now.
 type faults struct {
-	clock atomic.Int64 // added to the wall clock, milliseconds
-	errno atomic.Int64 // of writes and fsyncs; 0: the disk is well
-	once  atomic.Bool  // only the next one fails
-	mu    sync.Mutex   // of what follows
-	point string       // where to crash
-	after int          // passes of it before
+	clock   atomic.Int64 // added to the wall clock, milliseconds
+	log     atomic.Bool  // the next write of Raft's log fails
+	archive atomic.Bool  // likewise of the history
+	mu      sync.Mutex   // of what follows
+	point   string       // where to crash
+	after   int          // passes of it before
 }
 
-// order is one of: "clock MILLIS", "disk well|eio|enospc|eio-once", "crash POINT N".
+// order is one of: "clock MILLIS", "fail log", "fail archive", "crash POINT N".
 func (f *faults) order(text string) error {
 	words := strings.Fields(text)
 	switch {
@@ -36,13 +36,11 @@ func (f *faults) order(text string) error {
 		n, err := strconv.ParseInt(words[1], 10, 64)
 		f.clock.Store(n)
 		return err
-	case len(words) == 2 && words[0] == "disk":
-		errno, ok := map[string]syscall.Errno{"well": 0, "eio": syscall.EIO, "eio-once": syscall.EIO, "enospc": syscall.ENOSPC}[words[1]]
-		if !ok {
-			return fmt.Errorf("no disk is %q", words[1])
-		}
-		f.once.Store(words[1] == "eio-once")
-		f.errno.Store(int64(errno))
+	case text == "fail log":
+		f.log.Store(true)
+		return nil
+	case text == "fail archive":
+		f.archive.Store(true)
 		return nil
 	case len(words) == 3 && words[0] == "crash":
 		n, err := strconv.Atoi(words[2])
@@ -68,16 +66,12 @@ func (f *faults) pass(point string) {
 	}
 }
 
-// disk is what the next write or fsync gives.
-func (f *faults) disk() error {
-	errno := syscall.Errno(f.errno.Load())
-	if errno == 0 {
-		return nil
+// fail gives one error of the disk if one is due.
+func fail(due *atomic.Bool) error {
+	if due.CompareAndSwap(true, false) {
+		return fmt.Errorf("planted: %w", syscall.EIO)
 	}
-	if f.once.Load() {
-		f.errno.Store(0)
-	}
-	return fmt.Errorf("planted: %w", errno)
+	return nil
 }
 
 func (f *faults) hooks() *replica.Hooks {
@@ -104,7 +98,7 @@ func (l *faultyLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.L
 
 func (l *faultyLog) StoreLogs(logs []*raft.Log) error {
 	l.f.pass("log")
-	if err := l.f.disk(); err != nil {
+	if err := fail(&l.f.log); err != nil {
 		return err
 	}
 	err := l.LogStore.StoreLogs(logs)
@@ -125,7 +119,7 @@ type faultyFS struct {
 }
 
 func (s *faultyFS) Create(name string) (archive.File, error) {
-	if err := s.f.disk(); err != nil {
+	if err := fail(&s.f.archive); err != nil {
 		return nil, err
 	}
 	file, err := s.FS.Create(name)
@@ -159,14 +153,14 @@ type faultyFile struct {
 }
 
 func (f *faultyFile) Write(b []byte) (int, error) {
-	if err := f.f.disk(); err != nil {
+	if err := fail(&f.f.archive); err != nil {
 		return 0, err
 	}
 	return f.File.Write(b)
 }
 
 func (f *faultyFile) Sync() error {
-	if err := f.f.disk(); err != nil {
+	if err := fail(&f.f.archive); err != nil {
 		return err
 	}
 	return f.File.Sync()
