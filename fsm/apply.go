@@ -120,7 +120,9 @@ func Admit(s *State, c *ledger.Command, v Verifier) []Verdict {
 	if c.Stamp > maxStamp {
 		return refuseAll(c, BadStamp)
 	}
-	verdicts, _ := begin(s, max(c.Stamp, s.stamp), v).run(c)
+	t := begin(s, max(c.Stamp, s.stamp), v)
+	t.dry = true
+	verdicts, _ := t.run(c)
 	return verdicts
 }
 

@@ -186,6 +186,9 @@ func (w *world) apply(kind ledger.CommandKind, envelopes ...[]byte) Result {
 	before := w.state.Digest()
 	command := &ledger.Command{Kind: kind, Stamp: w.now, Statements: envelopes}
 	next, result := Apply(w.state, command, w.verify)
+	if admitted := Admit(w.state, command, struct{ Verifier }{w.verify}); !slices.Equal(admitted, result.Verdicts) {
+		w.t.Fatalf("Admit answers %v, Apply %v", admitted, result.Verdicts)
+	}
 	if w.state.Digest() != before {
 		w.t.Fatalf("Apply changed the state that it was given")
 	}
