@@ -58,7 +58,7 @@ func (w *writer) run(ctx context.Context, c *cluster, statements [][]byte) {
 			w.acked = append(w.acked, time.Now())
 			w.mu.Unlock()
 			next++
-			pause(ctx, 5*time.Millisecond)
+			pause(ctx, 10*time.Millisecond)
 		default:
 			pause(ctx, 20*time.Millisecond)
 		}
@@ -112,7 +112,7 @@ const gapLimit = 30 * time.Second
 
 // elections kills the leader again and again, under one writer.
 func (b *bench) elections(ctx context.Context, t *target, kills int) (*electionResults, error) {
-	statements, err := presign(t.signers[:1], 400*kills+2_000, 64)
+	statements, err := presign(t.signers[:1], 1_500*kills+2_000, 64)
 	if err != nil {
 		return nil, err
 	}
