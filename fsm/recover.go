@@ -30,6 +30,9 @@ func (t *transition) recover(st *ledger.Statement, a author) *problem {
 	if err := body.Validate(); err != nil {
 		return refuse(BadField, "body", err.Error())
 	}
+	if t.count(countOpen(a.name)) >= maxOpenProposals {
+		return refuse(TooManyProposals, "", fmt.Sprintf("%s has %d open proposals", a.name, maxOpenProposals))
+	}
 	if body.Generation != t.meta.Generation+1 {
 		return refuse(WrongGeneration, "body.generation", fmt.Sprintf("the generation after this one is %d", t.meta.Generation+1))
 	}

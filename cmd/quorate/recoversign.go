@@ -37,6 +37,9 @@ func (p *planFile) verified() (*ledger.Recover, ledger.Authority, error) {
 	if err != nil {
 		return bad(err)
 	}
+	if handover, ok := chain.HandoverHead(chain.Len() - 1); ok && handover.Size > checkpoint.Head.Size {
+		return bad(fmt.Errorf("its head is of size %d, and a handover of size %d is certified", checkpoint.Head.Size, handover.Size))
+	}
 	body := &ledger.Recover{}
 	if err := canon.Unmarshal(p.Body, body); err != nil {
 		return bad(err)

@@ -244,13 +244,37 @@ func openData(dir string, genesisEntry []byte) (d *data, err error) {
 			return d, &FileError{File: linkName(n), Reason: err.Error()}
 		}
 	}
-	if d.note, err = d.files.read(certifiedFile); d.note == nil || err != nil {
+	if d.note, err = d.files.read(certifiedFile); err != nil {
 		return d, err
 	}
-	if d.certified, err = d.chain.VerifyCheckpoint(d.note); err != nil {
-		return d, &FileError{File: certifiedFile, Reason: err.Error()}
+	if d.note == nil && len(d.links) == 0 {
+		return d, nil
 	}
-	return d, nil
+	return d, d.newest()
+}
+
+// newest takes the newest certified head: that of the last link, where a crash
+// came between the link and the checkpoint.
+func (d *data) newest() (err error) {
+	if n := len(d.links); n > 0 {
+		link, err := ledger.ParseLink(d.links[n-1])
+		if err != nil {
+			return err
+		}
+		if note, err := ledger.ParseCheckpoint(d.note); d.note == nil || err == nil && note.Head.Size < d.handover().Size {
+			d.note = []byte(link.Checkpoint)
+		}
+	}
+	if d.certified, err = d.chain.VerifyCheckpoint(d.note); err != nil {
+		return &FileError{File: certifiedFile, Reason: err.Error()}
+	}
+	return nil
+}
+
+// handover is the head of the newest link; of link 0 nothing.
+func (d *data) handover() ledger.Head {
+	head, _ := d.chain.HandoverHead(d.chain.Len() - 1)
+	return head
 }
 
 func (d *data) extend(raw []byte) error {
@@ -331,6 +355,9 @@ func (d *data) admit(o RecoverOptions, statements []*ledger.Statement) (ledger.R
 	head := body.Head
 	if d.certified != nil && d.certified.Head.Size > head.Size {
 		return body, refuseRecovery("size %d is certified here, and the recovery goes on from %d: make a new plan from this replica", d.certified.Head.Size, head.Size)
+	}
+	if handover := d.handover(); handover.Size > head.Size {
+		return body, refuseRecovery("authority link %d is of size %d, and the recovery goes on from %d: make a new plan", d.chain.Latest.Index, handover.Size, head.Size)
 	}
 	if whole := d.archive.Whole(); whole < head.Size {
 		return body, refuseRecovery("short of the head: %d entries are here, it has %d. Let this replica start empty, as a new one", whole, head.Size)
@@ -428,7 +455,7 @@ func recoveryCommand(body ledger.Recover, statements []*ledger.Statement) *ledge
 // data that it replaces. Whatever an earlier attempt left is written anew.
 func (d *data) prepare(o RecoverOptions, folder string, body ledger.Recover, statements []*ledger.Statement, sealed *sealedState) ([]*ledger.Statement, error) {
 	path := d.files.path(folder)
-	if err := os.RemoveAll(path); err != nil {
+	if err := d.clear(path); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -466,6 +493,23 @@ func (d *data) prepare(o RecoverOptions, folder string, body ledger.Recover, sta
 		return nil, err
 	}
 	return dropped, errors.Join(syncDir(path), syncDir(filepath.Dir(path)), syncDir(d.files.dir))
+}
+
+// clear makes room for a recovery's folder. One that holds what was set aside, by
+// the same statements before others were applied, is kept under another name.
+func (d *data) clear(path string) error {
+	aside, err := filepath.Glob(path + "/*" + oldSuffix)
+	if err != nil || len(aside) == 0 {
+		return errors.Join(err, os.RemoveAll(path))
+	}
+	for n := 1; ; n++ {
+		kept := fmt.Sprintf("%s.%d", path, n)
+		if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
+			return os.Rename(path, kept)
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // dropped lists the statements that this replica has and the branch has not:
