@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,10 @@ import (
 	"strings"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
 )
 
-// server is how the program reaches members.
+// reach is how the program reaches members.
 func reach(members []*member) []string {
 	var urls, pins []string
 	for _, m := range members {
@@ -242,13 +244,18 @@ func governorLoss(ctx context.Context, h *harm) error {
 // executedOnce counts a proposal's decision and execution on the ledger.
 func (c *cluster) executedOnce(ctx context.Context, id string) error {
 	counts := map[string]int{}
+	hash, err := ledger.ParseHash(id)
+	if err != nil {
+		return err
+	}
+	encoded := base64.RawURLEncoding.EncodeToString(hash[:]) // as statements and effects have it
 	cl, err := c.clientOf(c.members...)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	_, err = readEntries(ctx, cl, 0, c.known.size, func(e *client.Entry) error {
-		if e.Kind == "effect" && strings.Contains(string(e.View), id) {
+		if e.Kind == "effect" && (strings.Contains(string(e.View), encoded) || strings.Contains(string(e.View), id)) {
 			counts[e.Type]++
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,7 +20,7 @@ type options struct {
 	program string        // bin/quorate
 	replica string        // bin/chaos-replica: the same server with faults on demand
 	older   string        // an earlier quorate, for upgrades; "" skips them
-	last    time.Duration // of random nemeses; 0: the short run, each once
+	last    time.Duration // of random nemeses; 0: the short run
 	seed    uint64
 	only    string
 
@@ -32,7 +33,7 @@ func main() {
 	flag.StringVar(&o.program, "program", "bin/quorate", "the quorate to run")
 	flag.StringVar(&o.replica, "replica", "bin/chaos-replica", "the replica with faults on demand")
 	flag.StringVar(&o.older, "older", "", "an earlier quorate, for the rolling upgrade")
-	flag.DurationVar(&o.last, "last", 0, "random nemeses for so long; 0: each once, then the planted bugs")
+	flag.DurationVar(&o.last, "last", 0, "random nemeses for so long; 0: the short run, then the planted bugs")
 	flag.Uint64Var(&o.seed, "seed", 0, "of all chance; 0: a new one")
 	flag.StringVar(&o.only, "only", "", "only these nemeses and planted bugs, with commas")
 	flag.BoolVar(&list, "list", false, "list the nemeses and the planted bugs")
@@ -94,15 +95,32 @@ func (o *options) wanted(name string) bool {
 	return false
 }
 
-// shortRun runs each nemesis once, one after another on one cluster, and then
-// each planted bug on a cluster of its own.
-func shortRun(ctx context.Context, o *options, dir string) (failed []string) {
-	var list []nemesis
+// The short run has these and drawn ones of the others; `make chaos` draws from
+// all for as long as it is told.
+var always = []string{"kill-leader", "kill-all", "pause-leader", "power-cut", "split"}
+
+const drawn = 2
+
+// shortList is what the short run does: what is asked for, or the above.
+func shortList(o *options) (list []nemesis) {
+	var others []nemesis
 	for _, n := range nemeses {
-		if o.wanted(n.name) {
+		switch {
+		case o.only != "" && o.wanted(n.name), o.only == "" && slices.Contains(always, n.name):
 			list = append(list, n)
+		case o.only == "" && (n.name != "upgrade" || o.older != ""):
+			others = append(others, n)
 		}
 	}
+	chance := rand.New(rand.NewPCG(o.seed, 2))
+	chance.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	return append(list, others[:min(drawn, len(others))]...)
+}
+
+// shortRun runs nemeses one after another on one cluster, and then each planted
+// bug on a cluster of its own.
+func shortRun(ctx context.Context, o *options, dir string) (failed []string) {
+	list := shortList(o)
 	if len(list) > 0 {
 		failed = runNemeses(ctx, o, filepath.Join(dir, "main"), func(i int, _ *rand.Rand) *nemesis {
 			if i < len(list) {
