@@ -98,9 +98,9 @@ floors: ## dependencies run one way, and the checks of the house
 unit: ## unit tests, transcripts, scripts, cluster
 	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
 
-sim: ## clusters in virtual time under faults; HOURS=n SEED=s for more or another
-	$(GO) test $(GOFLAGS_) -count=1 -timeout $(SIMLIMIT) ./test/sim $(if $(SEED)$(HOURS),-v -run '^TestSim$$') \
-		$(if $(SEED),-sim.seed $(SEED)) $(if $(HOURS),-sim.hours $(HOURS)) $(if $(RECORD),-sim.record $(abspath $(RECORD)))
+sim: ## clusters in virtual time under faults; HOURS=n SEED=s for more or others, REPLAY=record again
+	$(GO) test $(GOFLAGS_) -count=1 -timeout $(SIMLIMIT) ./test/sim $(if $(SEED)$(HOURS)$(REPLAY),-v -run '^TestSim$$') \
+		$(if $(SEED),-sim.seed $(SEED)) $(if $(HOURS),-sim.hours $(HOURS)) $(if $(RECORD),-sim.record $(abspath $(RECORD))) $(if $(REPLAY),-sim.replay $(abspath $(REPLAY)))
 
 thirdparty: tools $(VERIFIER)/node_modules/.installed ## tessera's fsck and other people's clients on our logs
 	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 8m ./test/thirdparty

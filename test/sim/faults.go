@@ -91,7 +91,7 @@ func (d *driver) do(i int, f fault) (undo func() error, err error) {
 	}
 	f.Others = slices.DeleteFunc(slices.Clone(f.Others), func(name string) bool { return name == f.Target })
 	n := w.named(f.Target)
-	w.note("%v", f)
+	w.recorder.carry(f)
 	switch f.Kind {
 	case faultLook:
 		w.look()

@@ -19,6 +19,7 @@ type recorder struct {
 	mu      sync.Mutex
 	began   time.Time
 	record  record
+	carried []string // the faults, with the times at which they were carried out
 	lines   []string // newest notes and deliveries, a ring
 	at      int
 	minute  int64
@@ -66,7 +67,7 @@ func (r *recorder) delivered(l link, n int) {
 // turn ends a minute; requires mu.
 func (r *recorder) turn() {
 	if r.against != nil && r.parted == 0 && r.minute < int64(len(r.against.Minutes)) && r.against.Minutes[r.minute] != r.digest {
-		r.parted = time.Duration(r.minute) * time.Minute
+		r.parted = max(time.Duration(r.minute)*time.Minute, 1)
 	}
 	r.record.Minutes = append(r.record.Minutes, r.digest)
 }
@@ -89,6 +90,14 @@ func (r *recorder) note(line string) {
 	if os.Getenv("QUORATE_SIM_LOG") != "" {
 		fmt.Fprintln(os.Stderr, line)
 	}
+}
+
+// carry notes a fault that is carried out.
+func (r *recorder) carry(f fault) {
+	r.note(f.String())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.carried = append(r.carried, fmt.Sprint(time.Since(r.began), " ", f))
 }
 
 // hit notes whom fault i of the plan hit, for the replay.

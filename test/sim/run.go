@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -92,7 +93,8 @@ func (w *world) live() result {
 		}
 		res.resumed = max(res.resumed, w.resume(round))
 		w.look()
-		w.sleep(w.plan.Calm)
+		// Rounds begin at fixed times, so that a replay's faults do too.
+		w.sleep(time.Until(w.began.Add(time.Duration(round+1) * (w.plan.Round + w.plan.Calm))))
 		w.look()
 	}
 	close(w.quit)
@@ -119,7 +121,17 @@ func (w *world) resume(round int) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), resumeLimit)
 	defer cancel()
 	traffic := &traffic{world: w}
-	s := traffic.record(w.council[round%len(w.council)], fmt.Sprint("after round ", round, " ", began.UnixMilli()))
+	var s *said
+	state := func(try int) { // a statement under a key that its governor still has
+		for _, p := range w.up() {
+			if view, err := p.replica.View(ctx, replica.Stale); err == nil {
+				w.seated(view.State)
+			}
+		}
+		s = traffic.record(w.governor(round+try), fmt.Sprint("after round ", round, " ", try, " ", began.UnixMilli()))
+	}
+	state(0)
+	tries := 0
 	for _, p := range w.up() {
 		for {
 			if w.checks.liar(p.node.name()) || len(w.plan.Liars) > 0 && p.replica.Status().Role == replica.RoleHalted {
@@ -133,6 +145,10 @@ func (w *world) resume(round int) time.Duration {
 				w.checks.acknowledged(ack{s.id, receipt.Last, p.node.name(), true}, s.seq)
 				s.seq = receipt.Last
 				break
+			}
+			if rejected := (*replica.RejectedError)(nil); errors.As(err, &rejected) {
+				tries++
+				state(tries)
 			}
 			if ctx.Err() != nil && len(w.plan.Liars) > 0 {
 				w.note("nothing certified at %s after round %d: %v", p.node.name(), round, err)

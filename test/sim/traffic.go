@@ -49,7 +49,7 @@ func (t *traffic) start(clients int) {
 func (t *traffic) client(i int) {
 	chance := chanceFor(t.world.plan.Seed, fmt.Sprint("client ", i))
 	for count := 0; t.world.sleep(between(chance, t.world.plan.Pace/12, t.world.plan.Pace)); count++ {
-		who := t.world.council[chance.IntN(len(t.world.council))]
+		who := t.world.governor(chance.IntN(len(t.world.council)))
 		switch draw := chance.IntN(100); {
 		case draw < 62:
 			t.submit(chance, t.record(who, fmt.Sprint("client ", i, " statement ", count)), chance.IntN(3) == 0)
@@ -212,6 +212,7 @@ func (t *traffic) propose(chance *rand.Rand, who principal) {
 	if err != nil {
 		return
 	}
+	t.world.seated(view.State)
 	action, args := t.drawAction(chance, view.State)
 	raw, err := canon.Marshal(args)
 	if err != nil {
@@ -227,7 +228,7 @@ func (t *traffic) propose(chance *rand.Rand, who principal) {
 		return
 	}
 	for _, i := range chance.Perm(len(t.world.council)) {
-		other := t.world.council[i]
+		other := t.world.governor(i)
 		if other.name == who.name {
 			continue
 		}
@@ -265,12 +266,22 @@ func (t *traffic) forge(chance *rand.Rand, author principal, proposal ledger.Has
 
 // drawAction draws something to decide.
 func (t *traffic) drawAction(chance *rand.Rand, state *fsm.State) (string, any) {
-	if chance.IntN(2) == 0 {
+	switch draw := chance.IntN(10); {
+	case draw < 4:
 		return "epoch.advance", struct{}{}
+	case draw < 7:
+		who := t.world.governor(chance.IntN(len(t.world.council)))
+		fresh := t.world.newKey(fmt.Sprint(who.name, " ", chance.Uint64()))
+		return "council.change", councilArgs{Add: []ledger.Member{{Name: who.name, Operator: who.operator, Public: fresh.Public().Bytes()}}, Remove: []string{who.name}}
 	}
 	policy := state.Policy()
 	policy.TickMillis = 10_000 + chance.Uint64N(50_000)
 	return "policy.change", policyArgs{policy}
+}
+
+type councilArgs struct {
+	Add    []ledger.Member `json:"add,omitempty"`
+	Remove []string        `json:"remove,omitempty"`
 }
 
 type policyArgs struct {

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/ledger/replica"
 )
 
@@ -29,6 +32,9 @@ type world struct {
 	watched sync.WaitGroup
 	quit    chan struct{}
 
+	keyMu sync.Mutex
+	keys  map[ledger.Hash]*keys.PrivateKey // that governors got since, by id
+
 	mu       sync.Mutex
 	first    *violation
 	violated chan struct{} // closed at the first violation
@@ -36,7 +42,7 @@ type world struct {
 
 // newWorld founds a ledger on an empty folder. It is called inside the bubble.
 func newWorld(t testing.TB, p *plan, dir string, r *recorder) *world {
-	w := &world{t: t, plan: p, dir: dir, began: time.Now(), recorder: r, quit: make(chan struct{}), violated: make(chan struct{})}
+	w := &world{t: t, plan: p, dir: dir, began: time.Now(), recorder: r, quit: make(chan struct{}), violated: make(chan struct{}), keys: map[ledger.Hash]*keys.PrivateKey{}}
 	r.begin(w.began)
 	w.founding = found(t, p.Replicas)
 	w.network = newNetwork(p.Seed, r)
@@ -102,6 +108,35 @@ func (w *world) watch(p *process) {
 			}
 		}
 	})
+}
+
+// governor is one of the council, with the newest key that is known to be his.
+func (w *world) governor(i int) principal {
+	w.keyMu.Lock()
+	defer w.keyMu.Unlock()
+	return w.council[i%len(w.council)]
+}
+
+// newKey makes a key that a decision may give a governor.
+func (w *world) newKey(name string) *keys.PrivateKey {
+	k := keyOf(name)
+	w.keyMu.Lock()
+	defer w.keyMu.Unlock()
+	w.keys[ledger.Hash(k.ID())] = k
+	return k
+}
+
+// seated learns from a state which keys the governors hold.
+func (w *world) seated(state *fsm.State) {
+	w.keyMu.Lock()
+	defer w.keyMu.Unlock()
+	for i := range w.council {
+		if seat, ok := state.Governor(w.council[i].name); ok {
+			if k := w.keys[seat.KeyID()]; k != nil {
+				w.council[i].key = k
+			}
+		}
+	}
 }
 
 // up lists the processes that run.
