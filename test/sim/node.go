@@ -101,6 +101,13 @@ func (n *node) stop() error {
 	}
 	n.process.Store(nil)
 	n.disk.resume()
+	select {
+	case err := <-p.done: // a failing disk ends a replica; it says so in its own way
+		n.world.note("%s had ended with %v", n.name(), err)
+		p.bury()
+		return nil
+	default:
+	}
 	p.cancel(context.Canceled)
 	err := p.wait()
 	p.bury()
