@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -19,7 +18,6 @@ type driver struct {
 	world      *world
 	pending    []pending
 	partitions int64
-	mu         sync.Mutex
 }
 
 // round runs one round of faults. Everything is undone when it returns.

@@ -26,7 +26,6 @@ type network struct {
 	links    map[link]*fate
 	streams  map[*stream]struct{}
 	changed  chan struct{} // closed and replaced when a cut or a listener changes
-	dials    int
 	recorder *recorder
 }
 

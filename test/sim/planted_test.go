@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"iter"
@@ -22,7 +23,12 @@ import (
 )
 
 // A script is a plan that nobody drew: one round of given faults.
+// The archives are looked at each minute.
 func script(replicas int, round time.Duration, faults ...fault) *plan {
+	for at := time.Minute; at < round; at += time.Minute {
+		faults = append(faults, fault{At: at, Kind: faultLook})
+	}
+	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
 	return &plan{Seed: 7, Replicas: replicas, Rounds: 1, Round: round, Calm: time.Minute, Pace: 6 * time.Second, Faults: faults}
 }
 

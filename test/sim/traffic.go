@@ -192,11 +192,11 @@ func (t *traffic) read(chance *rand.Rand) {
 	t.mu.Lock()
 	t.tally.Reads++
 	t.mu.Unlock()
-	if view.Size <= most {
-		t.world.checks.fail(invariantAcknowledged, "a linearizable read at %s sees %d entries, entry %d was acknowledged before", p.node.name(), view.Size, most)
-	}
 	if minority != 0 && p.node.minority.Load() == minority {
 		t.world.checks.fail(invariantMinority, "%s answered a linearizable read while partition %d left it without a quorum", p.node.name(), minority)
+	}
+	if view.Size <= most {
+		t.world.checks.fail(invariantAcknowledged, "a linearizable read at %s sees %d entries, entry %d was acknowledged before", p.node.name(), view.Size, most)
 	}
 }
 
