@@ -309,3 +309,50 @@ func TestNoProgramHasHooks(t *testing.T) {
 		t.Error("the check finds nothing, or too much")
 	}
 }
+
+// callsRestore lists where a Go file that knows Raft calls, or takes as a value,
+// a method named Restore: raft.Restore forces a state on all replicas past the
+// log, the chain and every signature. To define the FSM's own is no call.
+func callsRestore(name string, content []byte) (lines []string, err error) {
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, name, content, 0)
+	if err != nil {
+		return nil, err
+	}
+	knows := false
+	for _, one := range file.Imports {
+		knows = knows || one.Path.Value == `"github.com/hashicorp/raft"`
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if use, ok := n.(*ast.SelectorExpr); ok && knows && use.Sel.Name == "Restore" {
+			lines = append(lines, set.Position(use.Sel.Pos()).String())
+		}
+		return true
+	})
+	return lines, nil
+}
+
+func TestRaftRestoreIsNeverUsed(t *testing.T) {
+	for _, f := range files(t) {
+		if !strings.HasSuffix(f, ".go") {
+			continue
+		}
+		lines, err := callsRestore(f, read(t, f))
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+		for _, line := range lines {
+			t.Errorf("%s uses Restore: a lost quorum is recovered by the statement recover", line)
+		}
+	}
+	const head = "package x\nimport \"github.com/hashicorp/raft\"\n"
+	for planted, want := range map[string]int{
+		head + "func f(r *raft.Raft) { _ = r.Restore(nil, nil, 0) }": 1,
+		head + "func f(r *raft.Raft) any { return r.Restore }":       1,
+		head + "type s struct{ raft.FSM }; func (s) Restore() {}":    0,
+	} {
+		if lines, err := callsRestore("x.go", []byte(planted)); err != nil || len(lines) != want {
+			t.Errorf("%q: %v, %v", planted, lines, err)
+		}
+	}
+}

@@ -20,6 +20,8 @@ const (
 	boltLeaf       = 0x02
 	boltMetaSummed = 56 // of the meta's 64 bytes
 	boltMaxDepth   = 64
+	boltFreelist   = 0x10
+	boltNoFreelist = 1<<64 - 1 // none is kept
 )
 
 // boltChecker walks every page in use of a bolt file. Bolt itself trusts its
@@ -30,13 +32,15 @@ type boltChecker struct {
 	name     string
 	pageSize int64
 	pages    uint64
+	free     uint64 // page of the list of free pages
+	buckets  [2]string
 	seen     map[uint64]bool
 	leaf     func(bucket string, key []byte, offset int64) error
 }
 
 // checkBolt checks the structure of a bolt file that nobody writes, and hands
 // over every key with the offset of its value. A missing or empty file is fine.
-func checkBolt(path, name string, leaf func(bucket string, key []byte, offset int64) error) error {
+func checkBolt(path, name string, buckets [2]string, leaf func(bucket string, key []byte, offset int64) error) error {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -52,12 +56,49 @@ func checkBolt(path, name string, leaf func(bucket string, key []byte, offset in
 	if info.Size() == 0 {
 		return nil
 	}
-	c := &boltChecker{file: file, name: name, seen: map[uint64]bool{}, leaf: leaf}
+	c := &boltChecker{file: file, name: name, buckets: buckets, seen: map[uint64]bool{}, leaf: leaf}
 	root, err := c.metas(info.Size())
 	if err != nil {
 		return err
 	}
-	return c.page(root, "", nil, nil, 0)
+	if err := c.page(root, "", nil, nil, 0); err != nil {
+		return err
+	}
+	return c.freePages()
+}
+
+// freePages checks that bolt's list of free pages, if it keeps one, names no page
+// in use: bolt would write over it.
+func (c *boltChecker) freePages() error {
+	if c.free == boltNoFreelist {
+		return nil
+	}
+	at := int64(c.free) * c.pageSize
+	if c.free < 2 || c.free >= c.pages || c.seen[c.free] {
+		return c.damaged(at, "the list of free pages is out of place")
+	}
+	head := make([]byte, boltHeader)
+	if _, err := c.file.ReadAt(head, at); err != nil {
+		return c.damaged(at, "the list of free pages: "+err.Error())
+	}
+	order := binary.NativeEndian
+	count, overflow := uint64(order.Uint16(head[10:])), uint64(order.Uint32(head[12:]))
+	if order.Uint64(head) != c.free || order.Uint16(head[8:]) != boltFreelist || count == 0xffff || overflow > c.pages ||
+		boltHeader+8*count > (overflow+1)*uint64(c.pageSize) {
+		return c.damaged(at, "the list of free pages has another's header")
+	}
+	ids := make([]byte, 8*count)
+	if _, err := c.file.ReadAt(ids, at+boltHeader); err != nil {
+		return c.damaged(at, "the list of free pages: "+err.Error())
+	}
+	for last := uint64(1); len(ids) > 0; ids = ids[8:] {
+		id := order.Uint64(ids)
+		if id <= last || id >= c.pages || c.seen[id] || id == c.free {
+			return c.damaged(at, "the list of free pages names a page in use")
+		}
+		last = id
+	}
+	return nil
 }
 
 func (c *boltChecker) damaged(offset int64, reason string) error {
@@ -84,7 +125,7 @@ func (c *boltChecker) metas(size int64) (uint64, error) {
 			c.pageSize = int64(order.Uint32(b[8:]))
 		}
 		if txid := order.Uint64(b[48:]); i == 0 || txid > newest {
-			newest, root, c.pages = txid, order.Uint64(b[16:]), order.Uint64(b[40:])
+			newest, root, c.free, c.pages = txid, order.Uint64(b[16:]), order.Uint64(b[32:]), order.Uint64(b[40:])
 		}
 	}
 	if c.pageSize < 512 || c.pages > uint64(size/c.pageSize) {
@@ -201,7 +242,7 @@ func (c *boltChecker) elements(b []byte, at int64, bucket string, from, to []byt
 // bucket checks one bucket: a root page of its own, or a page in the value.
 func (c *boltChecker) bucket(p boltPart, depth int) error {
 	name := string(p.key)
-	if name != "logs" && name != "conf" || len(p.value) < 16 {
+	if name != c.buckets[0] && name != c.buckets[1] || len(p.value) < 16 {
 		return c.damaged(p.offset-int64(len(p.key)), "an unknown bucket")
 	}
 	if root := binary.NativeEndian.Uint64(p.value); root != 0 {

@@ -3,7 +3,9 @@ package replica
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -177,3 +179,44 @@ func (r *Replica) RaftLast() (index, term uint64) {
 	}
 	return index, last.Term
 }
+
+// Install streams a snapshot as a leader would, and says how much of it reached
+// the disk and whether it was kept.
+func Install(genesisEntry []byte, limit int64, from io.Reader) (written int64, kept bool, err error) {
+	disk := &countingSink{}
+	store := &provingSnapshots{SnapshotStore: disk, point: func(string) {}, prove: func(r io.Reader, _ raft.Configuration) error {
+		content, err := readSnapshot(r, limit)
+		if err != nil {
+			return err
+		}
+		_, err = content.prove(genesisEntry, ledger.LeafHash(genesisEntry))
+		return err
+	}}
+	sink, err := store.Create(1, 1, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		return 0, false, err
+	}
+	if _, err = io.Copy(sink, from); err != nil {
+		return disk.written, disk.kept, errors.Join(err, sink.Cancel())
+	}
+	err = sink.Close()
+	return disk.written, disk.kept, err
+}
+
+type countingSink struct {
+	raft.SnapshotStore
+	raft.SnapshotSink
+	written int64
+	kept    bool
+}
+
+func (s *countingSink) Create(raft.SnapshotVersion, uint64, uint64, raft.Configuration, uint64, raft.Transport) (raft.SnapshotSink, error) {
+	return s, nil
+}
+
+func (s *countingSink) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	return nil, nil, errors.New("none")
+}
+func (s *countingSink) Write(b []byte) (int, error) { s.written += int64(len(b)); return len(b), nil }
+func (s *countingSink) Close() error                { s.kept = true; return nil }
+func (s *countingSink) Cancel() error               { return nil }

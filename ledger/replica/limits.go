@@ -15,7 +15,7 @@ type Limits struct {
 	SealedStates   int   // sealed, uncertified states kept
 	SinceCommands  int   // commands kept after the newest certified seal
 	SinceBytes     int64 // and their bytes; beyond either, no snapshot until a newer seal is certified
-	SnapshotBytes  int64 // the largest snapshot that is read
+	SnapshotBytes  int64 // the largest snapshot that is read; proving one takes its size and its state in memory
 	PeerConns      int   // accepted peer connections
 	ConnsPerPeer   int   // and of one peer
 	PeerBody       int64 // the largest request or answer of the peer service
@@ -48,7 +48,7 @@ func (l Limits) withDefaults() Limits {
 		Pending: 2_048, PendingBytes: 64 << 20, Forwarded: 1_024,
 		LeaderHold: 5 * time.Second, Enqueue: 2 * time.Second, BusyRetry: time.Second,
 		SealedStates: 512, SinceCommands: 65_536, SinceBytes: 128 << 20,
-		SnapshotBytes: 8 << 30, PeerConns: 256, ConnsPerPeer: 80, PeerBody: 32 << 20, BackfillBatch: 1_024,
+		SnapshotBytes: 1 << 30, PeerConns: 256, ConnsPerPeer: 80, PeerBody: 32 << 20, BackfillBatch: 1_024,
 		PublicKeys: 1_024, Recent: 65_536, PendingHeads: 64, Cosigners: 16, SnapshotRetain: 2,
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,

@@ -18,13 +18,12 @@ import (
 )
 
 // summedLog gives every entry of Raft's log a CRC-32C over index, term, type and
-// data, in the entry's extensions, and checks it at each read. With sumStable
-// Raft's term and votes carry one too; raft-wal's store has its own.
+// data, in the entry's extensions, and checks it at each read. Raft's term and
+// votes carry one too.
 type summedLog struct {
 	logStore
-	name      string // of the file, for errors
-	sumStable bool
-	offset    map[uint64]int64 // by index, as found at Open; nil when unknown
+	name   string           // of the file or folder, for errors
+	offset map[uint64]int64 // by index, as found at Open; nil when unknown
 }
 
 func logSum(l *raft.Log) []byte {
@@ -82,15 +81,12 @@ func stableSum(key, value []byte) []byte {
 }
 
 func (s *summedLog) Set(key, value []byte) error {
-	if !s.sumStable {
-		return asStored(s.logStore.Set(key, value))
-	}
 	return asStored(s.logStore.Set(key, append(value[:len(value):len(value)], stableSum(key, value)...)))
 }
 
 func (s *summedLog) Get(key []byte) ([]byte, error) {
 	b, err := s.logStore.Get(key)
-	if err != nil || !s.sumStable {
+	if err != nil || b == nil { // which is how raft-wal says that there is none
 		return b, err // Raft compares the text of "not found"
 	}
 	if len(b) >= 4 {
@@ -103,18 +99,12 @@ func (s *summedLog) Get(key []byte) ([]byte, error) {
 }
 
 func (s *summedLog) SetUint64(key []byte, value uint64) error {
-	if !s.sumStable {
-		return asStored(s.logStore.SetUint64(key, value))
-	}
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 
 func (s *summedLog) GetUint64(key []byte) (uint64, error) {
-	if !s.sumStable {
-		return s.logStore.GetUint64(key)
-	}
 	b, err := s.Get(key)
-	if err != nil {
+	if err != nil || b == nil {
 		return 0, err
 	}
 	if len(b) != 8 {
@@ -129,12 +119,10 @@ var stableKeys = []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
 // check reads the whole log once. An entry may be missing only if a snapshot
 // covers it; snapshot is the newest one's index.
 func (s *summedLog) check(snapshot uint64) error {
-	if s.sumStable {
-		for _, key := range stableKeys {
-			var damage *FileError
-			if _, err := s.Get([]byte(key)); errors.As(err, &damage) {
-				return err
-			}
+	for _, key := range stableKeys {
+		var damage *FileError
+		if _, err := s.Get([]byte(key)); errors.As(err, &damage) {
+			return err
 		}
 	}
 	first, err := s.FirstIndex()
@@ -161,9 +149,6 @@ func (s *summedLog) check(snapshot uint64) error {
 		if err != nil {
 			return err
 		}
-	}
-	if !s.sumStable {
-		return nil
 	}
 	if term, err := s.GetUint64([]byte(stableKeys[0])); err != nil || term < l.Term {
 		return &FileError{File: s.name, Reason: fmt.Sprintf("Raft's term is lost: the log is at %d", l.Term)}

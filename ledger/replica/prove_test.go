@@ -1,9 +1,11 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +50,50 @@ func TestSnapshotLiesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What a leader sends on after its snapshot was refused does not reach the disk,
+// however much it is; nor does more than the limit.
+func TestForgedSnapshotTakesNoDisk(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	n := c.Nodes[0]
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "x"))
+	if err := n.Replica.Snapshot(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(n.Dir, "raft", "snapshots", "*", "state.bin"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no snapshot: %v", err)
+	}
+	honest, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit, flood, slack = 4 << 20, 64 << 20, 1 << 20
+	if written, kept, err := replica.Install(c.Entry, limit, bytes.NewReader(honest)); err != nil || !kept || written != int64(len(honest)) {
+		t.Fatalf("an honest one: %d of %d bytes, kept %t: %v", written, len(honest), kept, err)
+	}
+	flipped := bytes.Clone(honest)
+	flipped[len(flipped)/2] ^= 1
+	for name, forged := range map[string][]byte{
+		"noise from the start":  nil,
+		"noise after a half":    honest[:len(honest)/2],
+		"a flipped bit, noise":  flipped,
+		"noise after the whole": honest,
+	} {
+		stream := io.MultiReader(bytes.NewReader(forged), io.LimitReader(zeros{}, flood))
+		written, kept, err := replica.Install(c.Entry, limit, stream)
+		if err == nil || kept || written > int64(len(forged))+slack {
+			t.Errorf("%s: %d bytes on the disk, kept %t: %v", name, written, kept, err)
+		}
+	}
+	if written, kept, err := replica.Install(c.Entry, int64(len(honest))-1, bytes.NewReader(honest)); err == nil || kept {
+		t.Errorf("beyond the limit: %d bytes on the disk, kept %t: %v", written, kept, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // A head that enough replicas certified and that is not ours stops us: we are
 // the one that went astray. One liar alone is an alarm.

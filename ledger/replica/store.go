@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"go.etcd.io/bbolt"
 )
 
@@ -30,15 +31,14 @@ func openLogStore(cfg *Config, log *slog.Logger) (logStore, error) {
 	if err := checkSnapshots(files{dir: cfg.Dir}); err != nil {
 		return nil, err
 	}
-	s := &summedLog{name: filepath.Join(raftDir, "wal")}
-	if cfg.LogStore != LogStoreWAL {
-		s.name, s.sumStable, s.offset = filepath.Join(raftDir, "log.db"), true, map[uint64]int64{}
+	s := &summedLog{name: filepath.Join(raftDir, "log.db"), offset: map[uint64]int64{}}
+	bolt, buckets, key := s.name, [2]string{"logs", "conf"}, s.boltKey
+	if cfg.LogStore == LogStoreWAL {
+		s.name, bolt, buckets, key = filepath.Join(raftDir, "wal"), walMetaFile, [2]string{metadb.MetaBucket, metadb.StableBucket}, walKey
 	}
 	err := contained(s.name, func() (err error) {
-		if s.sumStable {
-			if err := checkBolt(filepath.Join(cfg.Dir, s.name), s.name, s.boltKey); err != nil {
-				return err
-			}
+		if err := checkBolt(filepath.Join(cfg.Dir, bolt), bolt, buckets, key); err != nil {
+			return err
 		}
 		if s.logStore, err = openPlainStore(cfg, log); err != nil {
 			return err
@@ -61,7 +61,16 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 		if err := os.MkdirAll(filepath.Join(dir, "wal"), 0o700); err != nil {
 			return nil, fmt.Errorf("open raft log: %w", err)
 		}
-		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes), wal.WithLogger(newRaftLogger(log, "wal")))
+		meta := &summedMeta{}
+		opened := false
+		defer func() {
+			if !opened {
+				_ = meta.Close() // wal.Open keeps it, and its lock, when it fails
+			}
+		}()
+		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes),
+			wal.WithLogger(newRaftLogger(log, "wal")), wal.WithMetaStore(meta))
+		opened = err == nil
 		if errors.Is(err, wal.ErrCorrupt) {
 			return nil, &FileError{File: filepath.Join(raftDir, "wal"), Reason: err.Error()}
 		}
@@ -116,8 +125,9 @@ type provingSink struct {
 }
 
 func (s *provingSink) Write(b []byte) (int, error) {
-	// The reader may have given up; Close says so.
-	_, _ = s.pipe.Write(b)
+	if _, err := s.pipe.Write(b); err != nil {
+		return 0, fmt.Errorf("keep snapshot: %w", err) // refused: no more of it goes to the disk
+	}
 	return s.SnapshotSink.Write(b)
 }
 
