@@ -220,3 +220,13 @@ func (s *countingSink) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 func (s *countingSink) Write(b []byte) (int, error) { s.written += int64(len(b)); return len(b), nil }
 func (s *countingSink) Close() error                { s.kept = true; return nil }
 func (s *countingSink) Cancel() error               { return nil }
+
+// CrashAt has a recovery end after a step.
+func (o *RecoverOptions) CrashAt(step string, err error) {
+	o.crash = func(at string) error {
+		if at == step {
+			return err
+		}
+		return nil
+	}
+}

@@ -84,6 +84,8 @@ type RecoverOptions struct {
 	Links      [][]byte         // authority links 1 to N, for one that lacks the last ones
 	Logger     *slog.Logger     // nil: none
 	Progress   func(seq uint64) // may be nil: entries verified so far
+
+	crash crashPoint // tests' own
 }
 
 // RecoverReport is what Recover did.
@@ -109,7 +111,7 @@ func Recover(ctx context.Context, o RecoverOptions) (*RecoverReport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := completeRecovery(files{dir: o.Dir}); err != nil {
+	if err := completeRecovery(files{dir: o.Dir}, o.crash); err != nil {
 		return nil, err
 	}
 	d, err := openData(o.Dir, o.Genesis)
@@ -138,13 +140,19 @@ func Recover(ctx context.Context, o RecoverOptions) (*RecoverReport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
+	if err := o.crash.reach("prepared"); err != nil {
+		return nil, err
+	}
 	record := newRecovered(folder, body, sealed.state.Replicas(), now.Replicas(), len(dropped))
 	if err := d.files.replaceChecked(recoveredFile, record); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
 	// Crash here: the recovery is decided; the next Recover or Open completes it.
+	if err := o.crash.reach("decided"); err != nil {
+		return nil, err
+	}
 	d.close()
-	if err := completeRecovery(d.files); err != nil {
+	if err := completeRecovery(d.files, o.crash); err != nil {
 		return nil, err
 	}
 	return &RecoverReport{Generation: body.Generation, Size: body.Head.Size, Dropped: len(dropped), Folder: d.files.path(folder)}, nil

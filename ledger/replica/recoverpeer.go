@@ -24,7 +24,7 @@ func raftProtocol(generation uint64) string {
 // openRecovered completes a recovery that was decided, and takes the replica set
 // that it made in the place of genesis's, whose replicas are gone.
 func (r *Replica) openRecovered() error {
-	if err := completeRecovery(r.files); err != nil {
+	if err := completeRecovery(r.files, nil); err != nil {
 		return fmt.Errorf("open replica: %w", err)
 	}
 	record, err := r.files.readRecovered()

@@ -65,13 +65,13 @@ func (f files) readRecovered() (*recovered, error) {
 
 // completeRecovery puts what a decided recovery prepared in the place of the data.
 // Each step may have been done before a crash; it does nothing if there is none.
-func completeRecovery(f files) error {
+func completeRecovery(f files, at crashPoint) error {
 	r, err := f.readRecovered()
 	if err != nil || r == nil || r.Done {
 		return err
 	}
 	for _, name := range []string{archiveDir, raftDir} {
-		if err := f.swap(name, r.Folder); err != nil {
+		if err := f.swap(name, r.Folder, at); err != nil {
 			return fmt.Errorf("complete recovery: %w", err)
 		}
 	}
@@ -82,13 +82,22 @@ func completeRecovery(f files) error {
 	if err := f.replace(certifiedFile, note); err != nil {
 		return fmt.Errorf("complete recovery: %w", err)
 	}
+	if err := at.reach("certified"); err != nil {
+		return err
+	}
 	// Heads beyond the fork that this replica signed were never certified; on this
 	// branch it signs from the fork on.
 	if err := f.replaceChecked(headFile, headRecord{Root: r.Head.Root, Size: r.Head.Size}); err != nil {
 		return fmt.Errorf("complete recovery: %w", err)
 	}
+	if err := at.reach("head"); err != nil {
+		return err
+	}
 	if err := f.dropHandovers(); err != nil {
 		return fmt.Errorf("complete recovery: %w", err)
+	}
+	if err := at.reach("handovers"); err != nil {
+		return err
 	}
 	r.Done = true
 	if err := f.replaceChecked(recoveredFile, r); err != nil {
@@ -98,7 +107,7 @@ func completeRecovery(f files) error {
 }
 
 // swap puts folder/NAME.new in the place of NAME, which becomes folder/NAME.old.
-func (f files) swap(name, folder string) error {
+func (f files) swap(name, folder string, at crashPoint) error {
 	place, fresh, old := f.path(name), f.path(filepath.Join(folder, name+newSuffix)), f.path(filepath.Join(folder, name+oldSuffix))
 	if _, err := os.Stat(fresh); errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing to replace, or done
@@ -116,10 +125,26 @@ func (f files) swap(name, folder string) error {
 		return err
 	}
 	// Crash here: the place is empty, and the next attempt fills it.
+	if err := at.reach(name + oldSuffix); err != nil {
+		return err
+	}
 	if err := os.Rename(fresh, place); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(fresh)), syncDir(f.dir))
+	if err := errors.Join(syncDir(filepath.Dir(fresh)), syncDir(f.dir)); err != nil {
+		return err
+	}
+	return at.reach(name)
+}
+
+// crashPoint lets a test end a recovery after each of its steps; nil does nothing.
+type crashPoint func(step string) error
+
+func (at crashPoint) reach(step string) error {
+	if at == nil {
+		return nil
+	}
+	return at(step)
 }
 
 // dropHandovers forgets our cosignatures of handovers that the branch has not.

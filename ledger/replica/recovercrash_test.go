@@ -1,0 +1,90 @@
+package replica_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/replica"
+)
+
+// A recovery is cut off after each of its steps. Done again, or, once it is
+// decided, simply started, the replica is a member of the new generation, and
+// what it had beyond the head is kept aside.
+func TestRecoverCrash(t *testing.T) {
+	r := loseThree(t, nil)
+	tail := appendTail(t, r)
+	if plan := r.left.Survey(); plan.Uncertain != 1 || plan.Head != r.plan.Head {
+		t.Fatalf("with a statement beyond the head: %+v", plan)
+	}
+	statements := r.statements(nil)
+	r.Generation = 1
+	whole := r.left.Dir
+	cut := errors.New("cut off")
+	steps := []string{"prepared", "decided", "archive.old", "archive", "raft.old", "raft", "certified", "head", "handovers"}
+	for i, step := range steps {
+		r.left.Dir = filepath.Join(t.TempDir(), "r")
+		if err := os.CopyFS(r.left.Dir, os.DirFS(whole)); err != nil {
+			t.Fatal(err)
+		}
+		o := replica.RecoverOptions{Dir: r.left.Dir, Name: r.left.Record.Name, Genesis: r.Entry, Key: r.left.Key.Public(), Statements: statements}
+		o.CrashAt(step, cut)
+		if _, err := replica.Recover(r.Context(), o); !errors.Is(err, cut) {
+			t.Fatalf("%s: %v", step, err)
+		}
+		if again := i%2 == 0; again {
+			report, err := r.left.Recover(statements, nil)
+			if err != nil {
+				t.Fatalf("%s: again: %v", step, err)
+			}
+			if report.Already != (step != "prepared") || report.Dropped != 1 {
+				t.Errorf("%s: again: %+v", step, report)
+			}
+			kept, err := os.ReadFile(filepath.Join(report.Folder, "dropped.cose"))
+			if err != nil || string(kept) != string(tail) {
+				t.Errorf("%s: kept aside: %d bytes, want %d, %v", step, len(kept), len(tail), err)
+			}
+		}
+		r.left.Start()
+		r.left.Await("the new branch is certified after "+step, func(s replica.Status) bool {
+			return s.Generation == 1 && s.Certified > r.plan.Head.Size && s.Authority == 1
+		})
+		if err := r.left.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// appendTail adds to the one that is left an entry that was applied and not
+// certified, and gives its statement.
+func appendTail(t *testing.T, r *recovering) []byte {
+	t.Helper()
+	a, err := replica.OpenArchive(r.left.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	last, err := a.Entry(r.plan.Head.Size - 1)
+	if err != nil || a.Size() != r.plan.Head.Size {
+		t.Fatalf("it has %d entries, %d of them certified: %v", a.Size(), r.plan.Head.Size, err)
+	}
+	before, err := ledger.ParseEntry(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := r.Record(r.Council[0], "committed and not certified")
+	e := ledger.Entry{Seq: a.Size(), Stamp: before.Stamp, Prev: ledger.LeafHash(last), Kind: ledger.KindStatement, Content: statement}
+	entry, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Append(e.Seq, entry); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	return statement
+}
