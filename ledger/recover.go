@@ -192,6 +192,16 @@ func (l *Link) checkFork(old *Certifier, body Recover, h Head) (Head, error) {
 	return fork.Head, nil
 }
 
+// Leaves says whether l claims to open a generation from a head below size, so that
+// a head of that size which is below l's own is of the branch that l leaves.
+func (l *Link) Leaves(size uint64) bool {
+	if l.Fork == nil {
+		return false
+	}
+	fork, err := ParseCheckpoint([]byte(l.Fork.Checkpoint))
+	return err == nil && fork.Head.Size < size
+}
+
 // ErrLeftBranch says that a head is of the branch that a recovery left: it is
 // beyond the head from which the ledger went on, and before the first one of the
 // next generation.

@@ -140,7 +140,7 @@ func (c *Client) followAuthority(ctx context.Context, server string, size uint64
 			if err != nil {
 				return &ProofError{server, "authority link " + strconv.Itoa(n), err}
 			}
-			if head.Head.Size > size {
+			if head.Head.Size > size && !link.Leaves(size) {
 				return nil // of a later head than the one offered
 			}
 		}

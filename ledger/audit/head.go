@@ -59,7 +59,8 @@ func readHead(ctx context.Context, src Source, genesis ledger.Hash) (*head, erro
 	return h, nil
 }
 
-// extend adds a link, unless it hands over beyond size.
+// extend adds a link, unless it hands over beyond size. One that leaves the branch
+// of that size behind is added: then the checkpoint is refused.
 func (h *head) extend(genesis ledger.Hash, raw []byte, size uint64) (beyond bool, err error) {
 	link, err := ledger.ParseLink(raw)
 	if err != nil {
@@ -76,7 +77,7 @@ func (h *head) extend(genesis ledger.Hash, raw []byte, size uint64) (beyond bool
 	if err != nil {
 		return false, err
 	}
-	if handover.Head.Size > size {
+	if handover.Head.Size > size && !link.Leaves(size) {
 		return true, nil
 	}
 	h.links = append(h.links, raw)
