@@ -19,6 +19,18 @@ func (s *scene) censored(ctx context.Context, by string) error {
 		return err
 	}
 	s.says("client", "bob's statement at r2 was certified after %.1f s", took.Seconds())
+	// Bob goes on: a leader that orders nothing at all is no censor.
+	speaking, quiet := context.WithCancel(ctx)
+	defer quiet()
+	go func() {
+		for speaking.Err() == nil {
+			_, _ = s.submit(speaking, s.member("r2"), "bob", "I still may")
+			select {
+			case <-speaking.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}()
 	took, err = s.submit(ctx, s.member("r1"), "alice", "I may not")
 	s.says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
