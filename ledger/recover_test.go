@@ -130,6 +130,7 @@ var hostileRecoveries = []struct {
 		b.New[0].Public = testKey("r02").Public().Bytes()
 	}}},
 	{"a replica stays that is not there", "not there", recovering{body: func(b *Recover) { b.Keep = append(b.Keep, "r09") }}},
+	{"a memo that is too long", "memo", recovering{body: func(b *Recover) { b.Memo = strings.Repeat("m", MaxMemoBytes+1) }}},
 	{"nobody stays", "nobody holds", recovering{body: func(b *Recover) { b.Keep = []string{} }}},
 	{"a new replica counts at once", "is not what the statements make of it", recovering{
 		record: func(a *Authority) { a.Replicas[2].Joining = false }, signers: []string{"r01", "r05"}}},

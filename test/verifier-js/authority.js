@@ -11,6 +11,7 @@ import { any, anyObject, bool, bytes, list, map, name, object, optional, sorted,
 import { parseProof, verifyProof } from './trie.js';
 
 const maxLinkBytes = 4 << 20;
+const maxMemoBytes = 4096;
 
 /** recordShape is the shape of the state record "authority". */
 export const recordShape = object({
@@ -197,7 +198,8 @@ function decided(record, authority, proposal, approvals) {
 // recovered gives what a recovery makes of a record: those that stay, and those
 // that join. As many as change the council decide it.
 function recovered(record, authority, statement, approvals) {
-  const { generation, keep, new: fresh = [] } = statement.body;
+  const { generation, head, keep, memo = '', new: fresh = [] } = statement.body;
+  if (head.size < 2 || utf8(memo).length > maxMemoBytes) throw new Refused('a head without a seal, or a memo that is too long');
   if (generation !== record.generation + 1) throw new Refused(`opens generation ${generation} after ${record.generation}`);
   const rising = (names) => names.every((n, i) => i === 0 || names[i - 1] < n);
   if (!rising(keep) || !rising(fresh.map((r) => r.name)) || fresh.some((r) => keep.includes(r.name))) {
