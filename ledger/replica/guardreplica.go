@@ -35,6 +35,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseMalformed(),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
+		refuseUsurpers(func() (uint64, raft.ServerID) { return r.raftTerm(), r.raftLeader() }, r.votedFor),
 		cutCommits(),
 		refuseOverwrites(r.raftCommitted, r.store.GetLog),
 		refuseSnapshots(r.raftCommitted, func(index uint64) bool { return r.indexVouched(ctx, index) }),
@@ -175,6 +176,25 @@ func (r *Replica) raftLeader() raft.ServerID {
 	if node := r.node.Load(); node != nil {
 		_, id := node.LeaderWithID()
 		return id
+	}
+	return ""
+}
+
+// votedFor is whom this replica voted for in a term, as Raft keeps it; "" when
+// it did not.
+func (r *Replica) votedFor(term uint64) raft.ServerID {
+	in, err := r.store.GetUint64([]byte("LastVoteTerm"))
+	if err != nil || in != term {
+		return ""
+	}
+	address, err := r.store.Get([]byte("LastVoteCand"))
+	if err != nil {
+		return ""
+	}
+	for _, one := range r.pins.now.Load().atAddress(string(address)) {
+		if r.pins.mayVote(one.id) {
+			return one.serverID()
+		}
 	}
 	return ""
 }

@@ -157,8 +157,10 @@ func rpcHeader(command any) (header *raft.RPCHeader, address *[]byte) {
 	var none []byte
 	switch c := command.(type) {
 	case *raft.AppendEntriesRequest:
+		//lint:ignore SA1019 Raft still reads it
 		return &c.RPCHeader, &c.Leader
 	case *raft.RequestVoteRequest:
+		//lint:ignore SA1019 Raft still reads it
 		return &c.RPCHeader, &c.Candidate
 	case *raft.RequestPreVoteRequest:
 		return &c.RPCHeader, &none
@@ -221,5 +223,29 @@ func refuseTransfers(h *handovers, leader func() raft.ServerID) guardRule {
 			}
 		}
 		return nil
+	}}
+}
+
+// refuseUsurpers refuses a second leader of one term. Raft follows whoever says
+// that it leads, and compares entries by index and term alone: one that appends
+// in another's term makes an acknowledgement mean something else than the leader
+// thinks, and a leader step down. Whom we voted for in the term is never the
+// usurper, however early another spoke up.
+func refuseUsurpers(leads func() (term uint64, leader raft.ServerID), votedFor func(term uint64) raft.ServerID) guardRule {
+	return guardRule{"leader", func(q *request) error {
+		var claims uint64
+		switch c := q.Command.(type) {
+		case *raft.AppendEntriesRequest:
+			claims = c.Term
+		case *raft.InstallSnapshotRequest:
+			claims = c.Term
+		default:
+			return nil
+		}
+		term, leader := leads()
+		if claims != term || leader == "" || leader == q.sender.serverID() || votedFor(term) == q.sender.serverID() {
+			return nil
+		}
+		return fmt.Errorf("term %d has another leader", term)
 	}}
 }

@@ -49,6 +49,7 @@ func TestSenderIsWhoseConnectionItIs(t *testing.T) {
 		{"a stranger's id", a, &raft.RequestVoteRequest{RPCHeader: header(a, func(h *raft.RPCHeader) { h.ID = []byte("x") })}, true},
 		{"no id", a, &raft.RequestVoteRequest{RPCHeader: header(a, func(h *raft.RPCHeader) { h.ID = nil })}, true},
 		{"another's address", a, &raft.RequestVoteRequest{RPCHeader: header(a, func(h *raft.RPCHeader) { h.Addr = []byte("h:2") })}, true},
+		//lint:ignore SA1019 Raft still reads it
 		{"another's address where the old ones are", a, &raft.AppendEntriesRequest{RPCHeader: headerOf(a), Leader: []byte("h:2")}, true},
 		{"an address that nobody has", a, &raft.RequestPreVoteRequest{RPCHeader: header(a, func(h *raft.RPCHeader) { h.Addr = []byte(":1") })}, false},
 		{"one without a vote", joining, &raft.AppendEntriesRequest{RPCHeader: header(joining, asIs)}, true},
@@ -151,6 +152,40 @@ func TestTransfersAreTheLeadersWord(t *testing.T) {
 	}
 	if check(c, past) == nil {
 		t.Error("the leader handed on to another")
+	}
+}
+
+func TestOneLeaderATerm(t *testing.T) {
+	a, b := asPeer(member("a", "h:1", fsm.ReplicaActive, 1)), asPeer(member("b", "h:2", fsm.ReplicaActive, 2))
+	var leader, voted raft.ServerID
+	rule := refuseUsurpers(func() (uint64, raft.ServerID) { return 7, leader }, func(uint64) raft.ServerID { return voted })
+	for _, c := range []struct {
+		name          string
+		leader, voted *peer
+		from          *peer
+		command       any
+		refused       bool
+	}{
+		{"the leader", a, nil, a, &raft.AppendEntriesRequest{Term: 7}, false},
+		{"nobody leads yet", nil, nil, b, &raft.AppendEntriesRequest{Term: 7}, false},
+		{"another", a, nil, b, &raft.AppendEntriesRequest{Term: 7}, true},
+		{"another, with a snapshot", a, nil, b, &raft.InstallSnapshotRequest{Term: 7}, true},
+		{"another, though we voted for the first", a, a, b, &raft.AppendEntriesRequest{Term: 7}, true},
+		{"whom we voted for, after another spoke up", a, b, b, &raft.AppendEntriesRequest{Term: 7}, false},
+		{"of the next term", a, nil, b, &raft.AppendEntriesRequest{Term: 8}, false},
+		{"of a term that is over", a, nil, b, &raft.AppendEntriesRequest{Term: 6}, false},
+		{"a candidate", a, nil, b, &raft.RequestVoteRequest{Term: 7}, false},
+	} {
+		leader, voted = "", ""
+		if c.leader != nil {
+			leader = c.leader.serverID()
+		}
+		if c.voted != nil {
+			voted = c.voted.serverID()
+		}
+		if err := rule.check(&request{RPC: raft.RPC{Command: c.command}, sender: c.from}); (err != nil) != c.refused {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 
