@@ -266,3 +266,19 @@ func TestSnapshotServers(t *testing.T) {
 		}
 	}
 }
+
+// A piece commits no further than it reaches: what Raft has beyond it may be
+// what the next piece replaces.
+func TestPiecesCommitNoFurtherThanTheyReach(t *testing.T) {
+	whole := raft.AppendEntriesRequest{PrevLogEntry: 3, PrevLogTerm: 1, LeaderCommitIndex: 9,
+		Entries: []*raft.Log{{Index: 4, Term: 2}, {Index: 5, Term: 3}, {Index: 6, Term: 3}}}
+	for _, c := range []struct {
+		a, b                  int
+		prev, term, n, commit uint64
+	}{{0, 0, 3, 1, 0, 3}, {0, 1, 3, 1, 1, 4}, {1, 2, 4, 2, 1, 5}, {2, 3, 5, 3, 1, 6}} {
+		part := cutAppend(whole, c.a, c.b)
+		if part.PrevLogEntry != c.prev || part.PrevLogTerm != c.term || uint64(len(part.Entries)) != c.n || part.LeaderCommitIndex != c.commit {
+			t.Errorf("%d to %d: %+v", c.a, c.b, part)
+		}
+	}
+}
