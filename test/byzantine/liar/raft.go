@@ -138,7 +138,7 @@ func leap(_ context.Context, l *liar, q url.Values) (string, error) {
 	switch q.Get("by") {
 	case "votes":
 		return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
-			return t.RequestVote(id, target, &raft.RequestVoteRequest{RPCHeader: header, Term: term, Candidate: header.Addr,
+			return t.RequestVote(id, target, &raft.RequestVoteRequest{RPCHeader: header, Term: term,
 				LastLogIndex: math.MaxUint32, LastLogTerm: term, LeadershipTransfer: true}, &raft.RequestVoteResponse{})
 		}), nil
 	case "prevotes":
@@ -148,7 +148,7 @@ func leap(_ context.Context, l *liar, q url.Values) (string, error) {
 		}), nil
 	case "appends":
 		return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
-			return t.AppendEntries(id, target, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, Leader: header.Addr}, &raft.AppendEntriesResponse{})
+			return t.AppendEntries(id, target, &raft.AppendEntriesRequest{RPCHeader: header, Term: term}, &raft.AppendEntriesResponse{})
 		}), nil
 	}
 	return "", errors.New("by votes, prevotes or appends")
@@ -177,7 +177,7 @@ func overwrite(_ context.Context, l *liar, q url.Values) (string, error) {
 	return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
 		var answer raft.AppendEntriesResponse
 		err := l.transport.GuardedTransport.AppendEntries(id, target, &raft.AppendEntriesRequest{
-			RPCHeader: header, Term: status.Term, Leader: header.Addr, LeaderCommitIndex: index,
+			RPCHeader: header, Term: status.Term, LeaderCommitIndex: index,
 			PrevLogEntry: before.Index, PrevLogTerm: before.Term,
 			Entries: []*raft.Log{{Index: index, Term: status.Term, Type: raft.LogCommand, Data: tick}},
 		}, &answer)
@@ -217,7 +217,7 @@ func disrupt(l *liar, q url.Values) (*lie, error) {
 	case "votes":
 		send = func(id raft.ServerID, target raft.ServerAddress) error {
 			term := l.replica.Status().Term + 1
-			return t.RequestVote(id, target, &raft.RequestVoteRequest{RPCHeader: header, Term: term, Candidate: header.Addr,
+			return t.RequestVote(id, target, &raft.RequestVoteRequest{RPCHeader: header, Term: term,
 				LastLogIndex: math.MaxUint32, LastLogTerm: term, LeadershipTransfer: true}, &raft.RequestVoteResponse{})
 		}
 	case "timeouts":

@@ -136,7 +136,7 @@ func sendSnapshot(ctx context.Context, l *liar, q url.Values) (string, error) {
 	return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
 		var answer raft.InstallSnapshotResponse
 		err := l.transport.GuardedTransport.InstallSnapshot(id, target, &raft.InstallSnapshotRequest{
-			RPCHeader: header, SnapshotVersion: raft.SnapshotVersionMax, Term: status.Term, Leader: header.Addr,
+			RPCHeader: header, SnapshotVersion: raft.SnapshotVersionMax, Term: status.Term,
 			LastLogIndex: index, LastLogTerm: term, Configuration: configuration, ConfigurationIndex: meta.ConfigurationIndex,
 			Size: int64(len(state)),
 		}, &answer, bytes.NewReader(state))
