@@ -15,6 +15,7 @@ type admission struct {
 	mu      sync.Mutex
 	all     underWay
 	peers   map[ledger.Hash]underWay // by key id; the zero one is our own clients
+	waiting map[ledger.Hash]underWay // of peers, in the lane for what is under watch
 	maximum underWay
 
 	forwards chan struct{}
@@ -30,7 +31,7 @@ type underWay struct {
 }
 
 func newAdmission(l Limits) *admission {
-	return &admission{peers: map[ledger.Hash]underWay{}, maximum: underWay{l.Pending, l.PendingBytes}, forwards: make(chan struct{}, l.Forwarded)}
+	return &admission{peers: map[ledger.Hash]underWay{}, waiting: map[ledger.Hash]underWay{}, maximum: underWay{l.Pending, l.PendingBytes}, forwards: make(chan struct{}, l.Forwarded)}
 }
 
 func (u underWay) and(size int64) underWay { return underWay{u.count + 1, u.bytes + size} }
@@ -63,5 +64,29 @@ func (a *admission) leave(from ledger.Hash, size int64) {
 	its.bytes -= size
 	if a.peers[from] = its; its.count == 0 {
 		delete(a.peers, from)
+	}
+}
+
+// enterWaiting takes a place in the lane for what a peer has under watch
+// (censor.go), which no flood fills: an honest leader is never too busy for it.
+func (a *admission) enterWaiting(from ledger.Hash, size int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	its := a.waiting[from].and(size)
+	if !its.within(underWay{maxWatched, a.maximum.bytes / 2}) {
+		return false
+	}
+	a.waiting[from] = its
+	return true
+}
+
+func (a *admission) leaveWaiting(from ledger.Hash, size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	its := a.waiting[from]
+	its.count--
+	its.bytes -= size
+	if a.waiting[from] = its; its.count == 0 {
+		delete(a.waiting, from)
 	}
 }

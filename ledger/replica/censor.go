@@ -27,7 +27,8 @@ type censorship struct {
 
 	mu      sync.Mutex
 	watched map[ledger.Hash]*watched
-	refused censor // the newest
+	busy    map[ledger.Hash]time.Time // when the leader was first too busy for these bytes
+	refused censor                    // the newest
 	budget  float64
 	filled  time.Time
 }
@@ -53,12 +54,13 @@ type watched struct {
 	answered  bool // it answered since then: it can hear us
 	index     uint64
 	ordered   bool // and others were committed in the second half of the limit
+	excused   bool // it said that it is busy, or that its disk is full
 	shared    bool
 	accusing  bool
 }
 
 func newCensorship(limit, ban time.Duration) *censorship {
-	return &censorship{limit: limit, ban: ban, watched: map[ledger.Hash]*watched{}, budget: censorBurst, filled: time.Now()}
+	return &censorship{limit: limit, ban: ban, watched: map[ledger.Hash]*watched{}, busy: map[ledger.Hash]time.Time{}, budget: censorBurst, filled: time.Now()}
 }
 
 // watch takes a submission, if there is a place.
@@ -80,6 +82,31 @@ func (c *censorship) watch(envelopes [][]byte, from ledger.Hash) bool {
 	}
 	c.watched[key] = &watched{envelopes: envelopes, from: from}
 	return true
+}
+
+// busyAgain says whether the leader has been too busy for the same bytes for
+// longer than the limit: whoever goes on asking is then given the lane that
+// overload does not fill.
+func (c *censorship) busyAgain(envelopes [][]byte) bool {
+	key := ledger.Hash(sha256.Sum256(frame(envelopes)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	first, known := c.busy[key]
+	if known && now.Sub(first) < 2*idleLimits*c.limit {
+		return now.Sub(first) >= c.limit
+	}
+	if len(c.busy) >= maxBusy {
+		for key, first := range c.busy {
+			if now.Sub(first) >= c.limit { // it did not come again, or is under watch
+				delete(c.busy, key)
+			}
+		}
+	}
+	if len(c.busy) < maxBusy {
+		c.busy[key] = now
+	}
+	return false
 }
 
 // list gives what is under watch.
@@ -166,12 +193,16 @@ func (r *Replica) forwardWatched(ctx context.Context, to *peer, envelopes [][]by
 }
 
 // watchForwarded puts a submission under watch whose answer from the leader is
-// no proof that it is on the ledger. Overload, a full disk and a refusal that
-// our own dry run shares are none of the leader's doing.
+// no proof that it is on the ledger. A refusal that our own dry run shares is
+// none of the leader's doing; nor are overload and a full disk, until they have
+// lasted for as long as the limit for one who asks again and again.
 func (r *Replica) watchForwarded(envelopes [][]byte, answer error) {
 	var rejected *RejectedError
 	var busy *BusyError
-	if errors.As(answer, &busy) || errors.Is(answer, ErrDiskFull) || errors.As(answer, &rejected) && !r.wouldAccept(envelopes, 0) {
+	if (errors.As(answer, &busy) || errors.Is(answer, ErrDiskFull)) && !r.censors.busyAgain(envelopes) {
+		return
+	}
+	if errors.As(answer, &rejected) && !r.wouldAccept(envelopes, 0) {
 		return
 	}
 	r.censors.watch(envelopes, ledger.Hash{})
@@ -233,7 +264,7 @@ func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
 			w.sent = time.Time{}
 		}
 		w.leader, w.term, w.since, w.index = leader, term, now, index
-		w.answered, w.ordered, w.shared = false, false, false
+		w.answered, w.ordered, w.shared, w.excused = false, false, false, false
 	}
 	age := now.Sub(w.since)
 	if age >= c.limit/2 && index > w.index {
@@ -250,7 +281,8 @@ func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
 		w.shared = true
 		sends.Go(func() { r.shareWatched(ctx, w.envelopes, leader) })
 	}
-	if w.accusing || leader == "" || leader == raft.ServerID(r.id.String()) || age < c.limit || !w.answered || !w.ordered && age < idleLimits*c.limit {
+	if w.accusing || leader == "" || leader == raft.ServerID(r.id.String()) || age < c.limit || !w.answered ||
+		!w.ordered && age < idleLimits*c.limit || w.excused && age < excusedLimits*c.limit {
 		return
 	}
 	w.accusing = true
@@ -326,9 +358,7 @@ func (r *Replica) sendAgain(ctx context.Context, w *watched) {
 			return
 		}
 		w.answered = w.answered || heard
-		if excused {
-			w.since = time.Now()
-		}
+		w.excused = w.excused || excused
 	}()
 	ctx, cancel := context.WithTimeout(ctx, c.limit/2)
 	defer cancel()
@@ -343,11 +373,10 @@ func (r *Replica) sendAgain(ctx context.Context, w *watched) {
 	if to == nil {
 		return
 	}
-	_, err := r.forward(ctx, to, envelopes)
+	_, err := r.forwardBy(ctx, to, pathSubmit+"?"+waitingQuery, envelopes)
+	// Neither is so in this lane, or with a leader that hands on; but not at once.
 	var busy *BusyError
-	if excused = errors.As(err, &busy) || errors.Is(err, ErrDiskFull); excused {
-		return
-	}
+	excused = errors.As(err, &busy) || errors.Is(err, ErrDiskFull)
 	// Whoever answers this hears the other as well.
 	asked, done := context.WithTimeout(context.WithoutCancel(ctx), c.limit/4)
 	defer done()

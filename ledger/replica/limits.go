@@ -119,9 +119,11 @@ const (
 	doubtPause       = 250 * time.Millisecond // least time between two questions for the replica set
 	stepWait         = 2 * time.Second        // for what authorises a change of Raft's configuration
 	maxWatched       = 64                     // submissions watched for censorship
+	maxBusy          = 1_024                  // submissions for which the leader was too busy, remembered
 	maxWatchedOfPeer = 16                     // and of those, passed on by one peer
 	maxPendingBytes  = 4 << 20                // of one that is passed on
 	idleLimits       = 4                      // CensorLimits before a leader is accused that commits nothing else either
+	excusedLimits    = 2                      // CensorLimits before one is accused that is too busy, or its disk full
 	censorBurst      = 3                      // leaders that may be refused in a row
 	censorEvery      = 10 * time.Minute       // and one more in so long
 	censorHold       = 30 * time.Second       // how long one is refused

@@ -20,6 +20,7 @@ import (
 const (
 	pathCosignature  = "/cosignature"  // POST: a cosignature of the caller's
 	pathCosignatures = "/cosignatures" // ?size=: all that are held of heads of a size
+	waitingQuery     = "waiting=1"     // of /submit: it is under watch, and takes the lane for that
 	pathMine         = "/mine"         // the newest head that the caller cosigned, as a message
 	pathCheckpoint   = "/checkpoint"   // the newest certified checkpoint
 	pathAuthority    = "/authority"    // ?index=

@@ -335,7 +335,11 @@ func (r *Replica) forward(ctx context.Context, to *peer, envelopes [][]byte) (*R
 		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
 	}
 	r.metrics.forwarded.Inc()
-	body, err := r.peers.do(ctx, to, http.MethodPost, pathSubmit, frame(envelopes), r.limits.PeerBody)
+	return r.forwardBy(ctx, to, pathSubmit, envelopes)
+}
+
+func (r *Replica) forwardBy(ctx context.Context, to *peer, path string, envelopes [][]byte) (*Receipt, error) {
+	body, err := r.peers.do(ctx, to, http.MethodPost, path, frame(envelopes), r.limits.PeerBody)
 	var answer submitAnswer
 	var failed *peerError
 	switch {
@@ -410,11 +414,15 @@ func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, from *peer
 	if q.ContentLength <= 0 || q.ContentLength > r.limits.PeerBody {
 		return errors.New("want a body with its length")
 	}
-	if !r.admission.enter(from.id, q.ContentLength) {
+	enter, leave := r.admission.enter, r.admission.leave
+	if q.URL.RawQuery == waitingQuery {
+		enter, leave = r.admission.enterWaiting, r.admission.leaveWaiting
+	}
+	if !enter(from.id, q.ContentLength) {
 		r.metrics.busy.Inc()
 		return answerJSON(w, http.StatusTooManyRequests, submitAnswer{RetryAfter: r.limits.BusyRetry})
 	}
-	defer r.admission.leave(from.id, q.ContentLength)
+	defer leave(from.id, q.ContentLength)
 	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.limits.PeerTimeout)); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ const (
 	maxHeads       = 4096
 	moreFiles      = 64  // descriptors that an honest replica may have more at the end
 	moreMemory     = 300 // MB that an honest replica may have more
-	censorWithin   = 30 * time.Second
+	censorWithin   = 60 * time.Second
 	failOverWithin = 75 * time.Second // a client waits 30 s for a slow server
 	replicaLogs    = 12               // lines of each log that a failed stage shows
 )
