@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"reflect"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -9,13 +10,17 @@ import (
 
 // futures counts what is asked of Raft and not answered yet. Raft answers all
 // of it while it lives, and leaves what is queued when it shuts down unanswered
-// for ever: so the shutdown closes this first, and waits.
+// for ever: so the shutdown closes this first, and waits. Of a Raft whose main
+// loop ended under a failed disk it can't wait; then over ends them.
 type futures struct {
 	mu     sync.Mutex
 	open   int
 	closed bool
 	idle   broadcast
+	over   chan struct{} // closed once Raft is shut down
 }
+
+func newFutures() futures { return futures{over: make(chan struct{})} }
 
 // await asks Raft and waits for the answer no longer than ctx.
 func (f *futures) await(ctx context.Context, ask func() raft.Future) (raft.Future, error) {
@@ -27,6 +32,7 @@ func (f *futures) await(ctx context.Context, ask func() raft.Future) (raft.Futur
 	f.open++
 	f.mu.Unlock()
 	future := ask()
+	endWith(future, f.over)
 	done := make(chan error, 1)
 	go func() { // ends with Raft's answer, which drain waits for
 		err := future.Error()
@@ -41,6 +47,18 @@ func (f *futures) await(ctx context.Context, ask func() raft.Future) (raft.Futur
 		return future, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// endWith gives a future of Raft's the end that its maker left out. Every future
+// of Raft's heeds this exported field, in Error alone; most are made without it.
+func endWith(future raft.Future, over chan struct{}) {
+	v := reflect.ValueOf(future)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return
+	}
+	if end := v.Elem().FieldByName("ShutdownCh"); end.IsValid() && end.CanSet() && end.Type() == reflect.TypeFor[chan struct{}]() && end.IsNil() {
+		end.Set(reflect.ValueOf(over))
 	}
 }
 
@@ -60,4 +78,12 @@ func (f *futures) drain(ctx context.Context) error {
 		defer f.mu.Unlock()
 		return f.open == 0, nil
 	})
+}
+
+// end releases whoever still waits for a Raft that is shut down.
+func (f *futures) end() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	close(f.over)
 }

@@ -99,7 +99,7 @@ func Open(cfg Config) (r *Replica, err error) {
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
 		id: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
-		alarms: map[string]Alarm{}, disk: map[string]error{},
+		alarms: map[string]Alarm{}, disk: map[string]error{}, futures: newFutures(),
 		watchdog: newWatchdog(cfg.Limits.DiskStall), logFailure: logFailure{happened: make(chan struct{})},
 		damages: damages{found: map[uint64]*archive.DamageError{}, wake: make(chan struct{}, 1)},
 	}

@@ -99,6 +99,7 @@ func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *
 		cancel()
 	}
 	down := r.unlessStalled(n.shutdown)
+	r.futures.end()
 	if err == nil {
 		err = down
 	}
