@@ -430,7 +430,7 @@ func (c *certifier) examine() {
 			c.r.raise(alarmFork, fmt.Sprintf("%s cosigned root %s at size %d, ours is %s", s.Replica, head.Root, head.Size, ours))
 		}
 		if _, err := authority.Certifies(checkpoint); err == nil {
-			c.r.halt(fmt.Sprintf("our root at size %d is %s, the certified one is %s", head.Size, ours, head.Root))
+			c.r.haltForGood(fmt.Sprintf("our root at size %d is %s, the certified one is %s; re-key it (replica.rekey)", head.Size, ours, head.Root))
 			return
 		}
 	}

@@ -134,7 +134,7 @@ func (c *cosigner) sign(s *sealedState) error {
 		return nil
 	}
 	if s.head.Size == c.head.Size && s.head.Root != c.head.Root {
-		c.r.halt(fmt.Sprintf("our root at size %d is %s, but we signed %s", s.head.Size, s.head.Root, c.head.Root))
+		c.r.haltForGood(fmt.Sprintf("our root at size %d is %s, but we signed %s; re-key it (replica.rekey)", s.head.Size, s.head.Root, c.head.Root))
 		return nil
 	}
 	if s.head.Size > c.head.Size {

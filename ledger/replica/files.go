@@ -20,6 +20,7 @@ const (
 	headFile       = "head"           // the newest head that was or is about to be signed
 	certifiedFile  = "certified"      // the newest certified checkpoint, a note
 	seqFile        = "seq"            // reserved seqs of this replica's own statements
+	haltedFile     = "halted"         // why this replica stays out until it is re-keyed
 	logKeyFile     = "logkey"         // the log's secret in use
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name
 	scrubFile      = "scrub"          // where the scrub of the history goes on
@@ -167,6 +168,11 @@ func parseChecked(name string, b []byte, value any) error {
 type headRecord struct {
 	Root ledger.Hash `json:"root"`
 	Size uint64      `json:"size"`
+}
+
+// haltedRecord is the file halted.
+type haltedRecord struct {
+	Reason string `json:"reason"`
 }
 
 // logKeyRecord is the file logkey.

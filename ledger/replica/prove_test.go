@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,6 +139,14 @@ func TestConflictingCertifiedHeadHalts(t *testing.T) {
 		t.Fatalf("run: %v", err)
 	}
 	sameDigest(t, c)
+	// Nor does a restart bring it back: it would sign its own history again.
+	n.Start()
+	n.Await("it is still halted", func(s replica.Status) bool {
+		return s.Role == replica.RoleHalted && slices.ContainsFunc(s.Alarms, func(a replica.Alarm) bool { return a.Code == "halted" })
+	})
+	if err := n.Stop(); !errors.Is(err, replica.ErrHalted) {
+		t.Fatalf("run: %v", err)
+	}
 }
 
 // What a liar says that others cosigned is not kept: it would push out what

@@ -87,6 +87,9 @@ func completeRecovery(f files, at crashPoint) error {
 	}
 	// Heads beyond the fork that this replica signed were never certified; on this
 	// branch it signs from the fork on.
+	if err := f.remove(haltedFile); err != nil { // what was found beyond the fork is set aside
+		return err
+	}
 	if err := f.replaceChecked(headFile, headRecord{Root: r.Head.Root, Size: r.Head.Size}); err != nil {
 		return fmt.Errorf("complete recovery: %w", err)
 	}

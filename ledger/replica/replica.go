@@ -129,6 +129,12 @@ func (r *Replica) open() error {
 	if err := r.files.makeDirs(); err != nil {
 		return err
 	}
+	var halt haltedRecord
+	if was, err := r.files.readChecked(haltedFile, &halt); err != nil {
+		return err
+	} else if was {
+		r.halt(halt.Reason)
+	}
 	var err error
 	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}, Damaged: r.damages.note}); err != nil {
 		return err
@@ -285,6 +291,16 @@ func (r *Replica) halt(reason string) {
 		r.raise(alarmHalted, reason)
 		close(r.haltCh)
 		r.changed.fire()
+	}
+}
+
+// haltForGood is halt for what this replica alone knows, and has to remember: a
+// restart would replay its own history, sign it, and vote by it again.
+func (r *Replica) haltForGood(reason string) {
+	r.halt(reason)
+	// Crash here: it is found out again, as it was now.
+	if err := r.files.replaceChecked(haltedFile, haltedRecord{reason}); err != nil {
+		r.log.Error("remember that this replica halted", "error", err)
 	}
 }
 

@@ -54,6 +54,9 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 
 // vote waits until this replica may vote, and lets Raft run until ctx ends.
 func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *handoff) error {
+	if r.halted() != nil { // it was before, and remembers
+		return wait(ctx, live)
+	}
 	if err := r.checkAge(ctx, live); err != nil {
 		if ctx.Err() != nil {
 			return nil
