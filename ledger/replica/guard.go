@@ -109,6 +109,13 @@ func (g *guard) receive(conn net.Conn) {
 		delete(g.inbound, transport)
 		g.mu.Unlock()
 	})
+	g.wg.Go(func() { // whatever is being read from it
+		select {
+		case <-g.stop:
+			_ = conn.Close()
+		case <-done:
+		}
+	})
 	g.wg.Go(func() {
 		select {
 		case one.conns <- &endingConn{conn, ended}:
@@ -130,6 +137,24 @@ func (g *guard) receive(conn net.Conn) {
 	})
 }
 
+// timedBody is a snapshot on its way: each read of it has its time, and all of it.
+type timedBody struct {
+	io.Reader
+	conn  net.Conn
+	pause time.Duration
+	end   time.Time
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	limit := time.Now().Add(b.pause)
+	if b.end.Before(limit) {
+		limit = b.end
+	}
+	_ = b.conn.SetReadDeadline(limit)
+	defer func() { _ = b.conn.SetReadDeadline(time.Time{}) }()
+	return b.Reader.Read(p)
+}
+
 // endingConn tells when Raft's transport is done with a connection.
 type endingConn struct {
 	net.Conn
@@ -144,6 +169,11 @@ func (c *endingConn) Close() error {
 
 // handle checks a request and passes it on.
 func (g *guard) handle(conn net.Conn, rpc raft.RPC) {
+	if s, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+		// Raft reads it in its main loop, and would wait for the rest for ever.
+		rpc.Reader = &timedBody{Reader: rpc.Reader, conn: conn, pause: g.config.Timeout,
+			end: time.Now().Add(g.config.Timeout + time.Duration(s.Size/snapshotRate)*time.Second)}
+	}
 	q := &request{RPC: rpc, pinned: g.who(conn)}
 	err := g.check(q)
 	if snapshot, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok && err == nil && g.have != nil && g.have(snapshot) {
@@ -248,6 +278,13 @@ func (g *guard) answered(err error, to raft.ServerID, sent, term uint64) error {
 
 // AppendEntries sends, and checks the answer.
 func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	size := 0
+	for i, entry := range args.Entries { // Raft goes on behind what is left of it
+		if size += len(entry.Data); i > 0 && size > maxAppendBytes {
+			args.Entries = args.Entries[:i]
+			break
+		}
+	}
 	err := g.NetworkTransport.AppendEntries(id, target, args, resp)
 	return g.answered(err, id, args.Term, resp.Term)
 }

@@ -35,10 +35,11 @@ func refuseOverwrites(committed func() uint64, stored func(index uint64, entry *
 	}}
 }
 
-// raftCommitted is Raft's commit index, 0 before it runs.
+// raftCommitted is what Raft knows to be committed, 0 before it runs: after a
+// start that is what its snapshot has.
 func (r *Replica) raftCommitted() uint64 {
 	if node := r.node.Load(); node != nil {
-		return node.CommitIndex()
+		return max(node.CommitIndex(), node.AppliedIndex())
 	}
 	return 0
 }

@@ -259,7 +259,7 @@ func TestSnapshotServers(t *testing.T) {
 			t.Errorf("%s: %v", one.name, err)
 		}
 	}
-	rule := refuseSnapshots(func() uint64 { return 7 }, func(index uint64) bool { return index == 9 })
+	rule := refuseSnapshots(func() uint64 { return 7 }, func(index, _ uint64) bool { return index == 9 })
 	for index, ok := range map[uint64]bool{7: true, 8: false, 9: true, 1 << 62: false} {
 		if err := rule.check(&request{RPC: raft.RPC{Command: &raft.InstallSnapshotRequest{LastLogIndex: index}}}); (err == nil) != ok {
 			t.Errorf("a snapshot at %d: %v", index, err)

@@ -21,10 +21,10 @@ func cutCommits() guardRule {
 // refuseSnapshots refuses one whose index nobody else has committed: its
 // content proves itself, its place in Raft's log does not, and a replica that
 // is put far ahead would win every election.
-func refuseSnapshots(committed func() uint64, vouched func(index uint64) bool) guardRule {
+func refuseSnapshots(committed func() uint64, vouched func(index, term uint64) bool) guardRule {
 	return guardRule{"snapshot", func(q *request) error {
 		request, ok := q.Command.(*raft.InstallSnapshotRequest)
-		if !ok || request.LastLogIndex <= committed() || vouched(request.LastLogIndex) {
+		if !ok || request.LastLogIndex <= committed() || vouched(request.LastLogIndex, request.LastLogTerm) {
 			return nil
 		}
 		return fmt.Errorf("too few replicas have committed its index %d", request.LastLogIndex)

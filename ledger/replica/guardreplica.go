@@ -38,8 +38,13 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseUsurpers(func() (uint64, raft.ServerID) { return r.raftTerm(), r.raftLeader() }, r.votedFor),
 		cutCommits(),
 		refuseOverwrites(r.raftCommitted, r.store.GetLog),
-		refuseSnapshots(r.raftCommitted, func(index uint64) bool { return r.indexVouched(ctx, index) }),
-		refuseStampsAhead(r.now, func() uint64 { return r.shell.now.Load().state.Policy().MaxSkewMillis }),
+		refuseSnapshots(r.raftCommitted, func(index, term uint64) bool { return r.indexVouched(ctx, index, term) }),
+		refuseStampsAhead(r.now, func() uint64 {
+			// A time that the ledger has reached already is no news: it stays there
+			// until clocks that were put right come up with it.
+			state := r.shell.now.Load().state
+			return max(state.Policy().MaxSkewMillis, state.Stamp()-min(state.Stamp(), r.now()))
+		}),
 		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseCensor(r.censors),
 		refuseTerms(t))
@@ -62,7 +67,10 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 	}
 	g.changes = members.take
 	g.have = func(s *raft.InstallSnapshotRequest) bool {
-		return s.LastLogIndex <= r.raftCommitted() && s.Term >= r.raftTerm()
+		// An entry in the log that is not known to be committed yet will do: what a
+		// snapshot has beyond its seal is proven by nothing, the log by its leaders.
+		held := s.LastLogIndex <= r.raftCommitted() || s.LastLogTerm > 0 && r.heldTerm(s.LastLogIndex) == s.LastLogTerm
+		return held && s.Term >= r.raftTerm()
 	}
 	return g
 }
@@ -124,6 +132,7 @@ func (r *Replica) heldConfiguration(index uint64) []byte {
 // positionMessage is what a replica says of its Raft log.
 type positionMessage struct {
 	Commit        uint64      `json:"commit"`
+	Term          uint64      `json:"term"`          // of the entry at the index asked for; 0: none here
 	Configuration ledger.Hash `json:"configuration"` // SHA-256 of the entry at the index asked for; zero: none here
 }
 
@@ -134,7 +143,7 @@ func (r *Replica) servePosition(w http.ResponseWriter, q *http.Request, _ *peer)
 	}
 	var said positionMessage
 	if node := r.node.Load(); node != nil {
-		said.Commit = node.CommitIndex()
+		said.Commit, said.Term = r.raftCommitted(), r.heldTerm(index)
 		if data := r.heldConfiguration(index); data != nil {
 			said.Configuration = sha256.Sum256(data)
 		}
@@ -272,14 +281,25 @@ func (r *Replica) pauseOrDoubt(ctx context.Context, d time.Duration) (doubted, a
 	}
 }
 
+// heldTerm is the term of the entry at an index of Raft's log; 0 when it is not
+// there.
+func (r *Replica) heldTerm(index uint64) uint64 {
+	var entry raft.Log
+	if r.store.GetLog(index, &entry) != nil {
+		return 0
+	}
+	return entry.Term
+}
+
 // indexVouched says whether more replicas than may lie have committed up to an
-// index.
-func (r *Replica) indexVouched(ctx context.Context, index uint64) bool {
+// index, or hold the entry there: after all were started anew nobody knows of a
+// commit before a majority has the next one, for which we may be needed.
+func (r *Replica) indexVouched(ctx context.Context, index, term uint64) bool {
 	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
 	if faults == 0 {
 		return true // nobody but the leader may be there to ask, and nobody is to lie
 	}
-	return r.positions(ctx, index, func(said positionMessage) bool { return said.Commit >= index }) > faults
+	return r.positions(ctx, index, func(said positionMessage) bool { return said.Commit >= index || term > 0 && said.Term == term }) > faults
 }
 
 // proveServers checks a snapshot's configuration against the replicas that it

@@ -113,6 +113,8 @@ const (
 	termEvery        = 100 * time.Millisecond // and one more in so long
 	termBurst        = 16                     // times that one peer may raise the term in a row
 	termRefill       = 5                      // and once more in so many election timeouts
+	snapshotRate     = 1 << 20                // bytes a second, the least at which a leader sends a snapshot
+	maxAppendBytes   = 8 << 20                // of entries in one request to a follower, which has PeerTimeout
 	maxRaisers       = 256                    // peers whose raises are counted
 	handedOnFresh    = 10 * time.Second       // how long a leader's word counts that it hands on
 	handingWait      = 500 * time.Millisecond // and how long it waits until all have heard it

@@ -3,11 +3,13 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
 )
 
 // membershipLoop brings Raft's configuration after the certified replica set,
@@ -33,6 +35,13 @@ func (r *Replica) membershipLoop(ctx context.Context, node *raft.Raft) error {
 			return nil
 		}
 	}
+}
+
+// certifiedMember says whether the certified set has a replica still: its
+// cosignature may be what its own removal waits for.
+func (r *Replica) certifiedMember(id ledger.Hash) bool {
+	sealed := r.shell.certified.Load()
+	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return ledger.Hash(one.KeyID()) == id })
 }
 
 // step is one change of Raft's configuration.

@@ -198,7 +198,7 @@ func (p *peers) loop(ctx context.Context) error {
 	for {
 		changed := p.r.pinsChanged.wait()
 		var leavers <-chan time.Time
-		if next := p.r.pins.expire(); !next.IsZero() {
+		if next := p.r.pins.expire(p.r.certifiedMember); !next.IsZero() {
 			leavers = time.After(time.Until(next))
 		}
 		wanted := map[ledger.Hash]*peer{}

@@ -88,14 +88,19 @@ func (p *pins) apply(size uint64, records []fsm.ReplicaRecord) {
 }
 
 // expire drops the leavers whose time is over, and says when the next one's
-// is; zero when there is none.
-func (p *pins) expire() (next time.Time) {
+// is; zero when there is none. Who is needed stays.
+func (p *pins) expire(needed func(ledger.Hash) bool) (next time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.leaving) == 0 {
 		return time.Time{}
 	}
 	now := time.Now()
+	for i, l := range p.leaving {
+		if !l.until.After(now) && needed(l.id) {
+			p.leaving[i].until = now.Add(p.linger)
+		}
+	}
 	p.leaving = slices.DeleteFunc(p.leaving, func(l leaver) bool { return !l.until.After(now) })
 	p.publish()
 	for _, l := range p.leaving {

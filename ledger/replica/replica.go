@@ -395,6 +395,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 
 func (n *raftNode) shutdown() error {
 	close(n.ending)
+	_ = n.guard.Close() // Raft's main loop may be reading a snapshot from a peer that sends no more
 	err := n.raft.Shutdown().Error()
 	n.guard.shut()
 	n.wg.Wait()

@@ -1,0 +1,170 @@
+package replica_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger/replica"
+	"github.com/quorate/quorate/ledger/replica/replicatest"
+)
+
+// Power comes back; one of four is dead, and one needs a snapshot, for which
+// nobody can say yet that it is committed.
+func TestRestartWithALaggingReplica(t *testing.T) {
+	c := replicatest.Start(t, 4, func(cfg *replica.Config) { cfg.Raft.TrailingLogs = 4 })
+	leader := c.Leader()
+	behind := c.Follower()
+	if err := behind.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		c.Submit(c.Leader(), replica.WaitCommitted, c.Record(c.Council[0], fmt.Sprint("record ", i)))
+	}
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "sealed"))
+	for _, n := range c.Nodes {
+		if n == behind {
+			continue
+		}
+		n.Await("it has a certified state", func(s replica.Status) bool { return s.Certified > 21 })
+		if err := n.Replica.Snapshot(c.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range c.Nodes {
+		if err := n.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dead := false
+	for _, n := range c.Nodes {
+		if n != behind && n != leader && !dead {
+			dead = true // its machine is gone
+			continue
+		}
+		n.Start()
+	}
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "again"))
+	behind.Await("it has caught up", func(s replica.Status) bool { return s.Ready })
+}
+
+// A follower that lies vouches for an old snapshot of its own as the newest
+// index, while the others have not heard yet that this is committed. What a
+// snapshot has beyond its seal is proven by nothing: it must not be installed
+// over the log that has it all.
+func TestOldSnapshotAsTheNewestIndex(t *testing.T) {
+	liars := map[string]*forger{}
+	c := replicatest.Start(t, 4, func(cfg *replica.Config) {
+		f := &forger{}
+		liars[cfg.Name] = f
+		cfg.Raft.Commit = 1500 * time.Millisecond // followers hear late what is committed
+		cfg.Limits.SealInterval, cfg.Limits.SealGather = 1500*time.Millisecond, 1500*time.Millisecond
+		cfg.Hooks = &replica.Hooks{Transport: func(inner replica.GuardedTransport) replica.GuardedTransport {
+			f.transport = inner
+			return inner
+		}, Service: func(inner http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if f.node != nil && q.URL.Path == "/position" {
+					_, _ = w.Write([]byte(`{"commit":1000000}`))
+					return
+				}
+				inner.ServeHTTP(w, q)
+			})
+		}}
+	})
+	c.Lies = true
+	leader := c.Leader()
+	var followers []*replicatest.Node
+	for _, n := range c.Nodes {
+		if n != leader {
+			followers = append(followers, n)
+		}
+	}
+	liar, victim := followers[0], followers[1]
+	f := liars[liar.Record.Name]
+	f.node = liar
+	c.Submit(leader, replica.WaitCertified, c.Record(c.Council[0], "before"))
+	liar.Await("it has a certified state", func(s replica.Status) bool { return s.Certified > 2 && s.CertifyLag == 0 })
+	if err := liar.Replica.Snapshot(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(liar.Dir, "raft", "snapshots", "*", "state.bin"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no snapshot: %v", err)
+	}
+	state, err := os.ReadFile(slices.Max(found))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Submit(leader, replica.WaitCertified, c.Record(c.Council[0], "after the snapshot"))
+	var servers []raft.Server
+	for _, n := range c.Nodes {
+		id, address := target(n)
+		servers = append(servers, raft.Server{ID: id, Address: address})
+	}
+	term := leader.Replica.Status().Term
+	newest := c.Submit(leader, replica.WaitCommitted, c.Record(c.Council[0], "the newest")).Last
+	last, lastTerm := leader.Replica.RaftLast()
+	victim.Await("its log has it", func(replica.Status) bool { index, _ := victim.Replica.RaftLast(); return index >= last })
+	id, address := target(victim)
+	var answer raft.InstallSnapshotResponse
+	_ = f.transport.InstallSnapshot(id, address, &raft.InstallSnapshotRequest{RPCHeader: f.header(), SnapshotVersion: 1, Term: term + 1,
+		LastLogIndex: last, LastLogTerm: lastTerm, Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: servers}), ConfigurationIndex: 1,
+		Size: int64(len(state))}, &answer, bytes.NewReader(state))
+	s := victim.Await("it goes on, or halts", func(s replica.Status) bool { return s.Applied > newest || s.Role == replica.RoleHalted })
+	if s.Role == replica.RoleHalted {
+		t.Errorf("halted for good: %+v", s.Alarms)
+	}
+}
+
+// A replica that was removed is slow to sign its own removal, while another is
+// dead: its signature is needed for longer than it lingers.
+func TestRemovedReplicaIsHeardWhileItIsNeeded(t *testing.T) {
+	var slow atomic.Bool
+	released := make(chan struct{})
+	delay := func() {
+		if slow.Load() {
+			<-released
+		}
+	}
+	c := replicatest.Start(t, 4, func(cfg *replica.Config) {
+		cfg.Limits.Linger = time.Second
+		if cfg.Name == "r3" {
+			cfg.Hooks = &replica.Hooks{
+				Requests: func(inner http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(q *http.Request) (*http.Response, error) { delay(); return inner.RoundTrip(q) })
+				},
+				Service: func(inner http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { delay(); inner.ServeHTTP(w, q) })
+				},
+			}
+		}
+	})
+	c.Lies = true // whom nobody hears looks like a liar
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "before"))
+	if leader := c.Leader(); leader.Record.Name == "r3" || leader.Record.Name == "r4" {
+		if err := leader.Replica.TransferLeadership(c.Context(), "r1"); err != nil {
+			t.Fatal(err)
+		}
+		c.Nodes[0].Await("it leads", func(s replica.Status) bool { return s.Role == replica.RoleLeader && s.Ready })
+	}
+	leader := c.Leader()
+	if err := c.Nodes[3].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	slow.Store(true)
+	time.AfterFunc(4*time.Second, func() { close(released) }) // four times as long as it lingers
+	c.Decide(leader, "replica.remove", removeArgs{"r3"})      // fails unless that is certified
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }
