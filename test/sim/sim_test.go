@@ -27,6 +27,7 @@ func TestSim(t *testing.T) {
 	for i, n := range []int{3, 4, 5} {
 		p := draw(*flagSeed+uint64(i), n, length/3)
 		t.Run(fmt.Sprintf("%d replicas, seed %d", n, p.Seed), func(t *testing.T) {
+			t.Parallel()
 			r := newRecorder(p, nil)
 			res := run(t, p, r, nil)
 			t.Log(res)
