@@ -31,20 +31,20 @@ const (
 	refusedWait = 250 * time.Millisecond // a refused client asks again sooner than it is told
 )
 
-// stack holds what is to be sent. A refused statement goes back on top, so that
-// no seq stays behind the window of the rules.
-type stack struct {
+// queue holds what is to be sent. What was refused longest ago goes first, so
+// that no seq stays behind the window of the rules.
+type queue struct {
 	mu   sync.Mutex
 	rest [][]byte
 	next [][]byte // in order; taken when rest is empty
 }
 
-func (s *stack) take() []byte {
+func (s *queue) take() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := len(s.rest); n > 0 {
-		one := s.rest[n-1]
-		s.rest = s.rest[:n-1]
+	if len(s.rest) > 0 {
+		one := s.rest[0]
+		s.rest = s.rest[1:]
 		return one
 	}
 	if len(s.next) == 0 {
@@ -55,7 +55,7 @@ func (s *stack) take() []byte {
 	return one
 }
 
-func (s *stack) back(one []byte) {
+func (s *queue) back(one []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rest = append(s.rest, one)
@@ -87,7 +87,7 @@ func (b *bench) flood(ctx context.Context, t *target, seconds time.Duration) (*o
 	if err != nil {
 		return nil, err
 	}
-	f := &floodRun{statements: &stack{next: statements}, end: time.Now().Add(seconds)}
+	f := &floodRun{statements: &queue{next: statements}, end: time.Now().Add(seconds)}
 	watching, stop := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() { out.RSSPeak = leader.child.peak(watching) })
@@ -118,7 +118,7 @@ func (b *bench) flood(ctx context.Context, t *target, seconds time.Duration) (*o
 
 // floodRun is one overload: what every client saw.
 type floodRun struct {
-	statements *stack
+	statements *queue
 	end        time.Time
 	accepted   [][]time.Duration
 	refused    [][]time.Duration
