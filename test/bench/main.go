@@ -59,6 +59,7 @@ func (b *bench) sections() []section {
 	return []section{
 		{"throughput", b.throughput},
 		{"four", b.four},
+		{"overload", b.overloaded},
 		{"seal", b.seals},
 		{"size", b.lengths},
 	}

@@ -93,7 +93,7 @@ func (r *results) soon(w *strings.Builder) {
 	if o := r.Overload; o != nil {
 		fmt.Fprintf(w, "\nOverload: %d clients for %d places, %.0f s\n", o.Clients, places, o.Seconds)
 		fmt.Fprintf(w, "  accepted  %.0f/s  p99 %.0f ms, %.1f times the %.0f ms at %d clients (at most 3)\n", o.Accepted.PerSecond, o.Accepted.P99, o.P99Ratio, o.Baseline.P99, places)
-		fmt.Fprintf(w, "  refused   %.0f/s  p99 %.0f ms, worst %.0f ms\n", o.RefusedRate, o.Refused.P99, o.Refused.Worst)
+		fmt.Fprintf(w, "  refused   %.0f/s  p99 %.0f ms, worst %.0f ms; %d seqs too old\n", o.RefusedRate, o.Refused.P99, o.Refused.Worst, o.TooOld)
 		fmt.Fprintf(w, "  leader    %d MB before, %d MB at most; lost %d\n", o.RSSBefore>>20, o.RSSPeak>>20, o.Lost)
 	}
 }
