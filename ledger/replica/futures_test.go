@@ -33,11 +33,12 @@ func TestUnansweredFuturesEnd(t *testing.T) {
 			t.Errorf("%s: a future of Raft's has no end that we can give it", name)
 		}
 	}
-	asked := make(chan error)
+	asked, waits := make(chan error), make(chan struct{})
 	go func() {
-		_, err := f.await(context.Background(), func() raft.Future { return &unanswered{} })
+		_, err := f.await(context.Background(), func() raft.Future { close(waits); return &unanswered{} })
 		asked <- err
 	}()
+	<-waits
 	f.end()
 	if err := <-asked; !errors.Is(err, raft.ErrRaftShutdown) {
 		t.Errorf("got %v", err)
