@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/quorate/quorate/ledger/keys"
 )
@@ -206,3 +207,86 @@ func (l *Link) Leaves(size uint64) bool {
 // beyond the head from which the ledger went on, and before the first one of the
 // next generation.
 var ErrLeftBranch = errors.New("the head is of the branch that a recovery left")
+
+// FormerCouncilError says that a chain opens a generation by the word of governors
+// whom another chain, of which that one is not a part, replaced: each handover of
+// it is certified, and the present council did not approve of leaving it.
+type FormerCouncilError struct {
+	Generation uint64   // that is opened
+	Index      uint64   // of the link that opens it
+	Recovery   Hash     // id of the recover statement
+	Fork       Head     // from which it goes on
+	Signers    []string // who signed it, as the council of that time names them
+	Have, Need uint64   // operators of the present council that approve of it
+}
+
+func (e *FormerCouncilError) Error() string {
+	return fmt.Sprintf("authority link %d opens generation %d from size %d, root %s, by statement %s of %s: the council was replaced after that head, and of the present one %d operators approve, %d decide",
+		e.Index, e.Generation, e.Fork.Size, e.Fork.Root, e.Recovery, strings.Join(e.Signers, ", "), e.Have, e.Need)
+}
+
+// Outvotes says whether c, which some replica follows, is to be kept against rival,
+// which links make and which is of a higher generation. It is not (nil) if rival
+// continues c: then the council at c's end, or one that it handed over to, decided;
+// nor if the two part and c's present council approved of a generation that rival
+// opens after that. Otherwise governors who were replaced since, with the keys of
+// replicas of their time, made rival of a head of their time (FORMAT.md section 15).
+func (c *Chain) Outvotes(rival *Chain, links []*Link) *FormerCouncilError {
+	at, parted := c.partsFrom(rival)
+	if !parted {
+		return nil
+	}
+	var former *FormerCouncilError
+	for _, l := range links[at:] {
+		if l.Fork == nil || l.Record.Generation <= c.Latest.Generation {
+			continue
+		}
+		e := c.Latest.approvalOf(l)
+		if e.Have >= e.Need {
+			return nil
+		}
+		if former == nil {
+			e.Fork, _ = rival.Fork(l.Index)
+			former = e
+		}
+	}
+	return former
+}
+
+// partsFrom gives the first link of both chains that is not the same. The head of a
+// handover says which link it is: its tree holds the record and what authorised it.
+func (c *Chain) partsFrom(rival *Chain) (index uint64, parted bool) {
+	for n := 1; n < min(len(c.steps), len(rival.steps)); n++ {
+		if c.steps[n].head != rival.steps[n].head {
+			return uint64(n), true
+		}
+	}
+	return 0, false
+}
+
+// approvalOf counts the voices of a's council for the generation that l opens.
+// That l's signatures verify was checked under the authority before it, by the same
+// keys.
+func (a Authority) approvalOf(l *Link) *FormerCouncilError {
+	e := &FormerCouncilError{Generation: l.Record.Generation, Index: l.Index, Need: a.RecoverThreshold()}
+	voices := map[string]bool{}
+	for i, at := range l.Statements {
+		entry, err := ParseEntry(at.Entry)
+		if err != nil {
+			continue
+		}
+		s, err := ParseStatement(entry.Content)
+		if err != nil {
+			continue
+		}
+		if i == 0 {
+			e.Recovery = s.ID
+		}
+		e.Signers = append(e.Signers, s.Payload.Author)
+		if voice, public := a.voter(TypeRecover, s); public != nil {
+			voices[voice] = true
+		}
+	}
+	e.Have = uint64(len(voices))
+	return e
+}

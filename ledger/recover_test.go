@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -262,4 +263,91 @@ func makeRecover(t testing.TB) authorityVectors {
 	}
 	v.Strings = shorten(texts...)
 	return v
+}
+
+// branch is a chain with its links.
+type branch struct {
+	*Chain
+	links []*Link
+}
+
+// parted are two branches of a ledger: the one goes on with a handover, on the other
+// alice and bob went on from the head before it, with r01.
+func parted(t *testing.T, handover func(w *world) *Link) (ours, rival branch) {
+	w, _, _ := lost(t)
+	other, early, head := lost(t)
+	ours.links = []*Link{GenesisLink(w.entries[0]), handover(w)}
+	rival.links = []*Link{GenesisLink(w.entries[0]), recovering{}.make(other, early, head)}
+	for _, b := range []*branch{&ours, &rival} {
+		var err error
+		b.Chain, err = WalkChain(w.hash, b.links)
+		w.must(err)
+	}
+	return ours, rival
+}
+
+// replaceBy hands the ledger over to a council without those who leave.
+func replaceBy(leave []string, come ...Member) func(w *world) *Link {
+	return func(w *world) *Link {
+		causes := w.decide("council.change", map[string]any{"add": come, "remove": leave}, "alice", "bob")
+		return w.handover(causes, func(a *Authority) {
+			for _, name := range leave {
+				a.Council = slices.DeleteFunc(a.Council, func(m AuthorityMember) bool { return m.Name == name })
+			}
+			a.Council = append(a.Council, authorityCouncil(come)...)
+			slices.SortFunc(a.Council, func(x, y AuthorityMember) int { return strings.Compare(x.Name, y.Name) })
+		}, "r01", "r02", "r03")
+	}
+}
+
+// A council that was replaced on our chain can't end it from a head of its time;
+// the present one can, whatever was certified meanwhile.
+func TestFormerCouncil(t *testing.T) {
+	dave, erin := testMember("dave", "acme"), testMember("erin", "bolt")
+	for _, c := range []struct {
+		name   string
+		last   func(w *world) *Link
+		have   uint64
+		stands bool
+	}{
+		{"the council stayed", func(w *world) *Link { return addFourth(w, 0) }, 2, false},
+		{"a third one left", replaceBy([]string{"carol"}, testMember("frank", "core")), 2, false},
+		{"one of those who signed left", replaceBy([]string{"bob"}, erin), 1, true},
+		{"both who signed left", replaceBy([]string{"alice", "bob"}, dave, erin), 0, true},
+		{"one has another key", replaceBy([]string{"bob"}, Member{Name: "bob", Operator: "bolt", Public: testKey("bob:new").Public().Bytes()}), 1, true},
+	} {
+		ours, rival := parted(t, c.last)
+		former := ours.Outvotes(rival.Chain, rival.links)
+		if (former != nil) != c.stands {
+			t.Errorf("%s: %v", c.name, former)
+			continue
+		}
+		if former == nil {
+			continue
+		}
+		fork, _ := rival.Fork(1)
+		first, err := ParseEntry(rival.links[1].Statements[0].Entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := ParseStatement(first.Content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if former.Have != c.have || former.Need != 2 || former.Generation != 1 || former.Index != 1 || former.Fork != fork ||
+			former.Recovery != st.ID || strings.Join(former.Signers, " ") != "alice bob" {
+			t.Errorf("%s: %+v", c.name, former)
+		}
+		if err := rival.Outvotes(ours.Chain, ours.links); err != nil {
+			t.Errorf("%s: the chain of a lower generation is kept against one of a higher: %v", c.name, err)
+		}
+	}
+	// One that is merely behind knows no better.
+	w := newWorld(t, 3)
+	behind, err := WalkChain(w.hash, []*Link{GenesisLink(w.entries[0])})
+	w.must(err)
+	_, rival := parted(t, growth[0])
+	if former := behind.Outvotes(rival.Chain, rival.links); former != nil {
+		t.Errorf("a chain that the other one continues: %v", former)
+	}
 }

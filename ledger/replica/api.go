@@ -104,7 +104,7 @@ type PeerStatus struct {
 
 // Alarm is a condition that needs an operator.
 type Alarm struct {
-	Code   string // disk_full, halted, gap, uncertified, fork, no_log_key
+	Code   string // disk_full, halted, gap, uncertified, fork, no_log_key, former_council
 	Detail string
 	Since  uint64 // milliseconds
 }

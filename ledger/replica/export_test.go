@@ -119,6 +119,10 @@ func (r *Replica) TakeSet(set []byte) error {
 	return err
 }
 
+// AskSeeds is what a replica does that is out of touch: it gives how many replicas
+// the newest set has that any of its addresses proves.
+func (r *Replica) AskSeeds(ctx context.Context) int { return len(r.askSeeds(ctx)) }
+
 // AskSeed asks an address for the replica set and gives the names that it
 // proves against genesis.
 func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledger.Hash, error) {

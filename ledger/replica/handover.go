@@ -176,6 +176,13 @@ func (r *Replica) adoptProven(p *provenSnapshot) error {
 	return nil
 }
 
+// outvotes is ledger.Chain's, of the chain that is certified here.
+func (c *certifier) outvotes(rival *ledger.Chain, links []*ledger.Link) *ledger.FormerCouncilError {
+	c.chainMu.RLock()
+	defer c.chainMu.RUnlock()
+	return c.chain.Outvotes(rival, links)
+}
+
 func (c *certifier) at(index uint64) (ledger.Authority, bool) {
 	c.chainMu.RLock()
 	defer c.chainMu.RUnlock()

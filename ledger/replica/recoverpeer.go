@@ -87,6 +87,33 @@ func (r *Replica) outlived(generation uint64, set []*peer) error {
 	return r.halted()
 }
 
+// withstand refuses a chain that opens a generation by the word of governors who
+// were replaced since, on our chain: with the key of one replica of their time it
+// would otherwise stop whoever is shown it. It is an alarm; the link is kept.
+func (r *Replica) withstand(rival *ledger.Chain, links []*ledger.Link) error {
+	former := r.certifier.outvotes(rival, links)
+	if former == nil {
+		return nil
+	}
+	r.raise(alarmFormerCouncil, fmt.Sprintf("%v; this replica goes on, and keeps that link in the file %s", former, formerFile))
+	if err := r.keepFormer(links[former.Index]); err != nil {
+		r.log.Error("keep what a former council signed", "error", err)
+	}
+	return former
+}
+
+// keepFormer keeps the first such link: whoever makes one can make many.
+func (r *Replica) keepFormer(link *ledger.Link) error {
+	if have, err := r.files.read(formerFile); have != nil || err != nil {
+		return err
+	}
+	b, err := link.Encode()
+	if err != nil {
+		return err
+	}
+	return r.files.replace(formerFile, b)
+}
+
 // refound takes set in the place of genesis's replicas. Those that left are heard
 // for one purpose: to learn that they did.
 func (p *pins) refound(set []*peer, left []ledger.Replica) {

@@ -15,6 +15,7 @@ import (
 const (
 	recoveredFile = "recovered" // the recovery that this replica is a member of
 	recoverDir    = "recover"   // a folder for each: what was set aside
+	formerFile    = "former"    // the first link by which a former council opened a generation
 
 	newSuffix = ".new"
 	oldSuffix = ".old"

@@ -413,6 +413,9 @@ func (r *Replica) proveSnapshot(from io.Reader, c raft.Configuration) error {
 	if err != nil {
 		return err
 	}
+	if err := r.withstand(p.chain, p.links); err != nil {
+		return err
+	}
 	return r.proveServers(p, c)
 }
 

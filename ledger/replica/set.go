@@ -62,11 +62,19 @@ func (r *Replica) serveSet(w http.ResponseWriter, _ *http.Request, _ *peer) erro
 // parseSet checks a replica set against genesis and gives its replicas, and what
 // certified head it is of.
 func parseSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, certifiedAt, error) {
-	found, at, err := checkSet(genesisEntry, genesis, b)
+	set, err := checkSet(genesisEntry, genesis, b)
 	if err != nil {
 		return nil, certifiedAt{}, err
 	}
-	return found, at, nil
+	return set.replicas, set.at, nil
+}
+
+// provenSet is a replica set that was checked against genesis.
+type provenSet struct {
+	replicas []*peer
+	at       certifiedAt
+	chain    *ledger.Chain
+	links    []*ledger.Link // 0 to N
 }
 
 // certifiedAt is how new something certified is: of two, that of the higher
@@ -77,55 +85,54 @@ func (a certifiedAt) before(b certifiedAt) bool {
 	return a.generation < b.generation || a.generation == b.generation && a.size < b.size
 }
 
-func checkSet(genesisEntry []byte, genesis ledger.Hash, b []byte) ([]*peer, certifiedAt, error) {
-	var none certifiedAt
+func checkSet(genesisEntry []byte, genesis ledger.Hash, b []byte) (*provenSet, error) {
 	var set replicaSet
 	if err := canon.Unmarshal(b, &set); err != nil {
-		return nil, none, fmt.Errorf("parse replica set: %w", err)
+		return nil, fmt.Errorf("parse replica set: %w", err)
 	}
 	if len(set.Links) > maxSnapshotLinks || len(set.Records) > ledger.MaxReplicas {
-		return nil, none, errors.New("parse replica set: too many links or records")
+		return nil, errors.New("parse replica set: too many links or records")
 	}
 	links := []*ledger.Link{{Genesis: genesisEntry}}
 	for _, raw := range set.Links {
 		link, err := ledger.ParseLink(raw)
 		if err != nil {
-			return nil, none, fmt.Errorf("check replica set: %w", err)
+			return nil, fmt.Errorf("check replica set: %w", err)
 		}
 		links = append(links, link)
 	}
 	chain, err := ledger.WalkChain(genesis, links)
 	if err != nil {
-		return nil, none, fmt.Errorf("check replica set: %w", err)
+		return nil, fmt.Errorf("check replica set: %w", err)
 	}
 	checkpoint, err := chain.VerifyCheckpoint([]byte(set.Checkpoint))
 	if err != nil {
-		return nil, none, fmt.Errorf("check replica set: %w", err)
+		return nil, fmt.Errorf("check replica set: %w", err)
 	}
 	entry, err := ledger.ParseEntry(set.Seal)
 	if err != nil {
-		return nil, none, fmt.Errorf("check replica set: %w", err)
+		return nil, fmt.Errorf("check replica set: %w", err)
 	}
 	head := checkpoint.Head
 	if entry.Seq+1 != head.Size {
-		return nil, none, errors.New("check replica set: the seal is not the checkpoint's last entry")
+		return nil, errors.New("check replica set: the seal is not the checkpoint's last entry")
 	}
 	if err := ledger.VerifyInclusion(set.SealProof, entry.Seq, head.Size, ledger.Hash(tlog.RecordHash(set.Seal)), head.Root); err != nil {
-		return nil, none, fmt.Errorf("check replica set: %w", err)
+		return nil, fmt.Errorf("check replica set: %w", err)
 	}
 	seal, err := entry.Seal()
 	if err != nil {
-		return nil, none, fmt.Errorf("check replica set: %w", err)
+		return nil, fmt.Errorf("check replica set: %w", err)
 	}
-	var found []*peer
+	proven := &provenSet{chain: chain, links: links, at: certifiedAt{chain.ForSize(head.Size).Generation, head.Size}}
 	for _, proof := range set.Records {
 		record, err := provenReplica(proof, seal.Digest)
 		if err != nil {
-			return nil, none, fmt.Errorf("check replica set: %w", err)
+			return nil, fmt.Errorf("check replica set: %w", err)
 		}
-		found = append(found, record)
+		proven.replicas = append(proven.replicas, record)
 	}
-	return found, certifiedAt{chain.ForSize(head.Size).Generation, head.Size}, nil
+	return proven, nil
 }
 
 func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) {
@@ -198,12 +205,17 @@ func (r *Replica) askSeeds(ctx context.Context) []*peer {
 }
 
 // takeSet is parseSet, and refuses a set older than what is certified here:
-// anybody can show one in which whoever was removed still is.
+// anybody can show one in which whoever was removed still is; or of a generation
+// that a former council opened.
 func (r *Replica) takeSet(b []byte) ([]*peer, certifiedAt, error) {
-	found, at, err := parseSet(r.cfg.Genesis, r.genesis, b)
+	set, err := checkSet(r.cfg.Genesis, r.genesis, b)
 	if err != nil {
-		return nil, at, err
+		return nil, certifiedAt{}, err
 	}
+	if err := r.withstand(set.chain, set.links); err != nil {
+		return nil, certifiedAt{}, fmt.Errorf("check replica set: %w", err)
+	}
+	found, at := set.replicas, set.at
 	if ours := (certifiedAt{r.generation.Load(), r.certifier.size()}); at.before(ours) {
 		return nil, at, fmt.Errorf("check replica set: it is of size %d in generation %d, and %d is certified here in generation %d",
 			at.size, at.generation, ours.size, ours.generation)

@@ -23,6 +23,8 @@ const (
 	alarmFork        = "fork"
 	alarmNoLogKey    = "no_log_key"
 	alarmUncertified = "uncertified"
+
+	alarmFormerCouncil = "former_council"
 )
 
 // raise sets an alarm; its time is that of the first raising.
