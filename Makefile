@@ -10,7 +10,7 @@ FUZZTIME ?= 2s
 TIME     ?= 30s
 PORT     ?= 7400
 MINUTES  ?= 10
-# The bound on the simulation; HOURS=n takes about ten seconds for each hour.
+# The bound on the simulation; HOURS=n takes about six seconds of a core for each hour.
 SIMLIMIT ?= 15m
 # Every package but those that have a stage of their own.
 PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$' -e '/test/sim$$')

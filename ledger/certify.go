@@ -119,6 +119,20 @@ func (f *Certifier) Certifies(c *Checkpoint) (int, error) {
 	return len(counted), nil
 }
 
+// Verify is Cosignature.Verify for whichever active replica's key s names.
+func (f *Certifier) Verify(h Head, s Cosignature) error {
+	v := f.replica(s)
+	switch {
+	case v == nil:
+		return fmt.Errorf("verify cosignature: %q is no active replica with this key", s.Replica)
+	case s.ID44 != v.id44:
+		return fmt.Errorf("verify cosignature of %q: it is of another key", s.Replica)
+	case len(s.MLDSA44) == 0:
+		return fmt.Errorf("verify cosignature of %q: its ML-DSA-44 signature is missing", s.Replica)
+	}
+	return v.verify(h, s)
+}
+
 // replica gives the active replica whose ML-DSA-65 line s is, or nil.
 func (f *Certifier) replica(s Cosignature) *replicaVerifier {
 	for i := range f.replicas {

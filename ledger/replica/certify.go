@@ -1,9 +1,11 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +50,25 @@ type certifier struct {
 
 	chainMu sync.RWMutex
 	chain   *ledger.Chain
+
+	unpackedMu sync.Mutex
+	unpacked   []unpacked // of the newest authorities that were asked for
+}
+
+// unpacked is an authority with its replicas' keys unpacked, which costs more
+// than a verification with one of them.
+type unpacked struct {
+	authority ledger.Authority
+	certifier *ledger.Certifier
+}
+
+// alike says whether the same cosignatures certify under both.
+func alike(a, b ledger.Authority) bool {
+	return a.Generation == b.Generation && a.Ledger == b.Ledger && a.Origin == b.Origin &&
+		bytes.Equal(a.Log.Ed25519, b.Log.Ed25519) && bytes.Equal(a.Log.MLDSA44, b.Log.MLDSA44) &&
+		slices.EqualFunc(a.Replicas, b.Replicas, func(a, b ledger.AuthorityReplica) bool {
+			return a.Name == b.Name && a.Joining == b.Joining && bytes.Equal(a.Public, b.Public) && bytes.Equal(a.Cosigner, b.Cosigner)
+		})
 }
 
 // cosigned is a cosignature together with what it is on.
@@ -82,6 +103,32 @@ func (c *certifier) authorityFor(size uint64) ledger.Authority {
 	return c.chain.ForSize(size)
 }
 
+// under gives a's keys, unpacked.
+func (c *certifier) under(a ledger.Authority) (*ledger.Certifier, error) {
+	c.unpackedMu.Lock()
+	defer c.unpackedMu.Unlock()
+	for _, one := range c.unpacked {
+		if alike(one.authority, a) {
+			return one.certifier, nil
+		}
+	}
+	made, err := ledger.NewCertifier(a)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.unpacked) == keptAuthorities {
+		c.unpacked = slices.Delete(c.unpacked, 0, 1)
+	}
+	c.unpacked = append(c.unpacked, unpacked{a, made})
+	return made, nil
+}
+
+// verifies says whether one of a's active replicas made a cosignature.
+func (c *certifier) verifies(a ledger.Authority, head ledger.Head, s ledger.Cosignature) bool {
+	keys, err := c.under(a)
+	return err == nil && keys.Verify(head, s) == nil
+}
+
 // hearsay takes a cosignature that came from somebody else than its replica: only
 // if it verifies under an authority that is known here, since a liar could
 // otherwise push out what the replica itself sent.
@@ -101,11 +148,9 @@ func (c *certifier) hearsay(s cosigned) {
 		}
 	}
 	for _, a := range authorities {
-		for _, replica := range a.Active() {
-			if replica.Name == s.Replica && s.Verify(a.Branch(), s.head, replica) == nil {
-				c.collect(s)
-				return
-			}
+		if c.verifies(a, s.head, s.Cosignature) {
+			c.collect(s)
+			return
 		}
 	}
 	c.r.metrics.badCosignatures.Inc()
@@ -205,8 +250,11 @@ func (c *certifier) of(head ledger.Head, authorities ...ledger.Authority) []ledg
 // verify marks a cosignature that verifies, and drops one that does not.
 func (c *certifier) verify(head ledger.Head, one *collected, authorities []ledger.Authority) bool {
 	for _, a := range authorities {
+		if !c.verifies(a, head, one.Cosignature) {
+			continue
+		}
 		for _, replica := range a.Active() {
-			if replica.Name != one.Replica || one.Verify(a.Branch(), head, replica) != nil {
+			if replica.Name != one.Replica {
 				continue
 			}
 			c.mu.Lock()
@@ -310,7 +358,11 @@ func (c *certifier) assemble(head ledger.Head, authority, old ledger.Authority, 
 		return nil
 	}
 	for _, a := range authorities {
-		if _, err := a.Certifies(checkpoint); err != nil {
+		keys, err := c.under(a)
+		if err != nil {
+			return nil
+		}
+		if _, err := keys.Certifies(checkpoint); err != nil {
 			return nil
 		}
 	}

@@ -108,6 +108,7 @@ const (
 	maxDamages       = 4_096 // damaged bundles that are remembered; the scrub finds the others again
 	scrubSaved       = 256   // bundles between two savings of the scrub's place
 	repairPause      = 30 * time.Second
+	keptAuthorities  = 3 // whose keys the certifier keeps unpacked
 
 	termSlack        = 10_000                 // terms that a ledger may have had at once
 	termEvery        = 100 * time.Millisecond // and one more in so long

@@ -36,4 +36,5 @@ const (
 	tickCheck     = 2 * time.Second
 	pullEvery     = 5 * time.Second
 	membership    = 5 * time.Second
+	scrubEvery    = time.Minute
 )

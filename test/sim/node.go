@@ -58,7 +58,7 @@ func (n *node) config(h *host) replica.Config {
 			NoSync: true, SnapshotInterval: snapshotEvery, SnapshotThreshold: 64, TrailingLogs: 64,
 		},
 		Limits: replica.Limits{
-			LeaderHold: leaderHold, Recosign: recosign, TickCheck: tickCheck, CertifyPull: pullEvery, Membership: membership,
+			LeaderHold: leaderHold, Recosign: recosign, TickCheck: tickCheck, CertifyPull: pullEvery, Membership: membership, ScrubInterval: scrubEvery,
 		},
 		Hooks: &replica.Hooks{Clock: n.now, Archive: n.disk, Log: n.disk.log, Transport: n.messages.wrap,
 			Apply: n.world.checks.observe(n), Signed: func(head ledger.Head) { n.world.checks.signed(n.name(), head) }},
