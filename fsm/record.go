@@ -9,11 +9,11 @@ import (
 // record is the statement record: a signed note, or a document's digest. It
 // changes no state but the author's protection against replay.
 func (t *transition) record(st *ledger.Statement, a author) *problem {
-	body, err := ledger.DecodeBody[ledger.Record](st)
+	size, err := st.RecordSize()
 	if err != nil {
 		return fromStatementError(err)
 	}
-	if p := checkRecord(&body); p != nil {
+	if p := checkRecord(size); p != nil {
 		return p
 	}
 	byNonce := st.Payload.Nonce != nil
@@ -64,17 +64,17 @@ func (t *transition) checkNode(st *ledger.Statement, n *NodeRecord) *problem {
 	return nil
 }
 
-func checkRecord(r *ledger.Record) *problem {
+func checkRecord(r ledger.RecordSize) *problem {
 	switch {
-	case (len(r.Digest) > 0) == (r.Text != ""):
+	case (r.Digest > 0) == (r.Text > 0):
 		return refuse(BadField, "body", "want a digest or a text")
-	case len(r.Digest) > 0 && len(r.Digest) != 32:
+	case r.Digest > 0 && r.Digest != 32:
 		return refuse(BadField, "body.digest", "want 32 bytes")
-	case len(r.Text) > maxTextBytes:
+	case r.Text > maxTextBytes:
 		return refuse(BadField, "body.text", fmt.Sprintf("at most %d bytes", maxTextBytes))
-	case len(r.Name) > maxLabelBytes:
+	case r.Name > maxLabelBytes:
 		return refuse(BadField, "body.name", fmt.Sprintf("at most %d bytes", maxLabelBytes))
-	case len(r.Media) > maxLabelBytes:
+	case r.Media > maxLabelBytes:
 		return refuse(BadField, "body.media", fmt.Sprintf("at most %d bytes", maxLabelBytes))
 	}
 	return nil

@@ -190,7 +190,7 @@ func DefaultPolicy(operators int) Policy {
 
 // ValidName checks a principal's or operator's name (FORMAT.md section 2).
 func ValidName(name string) error {
-	if len(name) == 0 || len(name) > 63 {
+	if len(name) == 0 || len(name) > maxNameBytes {
 		return fmt.Errorf("name %q: want 1 to 63 characters", name)
 	}
 	for i := 0; i < len(name); i++ {

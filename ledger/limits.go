@@ -17,6 +17,7 @@ const (
 	MaxCheckpointBytes = 1 << 20
 	MaxLinkBytes       = 4 << 20
 	MaxAuthorityLinks  = 1 << 20
+	maxNameBytes       = 63
 	MaxRecordKeyBytes  = 1_024   // key of a state record
 	MaxStateProofBytes = 2 << 20 // with the value
 	MaxInclusionHashes = 64      // depth of a tree of 2^53 entries is 53

@@ -110,9 +110,10 @@ type Statement struct {
 	Envelope []byte // verbatim; not to be changed
 
 	keyID     keys.ID
-	signed    []byte // the Sig_structure, which ends in the payload
-	payload   int    // where in signed the payload begins
-	signature []byte // part of Envelope
+	signed    []byte    // the Sig_structure, which ends in the payload
+	payload   int       // where in signed the payload begins
+	signature []byte    // part of Envelope
+	numbers   [2]uint64 // where Payload's Epoch and Seq may point
 }
 
 // StatementError says why bytes are not a statement. Code is a code of
@@ -145,12 +146,14 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 		ID: sha256.Sum256(signed), KeyID: Hash(env.KeyID), Envelope: envelope,
 		keyID: env.KeyID, signed: signed, payload: len(signed) - len(env.Payload), signature: env.Signature,
 	}
-	if err := canon.UnmarshalShared(s.PayloadBytes(), &s.Payload); err != nil {
-		return nil, statementError("", err)
-	}
 	p := &s.Payload
-	if want := "quorate/" + p.Type + ".v1"; env.Type != want {
-		return nil, &StatementError{Code: "wrong_typ", Path: "type", Message: fmt.Sprintf("typ is %q, the payload's type wants %q", env.Type, want)}
+	if !p.readPlain(s.PayloadBytes(), &s.numbers) {
+		if err := canon.UnmarshalShared(s.PayloadBytes(), p); err != nil {
+			return nil, statementError("", err)
+		}
+	}
+	if !isTypOf(env.Type, p.Type) {
+		return nil, &StatementError{Code: "wrong_typ", Path: "type", Message: fmt.Sprintf("typ is %q, the payload's type wants %q", env.Type, "quorate/"+p.Type+".v1")}
 	}
 	if err := ValidName(p.Author); err != nil {
 		return nil, &StatementError{Code: "bad_field", Path: "author", Message: err.Error()}

@@ -129,6 +129,17 @@ func Valid(data []byte) error {
 	return nil
 }
 
+// Prefix gives the length of the canonical JSON value that data begins with, of
+// any shape, with depth arrays and objects open around it. What follows it is
+// not looked at. Its errors are of type *Error.
+func Prefix(data []byte, depth int) (int, error) {
+	s := scanner{data: data}
+	if problem := s.skip(depth); problem != nil {
+		return 0, problem
+	}
+	return s.pos, nil
+}
+
 // Decode reads one canonical JSON value of any shape. It gives
 // map[string]any, []any, string, bool or uint64; byte strings are strings,
 // because nothing but a schema tells them apart. Its errors are of type
