@@ -41,6 +41,7 @@ type Operations interface {
 	TransferLeadership(ctx context.Context, name string) error
 	Peers() []client.PeerStatus
 	NewLogKey() (ledger.LogKeys, error)
+	ForkProofs() ([][]byte, error) // files
 }
 
 // Receipt is what became of an accepted submission.

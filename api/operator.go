@@ -37,6 +37,10 @@ func (s *Server) OperatorHandler() http.Handler {
 		router.Get("/v1/operator/peers", s.operation(func(context.Context, *http.Request) (any, error) {
 			return client.Peers{Peers: orEmpty(operations.Peers())}, nil
 		}))
+		router.Get("/v1/operator/forks", s.operation(func(context.Context, *http.Request) (any, error) {
+			files, err := operations.ForkProofs()
+			return client.ForkProofs{Files: orEmpty(files)}, err
+		}))
 		router.Post("/v1/operator/log-key", s.operation(func(context.Context, *http.Request) (any, error) {
 			keys, err := operations.NewLogKey()
 			return client.LogKeys{Ed25519: keys.Ed25519, MLDSA44: keys.MLDSA44}, err

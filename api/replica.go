@@ -126,6 +126,10 @@ func (b *ReplicaBackend) Status() client.Status {
 	for _, alarm := range s.Alarms {
 		out.Alarms = append(out.Alarms, alarm.Code+": "+alarm.Detail)
 	}
+	for _, one := range s.Forks {
+		out.Forks = append(out.Forks, client.Fork{Replica: one.Replica, Key: one.Key.String(), Generation: one.Generation,
+			Size: one.Size, Root: one.Root.String(), Ours: one.Ours.String(), At: one.At, Proven: one.Proven})
+	}
 	for _, one := range s.Refusals {
 		out.Refusals = append(out.Refusals, client.Refusal(one))
 	}
@@ -165,6 +169,12 @@ func (b *ReplicaBackend) TransferLeadership(ctx context.Context, name string) er
 
 // Peers is Operations'.
 func (b *ReplicaBackend) Peers() []client.PeerStatus { return presentPeers(b.replica.Peers()) }
+
+// ForkProofs is Operations'.
+func (b *ReplicaBackend) ForkProofs() ([][]byte, error) {
+	files, err := b.replica.ForkProofs()
+	return files, replicaError(err)
+}
 
 // NewLogKey is Operations'.
 func (b *ReplicaBackend) NewLogKey() (ledger.LogKeys, error) {

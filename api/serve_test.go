@@ -276,7 +276,9 @@ func (o *operations) TransferLeadership(_ context.Context, name string) error {
 	o.to = name
 	return nil
 }
-func (o *operations) Peers() []client.PeerStatus { return []client.PeerStatus{{Name: "r2"}} }
+func (o *operations) Peers() []client.PeerStatus    { return []client.PeerStatus{{Name: "r2"}} }
+func (o *operations) ForkProofs() ([][]byte, error) { return nil, nil }
+
 func (o *operations) NewLogKey() (ledger.LogKeys, error) {
 	return ledger.LogKeys{Ed25519: []byte{1}, MLDSA44: []byte{2}}, nil
 }

@@ -72,7 +72,22 @@ type Status struct {
 	GapTo           uint64       `json:"gap_to,omitempty" doc:"First entry after the gap"`
 	Alarms          []string     `json:"alarms"`
 	Peers           []PeerStatus `json:"peers"`
+	Forks           []Fork       `json:"forks,omitempty" doc:"Replicas that cosigned heads which are not of this one's history"`
 	Refusals        []Refusal    `json:"refusals,omitempty" doc:"What its guard refused of other replicas since it started, the newest first"`
+}
+
+// Fork is a replica that cosigned a head which is not of the history of whoever
+// tells. If it cosigned that history too, this is proven, and `operator forks`
+// gives the proof; else it may have been misled itself.
+type Fork struct {
+	Replica    string `json:"replica"`
+	Key        string `json:"key" doc:"Id, hex"`
+	Generation uint64 `json:"generation"`
+	Size       uint64 `json:"size" doc:"Of its head"`
+	Root       string `json:"root" doc:"Of its head, hex"`
+	Ours       string `json:"ours" doc:"Root of this history at that size, hex"`
+	At         uint64 `json:"at" doc:"When it was found, milliseconds"`
+	Proven     bool   `json:"proven" doc:"It cosigned both histories"`
 }
 
 // Refusal is what a replica's guard refused of another one, by rule.

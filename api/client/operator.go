@@ -25,6 +25,12 @@ type Peers struct {
 	Peers []PeerStatus `json:"peers"`
 }
 
+// ForkProofs are files that prove that replicas signed two histories
+// (ledger.ForkProof), one a replica.
+type ForkProofs struct {
+	Files [][]byte `json:"files"`
+}
+
 // LogKeys are the public keys of a pending log key, the args of log.rekey.
 type LogKeys struct {
 	Ed25519 Bytes `json:"ed25519"`
@@ -77,6 +83,13 @@ func (o *OperatorClient) Peers(ctx context.Context) ([]PeerStatus, error) {
 	var out Peers
 	err := o.call(ctx, http.MethodGet, "peers", nil, &out)
 	return out.Peers, err
+}
+
+// ForkProofs gives what proves that replicas signed two histories, a file each.
+func (o *OperatorClient) ForkProofs(ctx context.Context) ([][]byte, error) {
+	var out ForkProofs
+	err := o.call(ctx, http.MethodGet, "forks", nil, &out)
+	return out.Files, err
 }
 
 // NewLogKey makes a pending log key and gives its public keys, for log.rekey.

@@ -32,12 +32,12 @@ func (a *app) operatorCommand() *cobra.Command {
 		Long:  "operator talks to a running server over its unix socket: whoever may open the\nsocket may operate the replica. Nothing here changes the ledger, but for recover,\nwhich needs no server and the governors' signatures.",
 		Args:  exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return usage("one of snapshot, transfer, peers, debug-bundle, log-key, recover", "say what to do")
+			return usage("one of snapshot, transfer, peers, forks, debug-bundle, log-key, recover", "say what to do")
 		},
 	}
 	c.PersistentFlags().StringVar(&f.socket, "socket", "", "the server's unix socket")
 	c.PersistentFlags().StringVar(&f.config, "config", "", "the server's configuration, which names the socket")
-	c.AddCommand(a.snapshotCommand(&f), a.transferCommand(&f), a.peersCommand(&f), a.debugBundleCommand(&f), a.logKeyCommand(&f), a.recoverCommand())
+	c.AddCommand(a.snapshotCommand(&f), a.transferCommand(&f), a.peersCommand(&f), a.forksCommand(&f), a.debugBundleCommand(&f), a.logKeyCommand(&f), a.recoverCommand())
 	return c
 }
 

@@ -19,6 +19,7 @@ import (
 const (
 	FileEntryProof  = "entry-proof"           // .tlog-proof, FORMAT.md section 11
 	FileStateProof  = "state-proof"           // canonical JSON, section 11
+	FileForkProof   = "fork-proof"            // canonical JSON, section 16
 	FileTransparent = "transparent-statement" // .cose, section 14
 )
 
@@ -44,6 +45,19 @@ type FileReport struct {
 	Key        string          `json:"key,omitempty"`            // of the record
 	Absent     bool            `json:"absent,omitempty"`         // it is proven that there is no such record
 	Value      json.RawMessage `json:"value,omitempty"`
+	Fork       *ProvenFork     `json:"fork,omitempty"`
+}
+
+// ProvenFork is what a fork proof shows: a replica signed a head which is not of
+// the history of the other head that it signed (FileReport's Size and Root).
+type ProvenFork struct {
+	Replica  string    `json:"replica"`
+	Operator string    `json:"operator"`
+	KeyHex   string    `json:"key"`
+	Size     uint64    `json:"size"`
+	Root     string    `json:"root"`       // that it signed
+	Other    string    `json:"other_root"` // of the other history at that size
+	Signed   time.Time `json:"signed"`
 }
 
 // FileOptions of VerifyFile.
@@ -83,6 +97,9 @@ func (r *FileReport) verify(ctx context.Context, path string, opts FileOptions) 
 	case bytes.HasPrefix(data, []byte("c2sp.org/tlog-proof@")):
 		r.Kind = FileEntryProof
 		err = r.entryProof(data, opts.Genesis)
+	case bytes.HasPrefix(data, []byte("{")) && bytes.HasSuffix(data, []byte(`"type":"`+ledger.ForkProofType+`"}`)):
+		r.Kind = FileForkProof
+		err = r.forkProof(data, opts.Genesis)
 	case bytes.HasPrefix(data, []byte("{")):
 		r.Kind = FileStateProof
 		err = r.stateProof(data, opts.Genesis)
@@ -90,7 +107,7 @@ func (r *FileReport) verify(ctx context.Context, path string, opts FileOptions) 
 		r.Kind = FileTransparent
 		return r.transparent(ctx, data, path, opts)
 	default:
-		err = errors.New("it is neither a .tlog-proof, a state proof nor a transparent statement")
+		err = errors.New("it is neither a .tlog-proof, a state proof, a fork proof nor a transparent statement")
 	}
 	if err != nil {
 		return badFile(StepProof, base, err)
@@ -152,6 +169,21 @@ func (r *FileReport) entry(e *ledger.Entry) error {
 		return err
 	}
 	r.Statement, r.View = st.ID.String(), json.RawMessage(env.Payload)
+	return nil
+}
+
+func (r *FileReport) forkProof(data []byte, genesis ledger.Hash) error {
+	p, err := ledger.ParseForkProof(data)
+	if err != nil {
+		return err
+	}
+	found, err := p.Verify(genesis)
+	if err != nil {
+		return err
+	}
+	r.Origin, r.Size, r.Root = found.Ours.Origin, found.Ours.Size, found.Ours.Root.String()
+	r.Fork = &ProvenFork{Replica: found.Replica, Operator: found.Operator, KeyHex: found.Key.String(), Size: found.Theirs.Size,
+		Root: found.Theirs.Root.String(), Other: found.Root.String(), Signed: unixTime(found.Signed)}
 	return nil
 }
 
@@ -306,6 +338,11 @@ func (r *FileReport) Text() string {
 		line("certified", "by %d replicas (threshold %d) under authority %d", r.Cosigners, r.Threshold, r.Authority)
 	}
 	switch r.Kind {
+	case FileForkProof:
+		line("FORK", "replica %s of operator %s, key %s", r.Fork.Replica, r.Fork.Operator, r.Fork.KeyHex)
+		line("signed", "root %s at size %d, on %s", r.Fork.Root, r.Fork.Size, r.Fork.Signed.Format(time.RFC3339))
+		line("and the head", "above, whose history has root %s there", r.Fork.Other)
+		return b.String()
 	case FileStateProof:
 		line("record", "%s", r.Key)
 		if r.Absent {

@@ -83,6 +83,7 @@ type Status struct {
 	GapTo      uint64
 	Peers      []PeerStatus
 	Alarms     []Alarm
+	Forks      []Fork    // who cosigned heads that are not ours
 	Refusals   []Refusal // what the guard refused of peers, the newest first
 }
 

@@ -13,7 +13,7 @@ import (
 // off Raft's goroutine. The archive checks what comes against the frontier
 // that the certified checkpoint proved.
 func (r *Replica) backfillLoop(ctx context.Context) error {
-	liars := 0
+	first := 0 // who is asked first
 	for ctx.Err() == nil {
 		changed := r.changed.wait()
 		from, to, gap := r.archive.Gap()
@@ -26,10 +26,9 @@ func (r *Replica) backfillLoop(ctx context.Context) error {
 			continue
 		}
 		r.raise(alarmGap, fmt.Sprintf("entries %d to %d are missing", from, to))
-		if err := r.backfillOnce(ctx, liars); err != nil {
-			if errors.Is(err, archive.ErrConflict) {
-				liars++
-			}
+		served, err := r.backfillOnce(ctx, first)
+		first = served
+		if err != nil {
 			r.log.Info("backfill", "from", from, "to", to, "error", err)
 			if !pause(ctx, jitter(500*time.Millisecond)) {
 				return nil
@@ -41,9 +40,10 @@ func (r *Replica) backfillLoop(ctx context.Context) error {
 
 // backfillOnce takes one batch from the first peer that has it. A lie shows only
 // when a subtree of the frontier is whole: then all starts over with another
-// peer first, and each lie moves that on.
-func (r *Replica) backfillOnce(ctx context.Context, first int) error {
-	err := errors.New("no peer in reach")
+// peer first, and each lie moves that on. Who answered is asked first the next
+// time, so that a peer that lets us wait does so once.
+func (r *Replica) backfillOnce(ctx context.Context, first int) (next int, err error) {
+	err = errors.New("no peer in reach")
 	others := r.peers.others()
 	for i := range others {
 		from := others[(first+i)%len(others)]
@@ -63,15 +63,15 @@ func (r *Replica) backfillOnce(ctx context.Context, first int) error {
 		if failed == nil {
 			r.metrics.backfilled.Add(float64(len(entries)))
 			r.changed.fire()
-			return nil
+			return first + i, nil
 		}
 		if errors.Is(failed, archive.ErrConflict) {
 			// Some peer sent entries that are not the ledger's: start over.
 			r.log.Warn("backfill", "peer", from.Name, "error", failed)
-			return failed
+			return first + i + 1, failed
 		}
 		err = failed
 		r.noteDisk(failed)
 	}
-	return err
+	return first, err
 }

@@ -454,9 +454,10 @@ func (c *certifier) fresher(have *ledger.Checkpoint, s *sealedState) bool {
 	return false
 }
 
-// examine looks for cosigned heads that are not ours: one liar is an alarm, a
-// certified one means that we are the ones who went astray.
+// examine looks for cosigned heads that are not ours: one liar is an alarm and
+// evidence (forks.go), a certified one means that we are the ones who went astray.
 func (c *certifier) examine() {
+	defer c.accuse()
 	size := c.r.shell.now.Load().frontier.Size
 	c.mu.Lock()
 	var reached []ledger.Head
@@ -479,9 +480,12 @@ func (c *certifier) examine() {
 		checkpoint := &ledger.Checkpoint{Head: head}
 		for _, s := range good {
 			checkpoint.Add(s)
-			c.r.raise(alarmFork, fmt.Sprintf("%s cosigned root %s at size %d, ours is %s", s.Replica, head.Root, head.Size, ours))
+			if key, generation, ok := c.signer(cosigned{head, s}); ok {
+				c.r.forks.note(key, generation, cosigned{head, s}, ours, c.r.now())
+			}
 		}
 		if _, err := authority.Certifies(checkpoint); err == nil {
+			c.accuse() // a replica that halts looks no more
 			c.r.haltForGood(fmt.Sprintf("our root at size %d is %s, the certified one is %s; re-key it (replica.rekey)", head.Size, ours, head.Root))
 			return
 		}

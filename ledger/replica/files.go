@@ -20,6 +20,7 @@ const (
 	headFile       = "head"           // the newest head that was or is about to be signed
 	certifiedFile  = "certified"      // the newest certified checkpoint, a note
 	seqFile        = "seq"            // reserved seqs of this replica's own statements
+	forksFile      = "forks"          // who cosigned what is not ours, with the signatures
 	haltedFile     = "halted"         // why this replica stays out until it is re-keyed
 	logKeyFile     = "logkey"         // the log's secret in use
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name

@@ -105,6 +105,8 @@ const (
 	maxSnapshotLinks = 1 << 16
 	maxSectionBytes  = 64 << 20
 	maxDialers       = 64    // handshakes under way
+	maxForks         = 64    // replicas whose forks are kept on disk, at 20 kB each
+	maxForksTold     = 8     // and named in the alarm
 	maxDamages       = 4_096 // damaged bundles that are remembered; the scrub finds the others again
 	scrubSaved       = 256   // bundles between two savings of the scrub's place
 	repairPause      = 30 * time.Second

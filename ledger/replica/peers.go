@@ -283,7 +283,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // pullMissing asks peers for what this replica should have by now: the
 // checkpoint of a head that stays uncertified, and cosignatures of a handover.
-func (r *Replica) pullMissing(ctx context.Context) {
+func (r *Replica) pullMissing(ctx context.Context, wg *sync.WaitGroup, busy *pulls) {
 	pending := r.shell.pending(r.certifier.size())
 	// The oldest tells what is late: under steady writes the newest never is, and
 	// a replica that is told nothing, such as a joining one, would ask nobody.
@@ -297,26 +297,59 @@ func (r *Replica) pullMissing(ctx context.Context) {
 			break
 		}
 	}
-	var wg sync.WaitGroup
 	for _, to := range r.peers.others() {
-		wg.Go(func() { r.pullFrom(ctx, to, handover) })
+		if busy.enter(to.id) {
+			wg.Go(func() { defer busy.leave(to.id); r.pullFrom(ctx, to, handover) })
+		}
 	}
-	wg.Wait()
 }
 
-// pullLoop pulls apart from the certifier, which a peer that does not answer
-// must not hold up.
+// pullLoop pulls apart from the certifier, and from each peer apart from the
+// others: one that does not answer must not hold up what the rest would give. A
+// newcomer that walks the chain asks for the next handover as soon as it has one.
 func (r *Replica) pullLoop(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	busy := &pulls{of: map[ledger.Hash]bool{}}
 	timer := time.NewTicker(r.limits.CertifyPull)
 	defer timer.Stop()
+	walked := r.certifier.authorityIndex()
 	for {
+		changed := r.Changed()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-			r.pullMissing(ctx)
+		case <-changed:
+			if r.certifier.authorityIndex() == walked {
+				continue
+			}
 		}
+		walked = r.certifier.authorityIndex()
+		r.pullMissing(ctx, &wg, busy)
 	}
+}
+
+// pulls are the peers that are being asked: each is asked once at a time.
+type pulls struct {
+	mu sync.Mutex
+	of map[ledger.Hash]bool // by id
+}
+
+func (p *pulls) enter(id ledger.Hash) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of[id] {
+		return false
+	}
+	p.of[id] = true
+	return true
+}
+
+func (p *pulls) leave(id ledger.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.of, id)
 }
 
 func (r *Replica) pullFrom(ctx context.Context, to *peer, handover *sealedState) {
@@ -365,31 +398,31 @@ func parseCosignatures(origin string, b []byte) ([]cosigned, error) {
 	return list, nil
 }
 
-// fetchLink asks peers for authority link n until take, which checks it, takes
-// one.
+// fetchLink asks all peers for authority link n at once, so that one that does
+// not answer holds nothing up, until take, which checks it, takes one.
 func (r *Replica) fetchLink(ctx context.Context, n uint64, take func(*ledger.Link) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.PeerTimeout)
 	defer cancel()
 	err := errors.New("no peer has it")
-	for _, to := range r.peers.others() {
-		b, failed := r.peers.get(ctx, to, fmt.Sprintf("%s?index=%d", pathAuthority, n), ledger.MaxLinkBytes)
-		if failed != nil {
-			err = failed
-			continue
+	r.peers.askAll(ctx, fmt.Sprintf("%s?index=%d", pathAuthority, n), ledger.MaxLinkBytes, func(_ *peer, answer []byte) {
+		if err == nil {
+			return
 		}
-		link, failed := ledger.ParseLink(b)
-		if failed != nil {
-			err = failed
-			continue
+		link, failed := ledger.ParseLink(answer)
+		if failed == nil && link.Index != n {
+			failed = fmt.Errorf("link %d came for %d", link.Index, n)
 		}
-		if link.Index != n {
-			continue
+		if failed == nil {
+			failed = take(link)
 		}
-		if err = take(link); err == nil {
-			return nil
+		if err = failed; err == nil {
+			cancel()
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("fetch authority link %d: %w", n, err)
 	}
-	return fmt.Errorf("fetch authority link %d: %w", n, err)
+	return nil
 }
 
 // askAll asks every other replica at once and gives each answer to take, one

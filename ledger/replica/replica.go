@@ -64,6 +64,7 @@ type Replica struct {
 	signers   signerCache
 
 	refusals  refusals
+	forks     forks
 	handovers handovers
 	doubts    chan struct{} // capacity 1: a peer's role is in doubt
 	censors   *censorship
@@ -134,6 +135,9 @@ func (r *Replica) open() error {
 		return err
 	} else if was {
 		r.halt(halt.Reason)
+	}
+	if err := r.loadForks(); err != nil {
+		return err
 	}
 	var err error
 	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}, Damaged: r.damages.note}); err != nil {

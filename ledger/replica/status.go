@@ -179,7 +179,7 @@ func (r *Replica) Status() Status {
 		Name: r.cfg.Name, ID: r.id, Ledger: r.genesis, Role: RoleStopped,
 		Applied: now.state.Next(), Certified: r.certifier.size(), Authority: r.certifier.authorityIndex(),
 		Generation: now.state.Meta().Generation, Threshold: ledger.CosignThreshold(active), Faults: ledger.Faults(active),
-		Ready: r.caughtUp.Load() && r.serving() == nil && r.diskUnfit() == nil && r.certifier.size() > 0, RaftIndex: now.index, Peers: r.Peers(), Refusals: r.refusals.all(),
+		Ready: r.caughtUp.Load() && r.serving() == nil && r.diskUnfit() == nil && r.certifier.size() > 0, RaftIndex: now.index, Peers: r.Peers(), Refusals: r.refusals.all(), Forks: r.Forks(),
 	}
 	if c := r.certifier.now.Load(); c != nil {
 		s.Signed = c.signed
