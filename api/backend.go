@@ -15,9 +15,9 @@ import (
 
 // Backend is what the API needs of a replica. FromReplica makes one.
 type Backend interface {
-	// Submit proposes the statements to the ledger, forwarding to the leader.
-	// Its errors are those below.
-	Submit(ctx context.Context, envelopes [][]byte, wait client.Wait) (*Receipt, error)
+	// Submit proposes the statements to the ledger, forwarding to the leader. It
+	// keeps them. Its errors are those below.
+	Submit(ctx context.Context, statements []*ledger.Statement, wait client.Wait) (*Receipt, error)
 	// View gives the state of a consistency of package client.
 	View(ctx context.Context, consistency string) (*View, error)
 	// Checkpoint gives the newest certified head, nil before the first.

@@ -1,11 +1,18 @@
 package api
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
 )
 
 // BenchmarkWatch is the cost of one entry for one more watcher, from the
@@ -72,3 +79,33 @@ func (d *discard) Write(p []byte) (int, error)      { return len(p), nil }
 func (d *discard) WriteHeader(int)                  {}
 func (d *discard) Flush()                           {}
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
+
+// accepts is a backend that commits whatever comes, for nothing.
+type accepts struct{ Backend }
+
+func (accepts) Submit(_ context.Context, statements []*ledger.Statement, _ client.Wait) (*Receipt, error) {
+	return &Receipt{Verdicts: []fsm.Verdict{{Seq: 7, ID: statements[0].ID}}, First: 7, Last: 7, Stamp: 1, Level: client.WaitCommitted}, nil
+}
+
+// BenchmarkSubmit is what the API adds to a submission, without the network: the
+// short way of plain ones, and the long one.
+func BenchmarkSubmit(b *testing.B) {
+	f := newFake(b)
+	s, err := New(accepts{f}, Config{Limits: Limits{RatePerSecond: 1e9, RateBurst: 1 << 30}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := f.world.record(b, "alice", strings.Repeat("x", 3072))
+	for _, query := range []string{"", "?wait=committed"} {
+		b.Run("query "+query, func(b *testing.B) {
+			b.ReportAllocs()
+			w := &discard{header: http.Header{}}
+			for b.Loop() {
+				r := httptest.NewRequest("POST", "/v1/statements"+query, bytes.NewReader(body))
+				r.Header.Set("Content-Type", mediaCOSE)
+				clear(w.header)
+				s.Handler().ServeHTTP(w, r)
+			}
+		})
+	}
+}

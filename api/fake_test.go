@@ -225,7 +225,11 @@ func (f *fake) fire() {
 	f.changed = make(chan struct{})
 }
 
-func (f *fake) Submit(ctx context.Context, envelopes [][]byte, wait client.Wait) (*Receipt, error) {
+func (f *fake) Submit(ctx context.Context, statements []*ledger.Statement, wait client.Wait) (*Receipt, error) {
+	envelopes := make([][]byte, len(statements))
+	for i, st := range statements {
+		envelopes[i] = st.Envelope
+	}
 	f.mu.Lock()
 	f.seen++
 	block, fail := f.block, f.fail
@@ -385,7 +389,14 @@ func idOf(t testing.TB, envelope []byte) ledger.Hash {
 // submit puts statements on the fake's ledger, past the API.
 func (f *fake) submit(envelopes ...[]byte) *Receipt {
 	f.t.Helper()
-	r, err := f.Submit(context.Background(), envelopes, client.WaitCertified)
+	statements := make([]*ledger.Statement, len(envelopes))
+	for i, envelope := range envelopes {
+		var err error
+		if statements[i], err = ledger.ParseStatement(envelope); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	r, err := f.Submit(context.Background(), statements, client.WaitCertified)
 	if err != nil {
 		f.t.Fatal(err)
 	}

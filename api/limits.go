@@ -10,8 +10,9 @@ const (
 	watchBatch       = 256     // entries that a watch reads at once
 	watchFrames      = 256     // encoded events kept for all watchers
 	maxFilterTypes   = 16
-	maxOperatorBytes = 4 << 10 // of a request on the local socket
-	maxScrapes       = 4       // of /metrics at once
+	plainBytes       = 64 << 10 // of a submission that is read into one piece
+	maxOperatorBytes = 4 << 10  // of a request on the local socket
+	maxScrapes       = 4        // of /metrics at once
 
 	exportGrace     = time.Minute // a long answer may take so long
 	exportPerSecond = 64 << 10    // and besides a second for so many bytes

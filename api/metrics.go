@@ -69,6 +69,23 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// measureAs is measure of a handler with one route, POST alone.
+func (m *metrics) measureAs(route string, next http.Handler) http.Handler {
+	seconds := m.seconds.WithLabelValues(route)
+	good := m.requests.WithLabelValues(route, http.MethodPost, strconv.Itoa(http.StatusOK))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		sw := &statusWriter{ResponseWriter: w}
+		next.ServeHTTP(sw, r)
+		if sw.status == http.StatusOK || sw.status == 0 {
+			good.Inc()
+		} else {
+			m.requests.WithLabelValues(route, http.MethodPost, strconv.Itoa(sw.status)).Inc()
+		}
+		seconds.Observe(time.Since(begin).Seconds())
+	})
+}
+
 func (m *metrics) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()

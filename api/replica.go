@@ -27,12 +27,12 @@ func FromReplica(r *replica.Replica) *ReplicaBackend { return &ReplicaBackend{re
 
 // Submit is Backend's. A statement that is committed but not certified in time
 // gives its receipt, at the level that it has.
-func (b *ReplicaBackend) Submit(ctx context.Context, envelopes [][]byte, wait client.Wait) (*Receipt, error) {
+func (b *ReplicaBackend) Submit(ctx context.Context, statements []*ledger.Statement, wait client.Wait) (*Receipt, error) {
 	level := replica.WaitCommitted
 	if wait == client.WaitCertified {
 		level = replica.WaitCertified
 	}
-	r, err := b.replica.Submit(ctx, envelopes, level)
+	r, err := b.replica.SubmitStatements(ctx, statements, level)
 	if r == nil {
 		return nil, replicaError(err)
 	}

@@ -109,7 +109,7 @@ func (s *Server) routes() error {
 		w.Header().Set("Cache-Control", "public, max-age=60")
 		_, _ = w.Write(s.openapi)
 	})
-	s.public = router
+	s.public = s.submissions(router)
 	return nil
 }
 

@@ -44,11 +44,11 @@ func (s *Server) statementRoutes(h huma.API) {
 			Errors: []int{400, 403, 404, 409, 413, 415, 422, 429, 503, 504, 507},
 		}
 	}
-	huma.Register(h, operation("submit", "/v1/statements", "Submit statements of any type"),
+	huma.Register(h, operation("submit", routeStatements, "Submit statements of any type"),
 		func(ctx context.Context, in *SubmitInput) (*submitOutput, error) {
 			answer, _, err := s.submit(ctx, in, nil)
 			if err != nil {
-				return nil, s.fail("/v1/statements", err)
+				return nil, s.fail(routeStatements, err)
 			}
 			return &submitOutput{answer}, nil
 		})
@@ -73,7 +73,12 @@ func (s *Server) submit(ctx context.Context, in *SubmitInput, check func([]*ledg
 	if err := wantMedia(in.ContentType, mediaCOSE); err != nil {
 		return nil, nil, err
 	}
-	statements, err := parseStatements(bytes.Clone(in.RawBody)) // huma takes RawBody back
+	return s.submitBody(ctx, bytes.Clone(in.RawBody), client.Wait(in.Wait), check) // huma takes RawBody back
+}
+
+// submitBody is submit of a body that nobody changes any more.
+func (s *Server) submitBody(ctx context.Context, body []byte, wait client.Wait, check func([]*ledger.Statement) error) (*client.SubmitAnswer, []*ledger.Statement, error) {
+	statements, err := parseStatements(body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,13 +87,9 @@ func (s *Server) submit(ctx context.Context, in *SubmitInput, check func([]*ledg
 			return nil, nil, err
 		}
 	}
-	envelopes := make([][]byte, len(statements))
-	for i, st := range statements {
-		envelopes[i] = st.Envelope
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.limits.SubmitTimeout)
 	defer cancel()
-	receipt, err := s.backend.Submit(ctx, envelopes, client.Wait(in.Wait))
+	receipt, err := s.backend.Submit(ctx, statements, wait)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -364,7 +364,7 @@ func (r *Replica) sendAgain(ctx context.Context, w *watched) {
 	defer cancel()
 	if leader == raft.ServerID(r.id.String()) {
 		if node := r.node.Load(); node != nil && r.admission.enter(r.id, 0) {
-			_, _ = r.propose(ctx, node, envelopes)
+			_, _ = r.propose(ctx, node, submission{envelopes: envelopes})
 			r.admission.leave(r.id, 0)
 		}
 		return

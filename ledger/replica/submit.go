@@ -26,6 +26,36 @@ import (
 // ErrDiskFull, ErrStopped, ErrHalted, ErrCatchingUp, or ctx's when it ended
 // before anything was sent.
 func (r *Replica) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*Receipt, error) {
+	return r.submit(ctx, submission{envelopes: envelopes}, wait)
+}
+
+// SubmitStatements is Submit for whoever has parsed the statements already. They
+// are not to be changed any more.
+func (r *Replica) SubmitStatements(ctx context.Context, statements []*ledger.Statement, wait Wait) (*Receipt, error) {
+	s := submission{envelopes: make([][]byte, len(statements)), statements: statements}
+	for i, st := range statements {
+		s.envelopes[i] = st.Envelope
+	}
+	return r.submit(ctx, s, wait)
+}
+
+// submission is what is brought onto the ledger, all of it or none.
+type submission struct {
+	envelopes  [][]byte
+	statements []*ledger.Statement // what they are, where that is known already; nil otherwise
+}
+
+// checked starts what is remembered of one try with what is known already.
+func (s *submission) checked(v *verifier) *checked {
+	c := v.newChecked(len(s.envelopes))
+	for i, st := range s.statements {
+		c.add(s.envelopes[i], &parsed{statement: st})
+	}
+	return c
+}
+
+func (r *Replica) submit(ctx context.Context, s submission, wait Wait) (*Receipt, error) {
+	envelopes := s.envelopes
 	if err := r.serving(); err != nil {
 		return nil, err
 	}
@@ -42,7 +72,7 @@ func (r *Replica) Submit(ctx context.Context, envelopes [][]byte, wait Wait) (*R
 		return nil, &BusyError{RetryAfter: r.limits.BusyRetry}
 	}
 	defer r.admission.leave(own, size)
-	receipt, err := r.commit(ctx, envelopes)
+	receipt, err := r.commit(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +113,11 @@ var errNotSent = errors.New("not sent")
 
 // commit tries until there is an answer: here, or at the leader. Only after a
 // try whose outcome is unknown does it end in ErrUnknownOutcome.
-func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
+func (r *Replica) commit(ctx context.Context, s submission) (*Receipt, error) {
 	deadline := time.Now().Add(r.limits.LeaderHold)
 	from, unknown := r.shell.now.Load().state.Next(), false
 	for {
-		receipt, err := r.tryOnce(ctx, envelopes)
+		receipt, err := r.tryOnce(ctx, s)
 		var rejected *RejectedError
 		var busy *BusyError
 		switch {
@@ -100,7 +130,7 @@ func (r *Replica) commit(ctx context.Context, envelopes [][]byte) (*Receipt, err
 		case unknown && errors.As(err, &rejected):
 			// The earlier try may be why: the rules remember the last statement of
 			// an author's seqs, not each.
-			if receipt := r.lookUp(ctx, envelopes, from); receipt != nil {
+			if receipt := r.lookUp(ctx, s.envelopes, from); receipt != nil {
 				return receipt, nil
 			}
 			return nil, err
@@ -161,13 +191,13 @@ func (r *Replica) lookUp(ctx context.Context, envelopes [][]byte, from uint64) *
 	return receiptOf(verdicts, stamp)
 }
 
-func (r *Replica) tryOnce(ctx context.Context, envelopes [][]byte) (*Receipt, error) {
+func (r *Replica) tryOnce(ctx context.Context, s submission) (*Receipt, error) {
 	node := r.node.Load()
 	if node == nil {
 		return nil, errNotSent
 	}
 	if node.State() == raft.Leader {
-		return r.propose(ctx, node, envelopes)
+		return r.propose(ctx, node, s)
 	}
 	_, id := node.LeaderWithID()
 	leader, err := ledger.ParseHash(string(id))
@@ -178,12 +208,12 @@ func (r *Replica) tryOnce(ctx context.Context, envelopes [][]byte) (*Receipt, er
 	if to == nil {
 		return nil, errNotSent
 	}
-	return r.forwardWatched(ctx, to, envelopes)
+	return r.forwardWatched(ctx, to, s.envelopes)
 }
 
 // propose is the leader's part: an early answer from the newest state, then a
 // place in Raft's log.
-func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]byte) (*Receipt, error) {
+func (r *Replica) propose(ctx context.Context, node *raft.Raft, s submission) (*Receipt, error) {
 	if err := r.diskError(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
@@ -195,15 +225,15 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 		return nil, errNotSent // it must first have applied what earlier leaders committed
 	}
 	state := r.shell.now.Load().state
-	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: r.stamp(), Statements: envelopes}
+	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: r.stamp(), Statements: s.envelopes}
 	// What is under way is not accounted for: the FSM decides.
-	checked := r.shell.verifier.newChecked(len(envelopes))
+	checked := s.checked(r.shell.verifier)
 	if verdicts := fsm.Admit(state, command, checked); refused(verdicts) {
 		return r.refuse(verdicts)
 	} else if duplicates(verdicts) {
 		return receiptOf(verdicts, 0), nil // accepted before, and committed since it is in the state
 	}
-	statements := checked.list(envelopes)
+	statements := checked.list(s.envelopes)
 	if verdicts, stray := strayJoin(statements); stray {
 		return r.refuse(verdicts)
 	}
@@ -217,7 +247,7 @@ func (r *Replica) propose(ctx context.Context, node *raft.Raft, envelopes [][]by
 	if err := r.diskError(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
-	r.metrics.accepted.Add(float64(len(envelopes)))
+	r.metrics.accepted.Add(float64(len(s.envelopes)))
 	return receiptOf(result.Verdicts, result.stamp), nil
 }
 
@@ -438,7 +468,7 @@ func (r *Replica) serveSubmit(w http.ResponseWriter, q *http.Request, from *peer
 	if node == nil || node.State() != raft.Leader || r.serving() != nil {
 		return answerJSON(w, http.StatusServiceUnavailable, submitAnswer{Detail: "not the leader"})
 	}
-	receipt, err := r.propose(q.Context(), node, envelopes)
+	receipt, err := r.propose(q.Context(), node, submission{envelopes: envelopes})
 	var rejected *RejectedError
 	var busy *BusyError
 	switch {

@@ -121,26 +121,40 @@ func (b *bench) foundTarget(ctx context.Context, system, store string, replicas 
 	return &target{cluster: c, system: system, expected: map[int]float64{}}, c.start(ctx)
 }
 
-// throughput measures the rows; the systems take turns within each round.
+// wants says whether a system takes part in the throughput.
+func (b *bench) wants(system string) bool {
+	return len(b.systems) == 0 || slices.Contains(b.systems, system)
+}
+
+// throughput measures the rows; the systems take turns within each round. What
+// takes no part is not started: an idle ledger seals and beats too.
 func (b *bench) throughput(ctx context.Context) (err error) {
-	wal, err := b.foundTarget(ctx, systemWAL, "wal", 3)
-	defer func() { err = joinStop(err, wal) }()
-	if err != nil {
-		return err
-	}
-	bolt, err := b.foundTarget(ctx, systemBolt, "bolt", 3)
-	defer func() { err = joinStop(err, bolt) }()
-	if err != nil {
-		return err
-	}
-	etcd, err := startEtcd(ctx, b.etcdLoad, filepath.Join(b.dir, "etcd"), 3)
-	defer func() {
-		if stopped := etcd.stop(); err == nil {
-			err = stopped
+	var wal, bolt *target
+	var etcd *etcdCluster
+	if b.wants(systemWAL) {
+		wal, err = b.foundTarget(ctx, systemWAL, "wal", 3)
+		defer func() { err = joinStop(err, wal) }()
+		if err != nil {
+			return err
 		}
-	}()
-	if err != nil {
-		return err
+	}
+	if b.wants(systemBolt) {
+		bolt, err = b.foundTarget(ctx, systemBolt, "bolt", 3)
+		defer func() { err = joinStop(err, bolt) }()
+		if err != nil {
+			return err
+		}
+	}
+	if b.wants(systemEtcd) {
+		etcd, err = startEtcd(ctx, b.etcdLoad, filepath.Join(b.dir, "etcd"), 3)
+		defer func() {
+			if stopped := etcd.stop(); err == nil {
+				err = stopped
+			}
+		}()
+		if err != nil {
+			return err
+		}
 	}
 	for _, clients := range b.clients {
 		row := &throughputRow{Clients: clients, Rounds: map[string][]*cell{}}
@@ -154,7 +168,7 @@ func (b *bench) throughput(ctx context.Context) (err error) {
 				{systemEtcd, func() (*cell, error) { return etcd.drive(ctx, clients, b.size, b.warm, b.each) }},
 				{systemBolt, func() (*cell, error) { return bolt.drive(ctx, b, clients) }},
 			} {
-				if len(b.systems) > 0 && !slices.Contains(b.systems, system.name) {
+				if !b.wants(system.name) {
 					continue
 				}
 				c, err := system.drive()

@@ -237,7 +237,7 @@ func (s *served) certify(t testing.TB) []byte {
 
 // The rest is api.Backend.
 
-func (s *served) Submit(context.Context, [][]byte, client.Wait) (*api.Receipt, error) {
+func (s *served) Submit(context.Context, []*ledger.Statement, client.Wait) (*api.Receipt, error) {
 	return nil, api.ErrNoLeader
 }
 
