@@ -147,7 +147,8 @@ func (c *censorship) refuse(of censor) bool {
 // refuseCensor is the guard's rule: a leader under whom a statement was
 // suppressed is not followed in that term, and for a while not voted for. It
 // ends by itself, so that a replica which is alone with its finding comes back.
-func refuseCensor(c *censorship) guardRule {
+// In a newer term it is followed within that while only if we voted for it.
+func refuseCensor(c *censorship, votedFor func(term uint64) raft.ServerID) guardRule {
 	return guardRule{"censor", func(q *request) error {
 		c.mu.Lock()
 		of := c.refused
@@ -155,14 +156,15 @@ func refuseCensor(c *censorship) guardRule {
 		if of.id == "" || q.sender.serverID() != of.id {
 			return nil
 		}
-		term, wait := uint64(0), c.ban
-		switch r := q.Command.(type) {
-		case *raft.AppendEntriesRequest:
-			term, wait = r.Term, max(c.ban, censorHold)
-		case *raft.InstallSnapshotRequest:
-			term, wait = r.Term, max(c.ban, censorHold)
+		term, leads := claimed(q.Command)
+		wait := c.ban
+		switch {
+		case leads && term <= of.term:
+			wait = max(c.ban, censorHold)
+		case leads && votedFor(term) == of.id:
+			return nil
 		}
-		if term > of.term || time.Since(of.since) > wait {
+		if time.Since(of.since) > wait {
 			return nil
 		}
 		return errors.New(of.reason)

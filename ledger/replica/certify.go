@@ -97,6 +97,13 @@ func (c *certifier) authorityIndex() uint64 {
 	return c.chain.Len() - 1
 }
 
+// latest is the newest authority.
+func (c *certifier) latest() ledger.Authority {
+	c.chainMu.RLock()
+	defer c.chainMu.RUnlock()
+	return c.chain.Latest
+}
+
 func (c *certifier) authorityFor(size uint64) ledger.Authority {
 	c.chainMu.RLock()
 	defer c.chainMu.RUnlock()

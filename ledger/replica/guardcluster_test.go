@@ -78,12 +78,7 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 	stranger := &replicatest.Node{Identity: replicatest.NewIdentity(t, "r9", "op-a")}
 	configuration := func(data []byte) func() error {
 		return func() error {
-			// As the leader of the next term: nobody has a say in that.
-			s := victim.Await("it follows", func(s replica.Status) bool { return s.Leader != "" })
-			term := s.Term
-			if s.Leader != liar.Record.Name {
-				term++
-			}
+			term := victim.Await("it follows the liar", func(s replica.Status) bool { return s.Leader == liar.Record.Name }).Term
 			last, lastTerm := victim.Replica.RaftLast()
 			return f.append(victim, &raft.AppendEntriesRequest{RPCHeader: f.header(), Term: term, PrevLogEntry: last, PrevLogTerm: lastTerm,
 				Entries: []*raft.Log{{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: data}}})
@@ -93,7 +88,7 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 	asStranger.ID = []byte(stranger.Record.KeyID().String())
 	asLeader := f.header()
 	asLeader.ID, asLeader.Addr = []byte(leader.Record.KeyID().String()), []byte(leader.Record.Peer)
-	raised := false // the configurations come as a new term's leader's
+	raised := false // the configurations come from the liar as leader
 	for _, lie := range []struct {
 		name, rule string
 		send       func() error
@@ -123,6 +118,9 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 		{"the leader, that it follow", "leader", func() error {
 			return f.append(leader, &raft.AppendEntriesRequest{RPCHeader: f.header(), Term: term})
 		}},
+		{"a heartbeat of a term that it did not win", "election", func() error {
+			return f.append(victim, &raft.AppendEntriesRequest{RPCHeader: f.header(), Term: term + 1})
+		}},
 		{"a configuration of its own", "configuration", configuration(servers(liar, victim))},
 		{"a configuration with a stranger", "configuration", configuration(servers(append([]*replicatest.Node{stranger}, c.Nodes...)...))},
 		{"a configuration without one", "configuration", configuration(servers(c.Nodes[:3]...))},
@@ -138,6 +136,9 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 			raised = true
 			if now := victim.Replica.Status(); now.Term != term || now.Leader != leader.Record.Name {
 				t.Errorf("%s leads in term %d, it was %s in %d", now.Leader, now.Term, leader.Record.Name, term)
+			}
+			if err := leader.Replica.TransferLeadership(c.Context(), liar.Record.Name); err != nil {
+				t.Fatal(err)
 			}
 		}
 		at := victim

@@ -116,6 +116,8 @@ func TestOldSnapshotAsTheNewestIndex(t *testing.T) {
 	victim.Await("its log has it", func(replica.Status) bool { index, _ := victim.Replica.RaftLast(); return index >= last })
 	id, address := target(victim)
 	var answer raft.InstallSnapshotResponse
+	own, _ := target(liar)
+	victim.Replica.Believe(term+1, own) // it won the election
 	_ = f.transport.InstallSnapshot(id, address, &raft.InstallSnapshotRequest{RPCHeader: f.header(), SnapshotVersion: 1, Term: term + 1,
 		LastLogIndex: last, LastLogTerm: lastTerm, Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: servers}), ConfigurationIndex: 1,
 		Size: int64(len(state))}, &answer, bytes.NewReader(state))

@@ -20,7 +20,7 @@ import (
 )
 
 // newReplicaGuard puts this replica's rules together, the cheap ones first; the
-// term counts what it lets pass, so it comes last.
+// term counts what it lets pass, so it comes last but for the one that asks others.
 func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 	conns.addr = peerAddr(r.serverAddress())
 	config := &raft.NetworkTransportConfig{
@@ -46,8 +46,9 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 			return max(state.Policy().MaxSkewMillis, state.Stamp()-min(state.Stamp(), r.now()))
 		}),
 		refuseVotes(func() error { return r.watchdog.stalled() }),
-		refuseCensor(r.censors),
-		refuseTerms(t))
+		refuseCensor(r.censors, r.votedFor),
+		refuseTerms(t),
+		refuseUnelected(ctx, r.elections))
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)
 		if err != nil {
@@ -192,15 +193,11 @@ func (r *Replica) raftLeader() raft.ServerID {
 // votedFor is whom this replica voted for in a term, as Raft keeps it; "" when
 // it did not.
 func (r *Replica) votedFor(term uint64) raft.ServerID {
-	in, err := r.store.GetUint64([]byte("LastVoteTerm"))
-	if err != nil || in != term {
+	in, address := r.store.ballot.cast()
+	if in != term || address == "" {
 		return ""
 	}
-	address, err := r.store.Get([]byte("LastVoteCand"))
-	if err != nil {
-		return ""
-	}
-	for _, one := range r.pins.now.Load().atAddress(string(address)) {
+	for _, one := range r.pins.now.Load().atAddress(address) {
 		if r.pins.mayVote(one.id) {
 			return one.serverID()
 		}

@@ -119,6 +119,8 @@ const (
 	snapshotRate     = 1 << 20                // bytes a second, the least at which a leader sends a snapshot
 	maxAppendBytes   = 8 << 20                // of entries in one request to a follower, which has PeerTimeout
 	maxRaisers       = 256                    // peers whose raises are counted
+	maxElections     = 8                      // terms whose winner is remembered
+	askAgain         = 50 * time.Millisecond  // between two questions for an election, of one replica
 	handedOnFresh    = 10 * time.Second       // how long a leader's word counts that it hands on
 	handingWait      = 500 * time.Millisecond // and how long it waits until all have heard it
 	doubtPause       = 250 * time.Millisecond // least time between two questions for the replica set

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
@@ -24,6 +25,33 @@ type summedLog struct {
 	logStore
 	name   string           // of the file or folder, for errors
 	offset map[uint64]int64 // by index, as found at Open; nil when unknown
+	ballot ballot
+}
+
+// ballot is the newest vote that Raft has on disk. Raft writes its term first
+// and its candidate next; in between there is none.
+type ballot struct {
+	mu        sync.Mutex
+	term      uint64
+	candidate string // its address; "" for none
+}
+
+func (b *ballot) cast() (term uint64, candidate string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.term, b.candidate
+}
+
+// stored notes what was written under a key.
+func (b *ballot) stored(key, value []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case string(key) == keyVoteTerm && len(value) == 8:
+		b.term, b.candidate = binary.BigEndian.Uint64(value), ""
+	case string(key) == keyVoteCandidate:
+		b.candidate = string(value)
+	}
 }
 
 func logSum(l *raft.Log) []byte {
@@ -81,7 +109,14 @@ func stableSum(key, value []byte) []byte {
 }
 
 func (s *summedLog) Set(key, value []byte) error {
-	return asStored(s.logStore.Set(key, append(value[:len(value):len(value)], stableSum(key, value)...)))
+	if string(key) == keyVoteTerm {
+		s.ballot.stored(key, value) // while it is written neither the old vote holds nor a new one
+	}
+	err := asStored(s.logStore.Set(key, append(value[:len(value):len(value)], stableSum(key, value)...)))
+	if err == nil {
+		s.ballot.stored(key, value)
+	}
+	return err
 }
 
 func (s *summedLog) Get(key []byte) ([]byte, error) {
@@ -114,15 +149,24 @@ func (s *summedLog) GetUint64(key []byte) (uint64, error) {
 }
 
 // What Raft keeps beside its log.
-var stableKeys = []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
+var stableKeys = []string{"CurrentTerm", keyVoteTerm, keyVoteCandidate}
+
+const (
+	keyVoteTerm      = "LastVoteTerm"
+	keyVoteCandidate = "LastVoteCand" // an address
+)
 
 // check reads the whole log once. An entry may be missing only if a snapshot
 // covers it; snapshot is the newest one's index.
 func (s *summedLog) check(snapshot uint64) error {
 	for _, key := range stableKeys {
 		var damage *FileError
-		if _, err := s.Get([]byte(key)); errors.As(err, &damage) {
+		value, err := s.Get([]byte(key))
+		if errors.As(err, &damage) {
 			return err
+		}
+		if err == nil {
+			s.ballot.stored([]byte(key), value)
 		}
 	}
 	first, err := s.FirstIndex()

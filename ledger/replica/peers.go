@@ -101,7 +101,9 @@ func (p *peers) do(ctx context.Context, to *peer, method, path string, body []by
 		return nil, err
 	}
 	response, err := p.client.Do(request)
-	p.note(to.id, err == nil)
+	if !errors.Is(ctx.Err(), context.Canceled) { // we left off: that says nothing of it
+		p.note(to.id, err == nil)
+	}
 	if err != nil {
 		return nil, err
 	}

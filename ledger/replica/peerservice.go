@@ -31,6 +31,7 @@ const (
 	pathSet          = "/set"      // the replica set, proven
 	pathHanding      = "/handing"  // POST by the leader: to whom it hands on
 	pathPosition     = "/position" // ?index=: Raft's commit index, and the configuration at an index
+	pathElection     = "/election" // ?term=: whom it voted for in a term, and follows
 	pathPending      = "/pending"  // POST: envelopes that the leader suppresses, as it seems
 )
 
@@ -69,6 +70,7 @@ func (r *Replica) peerHandler() http.Handler {
 	handle("GET "+pathSet, r.serveSet)
 	handle("POST "+pathHanding, r.serveHanding)
 	handle("GET "+pathPosition, r.servePosition)
+	handle("GET "+pathElection, r.serveElection)
 	handle("POST "+pathPending, r.servePending)
 	return mux
 }

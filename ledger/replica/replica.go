@@ -38,7 +38,7 @@ type Replica struct {
 	pins      *pins
 	wire      *wire
 	peers     *peers
-	store     logStore
+	store     *summedLog
 	watchdog  *watchdog
 	metrics   *metrics
 
@@ -68,6 +68,7 @@ type Replica struct {
 	handovers handovers
 	doubts    chan struct{} // capacity 1: a peer's role is in doubt
 	censors   *censorship
+	elections *elections
 
 	generation atomic.Uint64 // of what is proven here; Raft speaks with no other
 	recovered  *recovered    // the recovery that made this replica a member, nil without
@@ -111,6 +112,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	}
 	r.admission = newAdmission(cfg.Limits)
 	r.censors = newCensorship(cfg.Limits.CensorLimit, censorBan*cfg.Raft.Election)
+	r.elections = newElections(r)
 	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
 	r.wire.generation = r.generation.Load
 	r.peers = newPeers(r)

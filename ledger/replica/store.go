@@ -27,7 +27,7 @@ type logStore interface {
 // 106/s after one truncation of 400,000 entries.
 //
 // Everything in it is read and checked once; damage is a *FileError.
-func openLogStore(cfg *Config, log *slog.Logger) (logStore, error) {
+func openLogStore(cfg *Config, log *slog.Logger) (*summedLog, error) {
 	if err := checkSnapshots(files{dir: cfg.Dir}); err != nil {
 		return nil, err
 	}

@@ -184,6 +184,33 @@ func (s *scene) terms(ctx context.Context) uint64 {
 func disruptedByVotes(ctx context.Context, s *scene) error    { return s.disruptedBy(ctx, "votes") }
 func disruptedByTimeouts(ctx context.Context, s *scene) error { return s.disruptedBy(ctx, "timeouts") }
 
+// electionClaimed: nobody follows the liar, and what the leader acknowledged
+// stays, after kill -9 of all too.
+func electionClaimed(ctx context.Context, s *scene) error {
+	if err := s.lead(ctx, s.member("r1")); err != nil {
+		return err
+	}
+	before := s.terms(ctx)
+	if err := s.lie(ctx, "claim"); err != nil {
+		return err
+	}
+	for range 3 { // each claim is refused once the voters were asked
+		if err := s.goesOn(ctx, 3); err != nil {
+			s.saysRefusals(ctx)
+			return err
+		}
+	}
+	s.says("attacker", "%s", s.deeds(ctx))
+	s.saysRefusals(ctx)
+	for _, m := range s.honest() {
+		s.demand(s.refusals(ctx, m)["election"] > 0, "%s refused no claim", m.name)
+	}
+	rose := s.terms(ctx) - before
+	s.says("all", "the term rose by %d", rose)
+	s.demand(rose <= 2, "claims moved the term by %d", rose) // a starved machine elects for nothing
+	return s.withoutLiar(ctx)
+}
+
 // overwritten: no honest replica lets go of a committed entry; after kill -9 of
 // all, all is still there.
 func overwritten(ctx context.Context, s *scene) error {

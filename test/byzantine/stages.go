@@ -13,6 +13,7 @@ var stages = []stage{
 	{"term-leap", "it sends votes, pre-votes and appends of terms 2^60 and 2^64-1", true, termLeapt},
 	{"disrupt-votes", "it asks for votes of the next term, ten times a second, as after a transfer of leadership", false, disruptedByVotes},
 	{"disrupt-timeouts", "it tells followers to stand for election, ten times a second", false, disruptedByTimeouts},
+	{"claim", "it claims an election that it did not win, with heartbeats and with entries in the place of the newest", true, electionClaimed},
 	{"overwrite", "as leader it sends other entries at indexes that are committed", false, overwritten},
 	{"usurp", "it sends such entries without leading, in the leader's name and in its own", false, usurped},
 	{"snapshot-state", "as leader it installs a snapshot with another policy in it", false, snapshotAs("state")},

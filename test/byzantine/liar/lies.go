@@ -24,6 +24,7 @@ var lies = map[string]makeLie{
 	"watch":       forgedWatch,
 	"publicly":    publicly,
 	"disrupt":     disrupt,
+	"claim":       claim,
 }
 
 // stamps moves the time of every command that the liar orders as leader by

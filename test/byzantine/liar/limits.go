@@ -4,6 +4,7 @@ import "time"
 
 const (
 	disruptEvery = 100 * time.Millisecond
+	claimEvery   = 20 * time.Millisecond
 	postLimit    = 5 * time.Second // of one request of the liar's own
 
 	maxSubmit    = 32 << 20  // of a forwarded submission
@@ -25,4 +26,5 @@ const (
 	pathEntries      = "/entries"
 	pathAuthority    = "/authority"
 	pathSubmit       = "/submit"
+	pathElection     = "/election"
 )
