@@ -43,6 +43,9 @@ func (t *transition) recover(st *ledger.Statement, a author) *problem {
 	if t.stamp != max(t.before, body.At) {
 		return refuse(BadField, "body.at", "the entry is stamped otherwise")
 	}
+	if body.Until != 0 && t.stamp >= body.Until {
+		return refuse(Expired, "body.until", fmt.Sprintf("expired at %d, it is %d", body.Until, t.stamp))
+	}
 	if p := recovery.perform(t.fork(), st.Payload.Body, proposing); p != nil {
 		return p
 	}

@@ -29,6 +29,9 @@ func (r *storyteller) recoverBody(o options) ledger.Recover {
 	if v, ok := o.take("at"); ok {
 		body.At = r.number(v)
 	}
+	if v, ok := o.take("until"); ok {
+		body.Until = r.number(v)
+	}
 	if v, ok := o.take("size"); ok {
 		body.Head.Size = r.number(v)
 	}

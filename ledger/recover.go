@@ -24,7 +24,8 @@ type Recover struct {
 	Head       RecoverHead `json:"head"`
 	Keep       []string    `json:"keep"` // replicas that stay, sorted; one of them is active
 	Memo       string      `json:"memo,omitempty"`
-	New        []Replica   `json:"new,omitempty"` // replicas that join, by name
+	New        []Replica   `json:"new,omitempty"`   // replicas that join, by name
+	Until      uint64      `json:"until,omitempty"` // milliseconds: no replica applies it later; 0: at any time
 }
 
 // RecoverHead is the last certified head, from which the branch goes on.
@@ -49,6 +50,8 @@ func (r Recover) Validate() error {
 		return fmt.Errorf("new: at most %d replicas in all", MaxReplicas)
 	case len(r.Memo) > MaxMemoBytes:
 		return fmt.Errorf("memo: at most %d bytes", MaxMemoBytes)
+	case r.Until != 0 && (r.Until <= r.At || r.Until-r.At > MaxNonceTTLMillis):
+		return errors.New("until: it is after at, by at most 30 days")
 	}
 	for _, name := range r.Keep {
 		if err := ValidName(name); err != nil {

@@ -142,6 +142,31 @@ var hostileRecoveries = []struct {
 	{"certified by the lost majority instead", "under the authority that follows", recovering{signers: []string{"r02", "r03"}}},
 }
 
+// until makes a recovery's body end some time after its at.
+func until(after int64) recovering {
+	return recovering{body: func(b *Recover) { b.Until = uint64(int64(b.At) + after) }}
+}
+
+// timedRecoveries end before they begin, or too late.
+var timedRecoveries = []struct {
+	name string
+	recovering
+}{
+	{"until is at", until(0)},
+	{"until is before at", until(-1)},
+	{"until is more than 30 days after at", until(MaxNonceTTLMillis + 1)},
+}
+
+func TestRecoveryUntil(t *testing.T) {
+	for after, good := range map[int64]bool{1: true, MaxNonceTTLMillis: true, 0: false, -1: false, MaxNonceTTLMillis + 1: false} {
+		w, early, head := lost(t)
+		_, err := WalkChain(w.hash, []*Link{GenesisLink(w.entries[0]), until(after).make(w, early, head)})
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "until") {
+			t.Errorf("until is %d ms after at: %v", after, err)
+		}
+	}
+}
+
 func TestRecoveryLink(t *testing.T) {
 	w, early, head := lost(t)
 	links := []*Link{GenesisLink(w.entries[0]), recovering{}.make(w, early, head)}
@@ -197,6 +222,35 @@ func TestLeftBranch(t *testing.T) {
 			t.Errorf("the head of size %d, which both have: %v", h.Size, err)
 		}
 	}
+}
+
+func makeRecoverUntil(t testing.TB) authorityVectors {
+	v := authorityVectors{About: "Recovery with until (FORMAT.md section 15), of the ledger of recover-with-test-keys.json. Each of refused is sealed."}
+	w, early, head := lost(t)
+	v.Genesis = w.hash[:]
+	add := func(l *Link) {
+		v.Links = append(v.Links, linkText(t, l))
+		v.Certifiers = append(v.Certifiers, strings.Join(w.replicas(), " "))
+	}
+	add(GenesisLink(w.entries[0]))
+	add(until(1).make(w, early, head))
+	v.Checkpoints = []noteVector{
+		{Name: "the head that opens the generation", Note: string(w.signIn(1, w.head(), "r01").Note()), OK: true},
+		{Name: "the head that opens the generation, by the lost ones", Note: string(w.signIn(1, w.head(), "r02", "r03").Note())},
+	}
+	for _, c := range timedRecoveries {
+		w, early, head := lost(t)
+		v.Refused = append(v.Refused, refusedLink{Name: c.name, After: 0, Link: linkText(t, c.make(w, early, head))})
+	}
+	texts := []*string{&v.Checkpoints[0].Note, &v.Checkpoints[1].Note}
+	for i := range v.Links {
+		texts = append(texts, &v.Links[i])
+	}
+	for i := range v.Refused {
+		texts = append(texts, &v.Refused[i].Link)
+	}
+	v.Strings = shorten(texts...)
+	return v
 }
 
 func makeRecover(t testing.TB) authorityVectors {

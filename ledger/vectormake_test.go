@@ -13,16 +13,17 @@ import (
 
 // vectorMakers make the vector files that -update finds missing.
 var vectorMakers = map[string]func(testing.TB) any{
-	"canon.json":                      func(t testing.TB) any { return makeCanon(t) },
-	"keys-with-test-keys.json":        func(t testing.TB) any { return makeKeys() },
-	"statements-with-test-keys.json":  func(t testing.TB) any { return makeStatements(t) },
-	"entries-with-test-keys.json":     func(t testing.TB) any { return makeEntries(t) },
-	"commands-with-test-keys.json":    func(t testing.TB) any { return makeCommands(t) },
-	"trie.json":                       func(t testing.TB) any { return makeTrie(t) },
-	"checkpoints-with-test-keys.json": func(t testing.TB) any { return makeCheckpoints(t) },
-	"authority-with-test-keys.json":   func(t testing.TB) any { return makeAuthority(t) },
-	"proofs-with-test-keys.json":      func(t testing.TB) any { return makeProofs(t) },
-	"recover-with-test-keys.json":     func(t testing.TB) any { return makeRecover(t) },
+	"canon.json":                       func(t testing.TB) any { return makeCanon(t) },
+	"keys-with-test-keys.json":         func(t testing.TB) any { return makeKeys() },
+	"statements-with-test-keys.json":   func(t testing.TB) any { return makeStatements(t) },
+	"entries-with-test-keys.json":      func(t testing.TB) any { return makeEntries(t) },
+	"commands-with-test-keys.json":     func(t testing.TB) any { return makeCommands(t) },
+	"trie.json":                        func(t testing.TB) any { return makeTrie(t) },
+	"checkpoints-with-test-keys.json":  func(t testing.TB) any { return makeCheckpoints(t) },
+	"authority-with-test-keys.json":    func(t testing.TB) any { return makeAuthority(t) },
+	"proofs-with-test-keys.json":       func(t testing.TB) any { return makeProofs(t) },
+	"recover-with-test-keys.json":      func(t testing.TB) any { return makeRecover(t) },
+	"recoveruntil-with-test-keys.json": func(t testing.TB) any { return makeRecoverUntil(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -26,16 +26,17 @@ var updateVectors = flag.Bool("update", false, "write the vector files that are 
 
 // vectorChecks says how each file is read and checked.
 var vectorChecks = map[string]func(*testing.T, []byte){
-	"canon.json":                      checks(checkCanon),
-	"keys-with-test-keys.json":        checks(checkKeys),
-	"statements-with-test-keys.json":  checks(checkStatements),
-	"entries-with-test-keys.json":     checks(checkEntries),
-	"commands-with-test-keys.json":    checks(checkCommands),
-	"trie.json":                       checks(checkTrie),
-	"checkpoints-with-test-keys.json": checks(checkCheckpoints),
-	"authority-with-test-keys.json":   checks(checkAuthority),
-	"proofs-with-test-keys.json":      checks(checkProofs),
-	"recover-with-test-keys.json":     checks(checkAuthority),
+	"canon.json":                       checks(checkCanon),
+	"keys-with-test-keys.json":         checks(checkKeys),
+	"statements-with-test-keys.json":   checks(checkStatements),
+	"entries-with-test-keys.json":      checks(checkEntries),
+	"commands-with-test-keys.json":     checks(checkCommands),
+	"trie.json":                        checks(checkTrie),
+	"checkpoints-with-test-keys.json":  checks(checkCheckpoints),
+	"authority-with-test-keys.json":    checks(checkAuthority),
+	"proofs-with-test-keys.json":       checks(checkProofs),
+	"recover-with-test-keys.json":      checks(checkAuthority),
+	"recoveruntil-with-test-keys.json": checks(checkAuthority),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

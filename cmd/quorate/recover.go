@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +50,12 @@ type recoverPlanFlags struct {
 	fresh   []string
 	memo    string
 	out     string
+	valid   time.Duration
 }
+
+// defaultValid is how long a plan may be applied: time to sign and to apply it, and
+// not for the statements to lie about.
+const defaultValid = 24 * time.Hour
 
 func (a *app) recoverPlanCommand() *cobra.Command {
 	var f recoverPlanFlags
@@ -60,7 +66,10 @@ func (a *app) recoverPlanCommand() *cobra.Command {
 head of each, who is left, and what would be lost. It changes nothing. With --out
 it writes a plan for the governors to sign: the ledger goes on from the newest of
 these heads with the replicas of --keep (those whose configurations are given,
-unless said) and those of --new, whose public key files quorate keygen wrote.`,
+unless said) and those of --new, whose public key files quorate keygen wrote. What
+is signed says until when it may be applied: for --valid from now.
+
+A recovery that was cut off is completed first, as a start of the replica would do.`,
 		Example: "  quorate operator recover plan --config r1.yaml\n  quorate operator recover plan --config r1.yaml --new keys/r5.pub,keys/r6.pub,keys/r7.pub --out plan.json",
 		Args:    exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
@@ -73,6 +82,7 @@ unless said) and those of --new, whose public key files quorate keygen wrote.`,
 	c.Flags().StringSliceVar(&f.configs, "config", nil, "configuration of a stopped replica; may be given more than once")
 	c.Flags().StringSliceVar(&f.keep, "keep", nil, "replicas that stay, by name (default: those of --config)")
 	c.Flags().StringSliceVar(&f.fresh, "new", nil, "public key files of replicas that join")
+	c.Flags().DurationVar(&f.valid, "valid", defaultValid, "how long the recovery may be applied, at most 720h")
 	c.Flags().StringVar(&f.memo, "memo", "", "a note that is signed with it")
 	c.Flags().StringVar(&f.out, "out", "", "write the plan to this file")
 	return c
@@ -98,6 +108,7 @@ type recoverPlanView struct {
 	Lost      []string       `json:"lost"`
 	Threshold uint64         `json:"threshold"` // operators that must sign
 	Council   []string       `json:"council"`
+	Until     uint64         `json:"until"` // milliseconds: a replica applies it no later
 	Out       string         `json:"out,omitempty"`
 }
 
@@ -144,6 +155,11 @@ func (a *app) recoverPlan(f *recoverPlanFlags) error {
 // planned makes the body that the governors are to sign.
 func (a *app) planned(f *recoverPlanFlags, best *replica.Survivor, view *recoverPlanView) (*ledger.Recover, error) {
 	body := &ledger.Recover{At: uint64(a.now().UnixMilli()), Generation: best.Generation + 1, Head: best.Head, Keep: f.keep, Memo: f.memo}
+	if f.valid < time.Second || f.valid.Milliseconds() > ledger.MaxNonceTTLMillis {
+		return nil, usage("say --valid 24h, at most 720h", "a plan can't be valid for %s", f.valid)
+	}
+	body.Until = body.At + uint64(f.valid.Milliseconds())
+	view.Until = body.Until
 	if len(body.Keep) == 0 {
 		for _, s := range view.Survivors {
 			body.Keep = append(body.Keep, s.Name)
@@ -198,6 +214,7 @@ func (v recoverPlanView) text(w io.Writer) {
 	fmt.Fprintf(w, "  removed  %s, for good: their keys are worth nothing any more\n", orText(strings.Join(v.Lost, ", "), "nobody"))
 	fmt.Fprintf(w, "  lost     what was committed beyond size %d and is not certified; apply keeps a copy of what is here\n", v.Head)
 	fmt.Fprintf(w, "  to sign  governors of %d operators of: %s\n", v.Threshold, strings.Join(v.Council, ", "))
+	fmt.Fprintf(w, "  until    %s it can be applied, by the clocks of the replicas\n", moment(v.Until))
 	fmt.Fprintf(w, "If another replica is left, compare: the plan must be made from the highest certified head of all.\n")
 	if v.Out == "" {
 		fmt.Fprintf(w, "next: quorate operator recover plan … --new KEYS --out plan.json\n")
@@ -218,7 +235,7 @@ func recoverFailure(name string, err error) error {
 }
 
 func (a *app) recoverApplyCommand() *cobra.Command {
-	var config, plan string
+	var config, plan, instead string
 	c := &cobra.Command{
 		Use:   "apply --config FILE --plan plan.json STATEMENTS.cose…",
 		Short: "make a stopped replica a member of the generation that the council opened",
@@ -226,7 +243,11 @@ func (a *app) recoverApplyCommand() *cobra.Command {
 council's signatures, and then replaces the replica's Raft log by one that begins
 there. Give every replica that stays the very same files. What it had beyond that
 head, and its old Raft log, are kept in a folder that it names. If it is
-interrupted, run it again; once done, it changes nothing.`,
+interrupted, run it again; once done, it changes nothing.
+
+It names the recovery by an ID, of the very statements: it must be the same on every
+replica. Other statements for the same generation are refused, unless --instead says
+the ID of those that are given up, on every replica.`,
 		Example: "  quorate operator recover apply --config r1.yaml --plan plan.json recover.cose bob.cose",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -238,16 +259,18 @@ interrupted, run it again; once done, it changes nothing.`,
 			if config == "" || plan == "" {
 				return usage("quorate operator recover apply --config FILE --plan plan.json STATEMENTS.cose…", "--config or --plan is missing")
 			}
-			return a.recoverApply(c, config, plan, args)
+			return a.recoverApply(c, config, plan, instead, args)
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "configuration of the stopped replica")
 	c.Flags().StringVar(&plan, "plan", "", "the plan that operator recover plan wrote")
+	c.Flags().StringVar(&instead, "instead", "", "ID of a recovery applied before, which is given up on every replica")
 	return c
 }
 
 // recoverDone is what apply prints.
 type recoverDone struct {
+	ID         string `json:"id"` // the same on every replica
 	Replica    string `json:"replica"`
 	Already    bool   `json:"already"`
 	Generation uint64 `json:"generation"`
@@ -256,7 +279,7 @@ type recoverDone struct {
 	Folder     string `json:"folder"`
 }
 
-func (a *app) recoverApply(c *cobra.Command, configPath, planPath string, paths []string) error {
+func (a *app) recoverApply(c *cobra.Command, configPath, planPath, instead string, paths []string) error {
 	config, err := a.loadConfig(configPath, nil)
 	if err != nil {
 		return err
@@ -273,7 +296,7 @@ func (a *app) recoverApply(c *cobra.Command, configPath, planPath string, paths 
 	if err != nil {
 		return err
 	}
-	o := replica.RecoverOptions{Dir: config.Dir, Name: config.Name, Genesis: entry, Key: key.Key.Public(), LogStore: config.LogStore,
+	o := replica.RecoverOptions{Dir: config.Dir, Name: config.Name, Genesis: entry, Key: key.Key.Public(), LogStore: config.LogStore, Instead: instead, Now: a.now,
 		Checkpoint: []byte(plan.Checkpoint), Links: plan.Links[1:], Logger: config.Log.logger(a.logFile()),
 		Progress: func(seq uint64) { a.note("verified %d entries", seq) }}
 	for _, path := range paths {
@@ -289,7 +312,7 @@ func (a *app) recoverApply(c *cobra.Command, configPath, planPath string, paths 
 	if err != nil {
 		return recoverFailure(config.Name, err)
 	}
-	done := recoverDone{Replica: config.Name, Already: report.Already, Generation: report.Generation, Size: report.Size,
+	done := recoverDone{ID: report.ID, Replica: config.Name, Already: report.Already, Generation: report.Generation, Size: report.Size,
 		Dropped: report.Dropped, Folder: report.Folder}
 	return a.print(done, func(w io.Writer) {
 		if done.Already {
@@ -297,6 +320,7 @@ func (a *app) recoverApply(c *cobra.Command, configPath, planPath string, paths 
 		} else {
 			fmt.Fprintf(w, "%s is a member of generation %d, which goes on from size %d\n", done.Replica, done.Generation, done.Size)
 		}
+		fmt.Fprintf(w, "this recovery is %s; it must say so on every replica that stays\n", done.ID)
 		if done.Dropped > 0 {
 			fmt.Fprintf(w, "%s it had beyond that head are in %s: they are of the old generation, so whoever still wants them signs them anew\n",
 				plural(done.Dropped, "statements"), filepath.Join(done.Folder, "dropped.cose"))

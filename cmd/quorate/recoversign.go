@@ -73,6 +73,9 @@ func (a *app) proposeRecovery(args []string, f *proposeFlags) error {
 	if err != nil {
 		return err
 	}
+	if now := uint64(a.now().UnixMilli()); body.Until <= now {
+		return refused("make a new plan", "the plan could be applied until %s", moment(body.Until))
+	}
 	if f.sign.memo != "" {
 		return usage("quorate operator recover plan --memo", "the memo of a recovery is in its plan")
 	}
@@ -136,7 +139,7 @@ func reviewRecovery(s *ledger.Statement) (*review, *ledger.Propose, error) {
 		"planned  "+moment(body.At))
 	return &review{
 		ID: s.ID.String(), Words: wordsOf(s.ID), Ledger: s.Payload.Ledger.String(), Generation: s.Payload.Generation,
-		Author: s.Payload.Author, Key: s.KeyID.String(), Action: ledger.TypeRecover, InWords: words, Memo: body.Memo,
+		Author: s.Payload.Author, Key: s.KeyID.String(), Action: ledger.TypeRecover, InWords: words, Memo: body.Memo, Expires: body.Until,
 	}, &ledger.Propose{Action: ledger.TypeRecover, Args: s.Payload.Body, Memo: body.Memo}, nil
 }
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
 	"github.com/quorate/quorate/ledger/canon"
 )
 
@@ -25,6 +27,7 @@ const (
 	logKeyFile     = "logkey"         // the log's secret in use
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name
 	scrubFile      = "scrub"          // where the scrub of the history goes on
+	lockFile       = "lock"           // locked while a process has the directory
 	peersFile      = "peers"          // the replica set learned from seeds
 	authorityDir   = "authority"      // N.json: links of the authority chain
 	handoverDir    = "handover"       // N: this replica's cosignature of handover N
@@ -52,6 +55,11 @@ func (e *FileError) Error() string {
 }
 
 func (f files) path(name string) string { return filepath.Join(f.dir, name) }
+
+func (f files) has(name string) bool {
+	_, err := os.Stat(f.path(name))
+	return err == nil
+}
 
 // read returns a file's bytes, nil when there is none.
 func (f files) read(name string) ([]byte, error) {
@@ -118,6 +126,11 @@ func (f files) remove(name string) error {
 	}
 	return syncDir(filepath.Dir(f.path(name)))
 }
+
+// lock keeps other processes away from the data directory, which must be there,
+// until it is closed. The archive has a lock of its own, which goes with its folder
+// when a recovery sets that aside.
+func (f files) lock() (io.Closer, error) { return archive.OS().Lock(f.path(lockFile)) }
 
 // makeDirs makes the data directory and its folders.
 func (f files) makeDirs() error {

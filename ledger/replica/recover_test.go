@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -214,7 +215,8 @@ func TestRecoverRefuses(t *testing.T) {
 		{"an older head", "make a new plan", r.statements(func(b *ledger.Recover) { b.Head.Size-- })},
 		{"another root", "the root of size", r.statements(func(b *ledger.Recover) { b.Head.Root[0] ^= 1 })},
 		{"another last entry", "not_at_head", r.statements(func(b *ledger.Recover) { b.Head.Last[0] ^= 1 })},
-		{"a future date", "set the clock", r.statements(func(b *ledger.Recover) { b.At += 3_600_000 })},
+		{"no end", "make a new plan", r.statements(func(b *ledger.Recover) { b.Until = 0 })},
+		{"a future date", "set the clock", r.statements(func(b *ledger.Recover) { b.At, b.Until = b.At+3_600_000, b.Until+3_600_000 })},
 		{"the key of a lost replica", "has the key of a replica of before", r.statements(func(b *ledger.Recover) {
 			b.New[1].Public = r.lost[1].Record.Public
 		})},
@@ -243,6 +245,14 @@ func TestRecoverRefuses(t *testing.T) {
 		t.Errorf("a running replica was recovered: %v", err)
 	}
 	_ = r.left.Kill()
+	// The council said until when: an hour from now, and some skew of clocks.
+	for after, why := range map[time.Duration]string{-time.Minute: "set the clock", time.Hour + time.Minute: "it expired", 1000 * time.Hour: "it expired"} {
+		_, err := r.left.Recover(good, nil, func(o *replica.RecoverOptions) { o.Now = func() time.Time { return time.Now().Add(after) } })
+		var refused *replica.RecoverError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), why) {
+			t.Errorf("%v from now: want %q in: %v", after, why, err)
+		}
+	}
 	if _, err := r.left.Recover(good, nil); err != nil {
 		t.Errorf("the good one: %v", err)
 	}

@@ -34,6 +34,11 @@ func TestRecoverCrash(t *testing.T) {
 		if _, err := replica.Recover(r.Context(), o); !errors.Is(err, cut) {
 			t.Fatalf("%s: %v", step, err)
 		}
+		if step == "archive.old" {
+			if s := r.left.Survey(); s.Recovered != 1 || s.Head != r.plan.Head {
+				t.Errorf("a survey of what was cut off: %+v", s)
+			}
+		}
 		if again := i%2 == 0; again {
 			report, err := r.left.Recover(statements, nil)
 			if err != nil {
@@ -66,9 +71,9 @@ func appendTail(t *testing.T, r *recovering) []byte {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	last, err := a.Entry(r.plan.Head.Size - 1)
-	if err != nil || a.Size() != r.plan.Head.Size {
-		t.Fatalf("it has %d entries, %d of them certified: %v", a.Size(), r.plan.Head.Size, err)
+	last, err := a.Entry(a.Size() - 1) // a seal that is not certified may follow the head
+	if err != nil {
+		t.Fatal(err)
 	}
 	before, err := ledger.ParseEntry(last)
 	if err != nil {

@@ -14,18 +14,32 @@ import (
 
 // What a recovery must find and keep on the disk of a replica that is left.
 
-// The council signs twice, and the operator applies one recovery, the other, and
-// the first again: what the first set aside is the only copy of it.
+// The council signs twice. The second statements are refused where the first were
+// applied, unless the operator says that those are given up; if the first are applied
+// again after all, what they set aside, the only copy of it, is kept.
 func TestRecoverAgainKeepsWhatWasSetAside(t *testing.T) {
 	r := loseThree(t, nil)
 	first, second := r.statements(nil), r.statements(func(b *ledger.Recover) { b.At++ })
-	var folder string
+	third := append([][]byte{first[0]}, r.Sign(r.Council[2], ledger.TypeApprove, ledger.Ballot{Proposal: idOf(t, first[0])}))
+	var folder, last string
 	for i, statements := range [][][]byte{first, second, first} {
-		report, err := r.left.Recover(statements, nil)
-		if err != nil || report.Already {
+		if i > 0 {
+			for why, other := range map[string][][]byte{"of another time": second, "with another approval": third} {
+				_, err := r.left.Recover(other, nil)
+				if i == 2 && why == "of another time" {
+					continue // those are applied already
+				}
+				var refused *replica.RecoverError
+				if !errors.As(err, &refused) || !strings.Contains(err.Error(), last) {
+					t.Errorf("other statements, %s, after %s: %v", why, last, err)
+				}
+			}
+		}
+		report, err := r.left.Recover(statements, nil, func(o *replica.RecoverOptions) { o.Instead = last })
+		if err != nil || report.Already || report.ID == last {
 			t.Fatalf("recovery %d: %+v, %v", i+1, report, err)
 		}
-		if i == 0 {
+		if last = report.ID; i == 0 {
 			folder = report.Folder
 		}
 	}
@@ -78,4 +92,13 @@ func TestRecoverFromTheNewestLink(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "make a new plan") {
 		t.Errorf("a recovery from before the newest link: %v", err)
 	}
+}
+
+func idOf(t *testing.T, envelope []byte) ledger.Hash {
+	t.Helper()
+	st, err := ledger.ParseStatement(envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.ID
 }

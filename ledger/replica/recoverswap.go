@@ -17,12 +17,16 @@ const (
 	recoverDir    = "recover"   // a folder for each: what was set aside
 	formerFile    = "former"    // the first link by which a former council opened a generation
 
-	newSuffix = ".new"
-	oldSuffix = ".old"
+	newSuffix  = ".new"
+	oldSuffix  = ".old"
+	copySuffix = ".copy" // where a rename will not do: not whole yet, or not needed any more
 
-	recoverKeys     = 512    // unpacked keys while the history is verified
-	recoverProgress = 4_096  // entries between two syncs, and two words to the operator
-	maxRecoverSkew  = 60_000 // milliseconds that a plan's clock may be ahead of ours
+	recoverKeys     = 512      // unpacked keys while the history is verified
+	recoverProgress = 4_096    // entries between two syncs, and two words to the operator
+	recoverBatch    = 1_024    // entries whose signatures are verified together
+	recoverBytes    = 16 << 20 // of such a batch
+
+	maxPolicySkew = 3_600_000 // milliseconds: the most that a policy's max_skew may be
 )
 
 // recovered is the file recovered. Once it is there the recovery is decided: what
@@ -119,23 +123,18 @@ func (f files) swap(name, folder string, at crashPoint) error {
 		return err
 	}
 	if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(place, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := errors.Join(syncDir(filepath.Dir(old)), syncDir(f.dir)); err != nil {
+		if err := setAside(place, old); err != nil {
 			return err
 		}
 	} else if err != nil {
 		return err
 	}
-	// Crash here: the place is empty, and the next attempt fills it.
+	// Crash here: the place is empty or holds what was copied, and the next attempt
+	// fills it.
 	if err := at.reach(name + oldSuffix); err != nil {
 		return err
 	}
-	if err := os.Rename(fresh, place); err != nil {
-		return err
-	}
-	if err := errors.Join(syncDir(filepath.Dir(fresh)), syncDir(f.dir)); err != nil {
+	if err := fill(place, fresh, func() error { return at.reach(name + copySuffix) }); err != nil {
 		return err
 	}
 	return at.reach(name)

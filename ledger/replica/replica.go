@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -31,6 +32,7 @@ type Replica struct {
 	pin      ledger.Hash // of its certificate
 
 	files     files
+	lock      io.Closer // of the data directory
 	archive   *archive.Archive
 	shell     *shell
 	certifier *certifier
@@ -126,6 +128,13 @@ func Open(cfg Config) (r *Replica, err error) {
 }
 
 func (r *Replica) open() error {
+	if err := os.MkdirAll(r.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	var err error
+	if r.lock, err = r.files.lock(); err != nil {
+		return fmt.Errorf("open replica: %w", err)
+	}
 	if err := r.openRecovered(); err != nil {
 		return err
 	}
@@ -141,7 +150,6 @@ func (r *Replica) open() error {
 	if err := r.loadForks(); err != nil {
 		return err
 	}
-	var err error
 	if r.archive, err = archive.Open(filepath.Join(r.cfg.Dir, archiveDir), archive.Options{FS: &timedFS{r.cfg.Hooks.archive(), r.watchdog}, Damaged: r.damages.note}); err != nil {
 		return err
 	}
@@ -272,6 +280,10 @@ func (r *Replica) closeDisk() error {
 	}
 	if r.archive != nil {
 		errs = append(errs, r.archive.Close())
+	}
+	if r.lock != nil {
+		errs = append(errs, r.lock.Close())
+		r.lock = nil
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import { parseProof, verifyProof } from './trie.js';
 
 const maxLinkBytes = 4 << 20;
 const maxMemoBytes = 4096;
+const maxRecoverMillis = 30 * 24 * 3_600_000;
 
 /** recordShape is the shape of the state record "authority". */
 export const recordShape = object({
@@ -198,8 +199,9 @@ function decided(record, authority, proposal, approvals) {
 // recovered gives what a recovery makes of a record: those that stay, and those
 // that join. As many as change the council decide it.
 function recovered(record, authority, statement, approvals) {
-  const { generation, head, keep, memo = '', new: fresh = [] } = statement.body;
+  const { at, generation, head, keep, memo = '', new: fresh = [], until } = statement.body;
   if (head.size < 2 || utf8(memo).length > maxMemoBytes) throw new Refused('a head without a seal, or a memo that is too long');
+  if (until !== undefined && (until <= at || until - at > maxRecoverMillis)) throw new Refused('until: not after at, or by more than 30 days');
   if (generation !== record.generation + 1) throw new Refused(`opens generation ${generation} after ${record.generation}`);
   const rising = (names) => names.every((n, i) => i === 0 || names[i - 1] < n);
   if (!rising(keep) || !rising(fresh.map((r) => r.name)) || fresh.some((r) => keep.includes(r.name))) {

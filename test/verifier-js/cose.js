@@ -69,7 +69,7 @@ const bodies = {
   ready: object({ format: uint, root: bytes(32), size: uint }),
   recover: object({
     at: uint, generation: uint, head: object({ last: bytes(32), root: bytes(32), size: uint }), keep: list(name),
-    memo: optional(string), new: optional(list(anyObject)),
+    memo: optional(string), new: optional(list(anyObject)), until: optional(uint),
   }),
 };
 

@@ -26,6 +26,7 @@ const files = {
   'authority-with-test-keys.json': authorityFile,
   'proofs-with-test-keys.json': { cases: proofFileCase },
   'recover-with-test-keys.json': authorityFile,
+  'recoveruntil-with-test-keys.json': authorityFile,
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */

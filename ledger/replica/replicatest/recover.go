@@ -22,6 +22,7 @@ func (n *Node) Survey() *replica.Survivor {
 func (c *Cluster) Recovery(s *replica.Survivor, keep []string, fresh []*Identity, change func(*ledger.Recover)) [][]byte {
 	c.t.Helper()
 	body := ledger.Recover{At: uint64(time.Now().UnixMilli()), Generation: s.Generation + 1, Head: s.Head, Keep: keep}
+	body.Until = body.At + uint64(time.Hour.Milliseconds())
 	for _, one := range fresh {
 		body.New = append(body.New, one.Record)
 	}
@@ -44,12 +45,15 @@ func (c *Cluster) Recovery(s *replica.Survivor, keep []string, fresh []*Identity
 }
 
 // Recover makes a stopped node's disk a member of the generation that the
-// statements open.
-func (n *Node) Recover(statements [][]byte, s *replica.Survivor) (*replica.RecoverReport, error) {
+// statements open, with what another survivor knows. Each change may alter the rest.
+func (n *Node) Recover(statements [][]byte, s *replica.Survivor, changes ...func(*replica.RecoverOptions)) (*replica.RecoverReport, error) {
 	cfg := n.Config()
 	o := replica.RecoverOptions{Dir: n.Dir, Name: n.Record.Name, Genesis: n.cluster.Entry, Key: n.Key.Public(), LogStore: cfg.LogStore, Statements: statements}
 	if s != nil {
 		o.Checkpoint, o.Links = s.Checkpoint, s.Links
+	}
+	for _, change := range changes {
+		change(&o)
 	}
 	return replica.Recover(n.cluster.Context(), o)
 }
