@@ -17,6 +17,7 @@ import (
 type unit struct {
 	n       uint64
 	view    []byte // the bundle's lines of entries.jsonl
+	zipped  []byte // memory for them as they stand in an archive
 	bundle  verifiedBundle
 	entries []checked
 	lines   lineComparer
@@ -28,7 +29,7 @@ type unit struct {
 // megabytes, is used again: fresh pages cost more than what is done with them.
 func (u *unit) reset(n uint64) {
 	clear(u.entries)
-	*u = unit{n: n, view: u.view[:0], bundle: u.bundle, entries: u.entries[:0], lines: lineComparer{buf: u.lines.buf}}
+	*u = unit{n: n, view: u.view[:0], zipped: u.zipped, bundle: u.bundle, entries: u.entries[:0], lines: lineComparer{buf: u.lines.buf}}
 }
 
 // checked is an entry whose own form holds, with what was found out ahead of
@@ -45,11 +46,15 @@ type checked struct {
 
 // entries runs steps 4 to 7 of DESIGN.md over the whole log.
 func (v *verifier) entries(ctx context.Context) error {
-	f, err := v.dir.open(viewName)
-	if err != nil {
-		return readError(StepView, viewName, err)
+	var lines *lineReader // nil: they come with their bundles
+	if dir, ok := v.dir.(*Directory); ok {
+		f, err := dir.open(viewName)
+		if err != nil {
+			return readError(StepView, viewName, err)
+		}
+		defer f.Close() // only read
+		lines = newLineReader(f)
 	}
-	defer f.Close() // only read
 	genesis, _, err := ledger.ParseGenesis(v.genesis)
 	if err != nil {
 		return badFile(StepFiles, "genesis.cbor", err)
@@ -59,11 +64,12 @@ func (v *verifier) entries(ctx context.Context) error {
 	size := v.head.size()
 	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
 	var viewErr error
+	viewBytes := int64(0)
 	// As many are under way as keep every worker busy, so that what is read is
 	// still in the processor's cache when it is replayed.
 	ahead := min(2*v.opts.Workers, unitsAhead)
 	done := make(chan *unit, ahead+v.opts.Workers)
-	err = inOrder(ctx, v.opts.Workers, ahead, v.units(newLineReader(f), done),
+	err = inOrder(ctx, v.opts.Workers, ahead, v.units(lines, done),
 		func(ctx context.Context, u *unit) { v.check(ctx, u, known) },
 		func(u *unit) error {
 			for i := range u.entries {
@@ -77,6 +83,7 @@ func (v *verifier) entries(ctx context.Context) error {
 			if viewErr == nil {
 				viewErr = u.viewErr
 			}
+			viewBytes += int64(len(u.view))
 			if v.opts.Progress != nil {
 				v.opts.Progress(v.report.Entries, size)
 			}
@@ -91,6 +98,9 @@ func (v *verifier) entries(ctx context.Context) error {
 	}
 	if err := log.finish(v.head.authority); err != nil {
 		return err
+	}
+	if v.framed != nil && viewBytes != v.framed.lines {
+		return errNotFramed
 	}
 	v.report.View = viewErr == nil
 	return viewErr
@@ -109,6 +119,12 @@ func (v *verifier) units(lines *lineReader, done <-chan *unit) iter.Seq[*unit] {
 			default:
 			}
 			u.reset(n)
+			if lines == nil {
+				if !yield(u) {
+					return
+				}
+				continue
+			}
 			if !ended {
 				var err error
 				if u.view, err = lines.read(u.view, bundleWidth(n, size)); err != nil {
@@ -133,6 +149,11 @@ func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
 	if u.err = v.tree.bundleInto(&u.bundle, u.n); u.err != nil {
 		return
 	}
+	if v.framed != nil {
+		if u.zipped, u.view, u.err = v.framed.view(u.n, u.zipped, u.view); u.err != nil {
+			return
+		}
+	}
 	u.lines.rest = u.view
 	for i, raw := range u.bundle.entries {
 		if u.err = ctx.Err(); u.err != nil {
@@ -153,6 +174,9 @@ func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
 	}
 	if u.viewErr == nil && u.lines.bad != nil {
 		u.viewErr = u.lines.bad
+	}
+	if v.framed != nil && u.viewErr == nil && len(u.lines.rest) > 0 {
+		u.viewErr = errNotFramed
 	}
 }
 

@@ -231,18 +231,20 @@ func (x *exporter) entries(ctx context.Context) (err error) {
 		err = joinSecond(err, errors.Join(spool.Close(), os.Remove(spool.Name())))
 	}()
 	x.proposals = map[ledger.Hash]uint64{}
+	var pieces []int64 // bytes of each bundle's lines
 	err = inOrder(ctx, exportFetchersAhead, unitsAhead, x.bundles(),
 		func(_ context.Context, f *fetched) { f.err = x.fetch(f) },
 		func(f *fetched) error {
 			if f.err != nil {
 				return f.err
 			}
+			pieces = append(pieces, int64(len(f.lines)))
 			return x.take(f, spool)
 		})
 	if err != nil {
 		return err
 	}
-	return x.addSpool(viewName, spool)
+	return x.addSpool(viewName, pieces, spool)
 }
 
 func (x *exporter) bundles() iter.Seq[*fetched] {
@@ -277,6 +279,9 @@ func (x *exporter) fetch(f *fetched) (err error) {
 
 func (x *exporter) take(f *fetched, spool io.Writer) error {
 	width := len(f.bundle.leaves)
+	if err := x.out.cut(); err != nil {
+		return err
+	}
 	if err := x.add(archive.TilePath(0, f.n, width), joinHashes(f.bundle.leaves)); err != nil {
 		return err
 	}
@@ -298,16 +303,12 @@ func (x *exporter) take(f *fetched, spool io.Writer) error {
 	return nil
 }
 
-func (x *exporter) addSpool(path string, spool *os.File) error {
-	length, err := spool.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
+func (x *exporter) addSpool(path string, pieces []int64, spool *os.File) error {
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	x.files++
-	if err := x.out.addStream(path, length, spool); err != nil {
+	if err := x.out.addPieces(path, pieces, spool); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -24,6 +24,9 @@ const (
 	maxUnpackedFiles    = 1 << 26
 	maxUnpackedProofs   = 4 << 30 // bytes of all proofs: one resembles the other, so no ratio bounds them
 	maxTarPadding       = 1 << 20
+	tarBlockBytes       = 512
+	tarEndBytes         = 2 * tarBlockBytes
+	maxFrameBytes       = 64 << 20 // of a frame of an archive that is read without unpacking it
 	maxDecoderWindow    = 64 << 20
 	unitsAhead          = 16   // bundles that are read and not yet replayed or written, of at most 40 MB each
 	knownKeysUnpacked   = 4096 // of about 40 kB each

@@ -16,6 +16,7 @@ import (
 type tree struct {
 	get     func(path string) ([]byte, error)
 	getInto func(path string, buf []byte) ([]byte, error) // get into old memory; nil: there is none
+	framed  *framed                                       // gives bundles with their tiles; nil: get does
 	head    ledger.Head
 	reader  *archive.Reader // gives roots and proofs of the same tree
 
@@ -69,8 +70,7 @@ func (t *tree) hashes(level int, n uint64, width int) ([]ledger.Hash, error) {
 	}
 	// The tile above comes first: a parent that is wrong must not be taken for
 	// a wrong child.
-	parentWidth := bundleWidth(n/archive.TileWidth, t.head.Size>>(8*(level+1)))
-	parent, err := t.hashes(level+1, n/archive.TileWidth, parentWidth)
+	place, err := t.place(level, n)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +78,25 @@ func (t *tree) hashes(level int, n uint64, width int) ([]ledger.Hash, error) {
 	if err != nil {
 		return nil, err
 	}
-	if perfectRoot(hashes) != parent[n%archive.TileWidth] {
-		return nil, badFile(StepTree, archive.TilePath(level, n, archive.TileWidth), errors.New("it does not hash to its place in the tile above"))
+	if perfectRoot(hashes) != place {
+		return nil, misplaced(level, n)
 	}
 	t.keep(level, n, hashes)
 	return hashes, nil
+}
+
+// place gives the hash of a full tile in the tile above.
+func (t *tree) place(level int, n uint64) (ledger.Hash, error) {
+	parentWidth := bundleWidth(n/archive.TileWidth, t.head.Size>>(8*(level+1)))
+	parent, err := t.hashes(level+1, n/archive.TileWidth, parentWidth)
+	if err != nil {
+		return ledger.Hash{}, err
+	}
+	return parent[n%archive.TileWidth], nil
+}
+
+func misplaced(level int, n uint64) error {
+	return badFile(StepTree, archive.TilePath(level, n, archive.TileWidth), errors.New("it does not hash to its place in the tile above"))
 }
 
 func (t *tree) cached(level int, n uint64) []ledger.Hash {
@@ -106,6 +120,10 @@ func (t *tree) read(level int, n uint64, width int) ([]ledger.Hash, error) {
 	if err != nil {
 		return nil, readError(StepTree, path, err)
 	}
+	return splitHashes(path, data, width)
+}
+
+func splitHashes(path string, data []byte, width int) ([]ledger.Hash, error) {
 	if len(data) != 32*width {
 		return nil, badFile(StepTree, path, fmt.Errorf("%d bytes, want %d", len(data), 32*width))
 	}
@@ -243,6 +261,8 @@ type verifiedBundle struct {
 	raw     []byte
 	entries [][]byte // parts of raw
 	leaves  []ledger.Hash
+
+	zipped, frame []byte // memory of a frame; raw is a part of it
 }
 
 // bundle reads bundle n and checks each entry against its leaf hash.
@@ -256,10 +276,11 @@ func (t *tree) bundle(n uint64) (verifiedBundle, error) {
 func (t *tree) bundleInto(b *verifiedBundle, n uint64) (err error) {
 	width := bundleWidth(n, t.head.Size)
 	path := archive.BundlePath(n, width)
-	if b.leaves, err = t.hashes(0, n, width); err != nil {
+	if t.framed != nil {
+		err = t.unzipInto(b, n, width)
+	} else if b.leaves, err = t.hashes(0, n, width); err != nil {
 		return err
-	}
-	if t.getInto != nil {
+	} else if t.getInto != nil {
 		b.raw, err = t.getInto(path, b.raw)
 	} else {
 		b.raw, err = t.get(path)
@@ -274,6 +295,32 @@ func (t *tree) bundleInto(b *verifiedBundle, n uint64) (err error) {
 		if ledger.LeafHash(entry) != b.leaves[i] {
 			return blameBundle(path, n, b.raw, b.leaves)
 		}
+	}
+	return nil
+}
+
+// unzipInto reads a bundle and its tile, which share a frame.
+func (t *tree) unzipInto(b *verifiedBundle, n uint64, width int) (err error) {
+	var tile []byte
+	if tile, b.raw, b.zipped, b.frame, err = t.framed.bundle(n, width, b.zipped, b.frame); err != nil {
+		return err
+	}
+	if width < archive.TileWidth {
+		edge, err := t.edges()
+		if err == nil {
+			b.leaves = edge[0]
+		}
+		return err
+	}
+	if b.leaves, err = splitHashes(archive.TilePath(0, n, width), tile, width); err != nil {
+		return err
+	}
+	place, err := t.place(0, n)
+	if err != nil {
+		return err
+	}
+	if perfectRoot(b.leaves) != place {
+		return misplaced(0, n)
 	}
 	return nil
 }

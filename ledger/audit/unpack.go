@@ -68,7 +68,10 @@ func unpackFile(ctx context.Context, f io.Reader, size int64, root string) (err 
 	defer func() { err = joinSecond(err, dir.Close()) }()
 	u := unpacker{out: &directorySink{root: dir}, budget: min(maxUnpackedBytes, size*maxUnpackRatio+unpackAllowance)}
 	unzipped := readAhead(z)
-	err = u.all(ctx, unzipped)
+	ended := &endReader{from: unzipped}
+	if err = u.all(ctx, ended); err == nil && ended.zeros < tarEndBytes {
+		err = badFile(StepFiles, "", errors.New("the archive is cut: its tar has no end"))
+	}
 	unzipped.stop()
 	if disk.err != nil {
 		return fmt.Errorf("read the archive: %w", disk.err)
@@ -76,9 +79,32 @@ func unpackFile(ctx context.Context, f io.Reader, size int64, root string) (err 
 	return err
 }
 
+// memberSink takes members of a tar, none of them twice.
+type memberSink interface {
+	addStream(path string, size int64, r io.Reader) error
+}
+
+// endReader counts the zeros that what it read ends in: a tar ends in two
+// blocks of them, which archive/tar does not ask for, so that a tar that was
+// cut between two members would pass as a whole one.
+type endReader struct {
+	from  io.Reader
+	zeros int
+}
+
+func (e *endReader) Read(b []byte) (int, error) {
+	n, err := e.from.Read(b)
+	zeros := n - len(bytes.TrimRight(b[:n], "\x00"))
+	if zeros == n {
+		zeros += e.zeros
+	}
+	e.zeros = min(zeros, tarEndBytes)
+	return n, err
+}
+
 // unpacker takes the members of an archive that nobody vouches for.
 type unpacker struct {
-	out    *directorySink
+	out    memberSink
 	budget int64 // bytes that may still be unpacked
 	proofs int64 // bytes of proofs so far
 	files  int

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/archive"
 	"github.com/quorate/quorate/ledger/keys"
 )
 
@@ -32,8 +33,7 @@ func Verify(ctx context.Context, path string, opts Options) (*Report, error) {
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	v := &verifier{opts: opts, report: newReport(opts.Genesis)}
-	err := v.open(ctx, path)
+	v, err := verify(ctx, path, opts)
 	v.report.Seconds = time.Since(started).Seconds()
 	var bad *BadError
 	if errors.As(err, &bad) {
@@ -48,7 +48,8 @@ func Verify(ctx context.Context, path string, opts Options) (*Report, error) {
 }
 
 type verifier struct {
-	dir     *Directory
+	dir     exportFiles
+	framed  *framed // dir, if it is an archive that need not be unpacked
 	opts    Options
 	report  *Report
 	head    *head
@@ -56,22 +57,52 @@ type verifier struct {
 	tree    *tree
 }
 
-// open unpacks an archive, and verifies the folder.
-func (v *verifier) open(ctx context.Context, path string) (err error) {
+// exportFiles are the files of an export: all of them, or all but bundles.
+type exportFiles interface {
+	Source
+	each(fn func(path string) error) error
+	Close() error
+}
+
+func newVerifier(opts Options) *verifier {
+	return &verifier{opts: opts, report: newReport(opts.Genesis)}
+}
+
+// verify gives a verifier that has done its work, or has found what is wrong.
+func verify(ctx context.Context, path string, opts Options) (v *verifier, err error) {
+	v = newVerifier(opts)
 	info, err := os.Stat(path)
 	if err != nil {
-		return err
+		return v, err
 	}
 	if !info.IsDir() {
+		if err := v.archive(ctx, path); !notFramed(err) {
+			return v, err
+		}
+		// Unpacked and verified from the start, a bad archive gets the verdict
+		// that its folder gets.
+		v = newVerifier(opts)
 		if path, err = unpack(ctx, path); err != nil {
-			return err
+			return v, err
 		}
 		defer func() { err = joinSecond(err, os.RemoveAll(path)) }()
 	}
-	if v.dir, err = OpenDirectory(path); err != nil {
+	dir, err := OpenDirectory(path)
+	if err != nil {
+		return v, err
+	}
+	v.dir = dir
+	defer func() { err = joinSecond(err, dir.Close()) }()
+	return v, v.run(ctx)
+}
+
+// archive verifies an archive that is framed.
+func (v *verifier) archive(ctx context.Context, path string) (err error) {
+	if v.framed, err = openFramed(ctx, path); err != nil {
 		return err
 	}
-	defer func() { err = joinSecond(err, v.dir.Close()) }()
+	v.dir = v.framed
+	defer func() { err = joinSecond(err, v.framed.Close()) }()
 	return v.run(ctx)
 }
 
@@ -156,6 +187,9 @@ func unixTime(seconds uint64) time.Time {
 
 // names refuses files that do not belong here, which nothing would verify.
 func (v *verifier) names(ctx context.Context) error {
+	if v.framed != nil && v.framed.bundles() != (v.head.size()+archive.TileWidth-1)/archive.TileWidth {
+		return errNotFramed
+	}
 	return v.dir.each(func(path string) error {
 		if !belongs(path, v.head.size(), len(v.head.links)) {
 			return badFile(StepFiles, path, fmt.Errorf("%w of %d entries and %d authority links", errOddFile, v.head.size(), len(v.head.links)))
@@ -168,7 +202,11 @@ func (v *verifier) names(ctx context.Context) error {
 // authority chain is of this tree. Tiles of leaves come with their bundles.
 func (v *verifier) upperTiles(ctx context.Context) error {
 	v.tree = newTree(func(path string) ([]byte, error) { return v.dir.Get(ctx, path) }, v.head.checkpoint.Head)
-	v.tree.getInto = func(path string, buf []byte) ([]byte, error) { return v.dir.getInto(ctx, path, buf) }
+	if dir, ok := v.dir.(*Directory); ok {
+		v.tree.getInto = func(path string, buf []byte) ([]byte, error) { return dir.getInto(ctx, path, buf) }
+	} else {
+		v.tree.framed = v.framed
+	}
 	if _, err := v.tree.edges(); err != nil {
 		return err
 	}
