@@ -29,10 +29,12 @@ type recovering struct {
 func loseThree(t *testing.T, change func(*replica.Config)) *recovering {
 	t.Helper()
 	c := replicatest.Start(t, 4, change)
+	var last *replica.Receipt
 	for i := range 12 {
-		c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[i%3], fmt.Sprint("before ", i)))
+		last = c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[i%3], fmt.Sprint("before ", i)))
 	}
 	r := &recovering{Cluster: c, left: c.Follower()}
+	r.left.Await("it knows that all of it is certified", func(s replica.Status) bool { return s.Certified > last.Last })
 	for _, n := range c.Nodes {
 		if n != r.left {
 			r.lost = append(r.lost, n)
