@@ -17,7 +17,7 @@ PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/tes
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-tools test check fuzz bench etcd microbench clean \
+.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench etcd microbench clean \
         tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -37,8 +37,8 @@ attack: build ## what one lying replica of four can do, staged with real process
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar
 	@exec bin/byzantine -bin bin -only "$(STAGE)"
 
-chaos: chaos-build ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name
-	bin/chaos --last $(MINUTES)m --seed $(or $(SEED),0) --only "$(ONLY)"
+chaos: chaos-build chaos-older ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name, OLDER=commit
+	bin/chaos --older bin/quorate-older --last $(MINUTES)m --seed $(or $(SEED),0) --only "$(ONLY)"
 
 chaos-short: chaos-build
 	bin/chaos --seed $(or $(SEED),0) --only "$(ONLY)"
@@ -46,6 +46,9 @@ chaos-short: chaos-build
 chaos-build: build chaos-tools
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/chaos
 	$(GO) build $(GOFLAGS_) -o bin/chaos-replica ./test/chaos/replica
+
+chaos-older:
+	@bash test/chaos/older.sh bin/quorate-older "$(OLDER)"
 
 chaos-tools: ## iproute2 and nftables, from Debian when they are missing and may be installed
 	@need=; PATH="$$PATH:/usr/sbin:/sbin"; \

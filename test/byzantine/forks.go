@@ -2,9 +2,15 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
 )
 
 // forkOfOne: r3 gets another history than r1 and r2. Theirs is certified, so r3
@@ -61,8 +67,136 @@ func forkOfAll(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
-	s.says("all", "alarm uncertified after %.1f s; the way back is operator recover from the last certified head", s.took().Seconds())
+	s.says("all", "alarm uncertified after %.1f s", s.took().Seconds())
+	if err := s.evidence(ctx, s.member("r1")); err != nil {
+		return err
+	}
+	return s.recovered(ctx)
+}
+
+// evidence has a replica write the proof of the liar's two histories, which the
+// program verifies with the genesis hash alone, and refuses once it is changed.
+func (s *scene) evidence(ctx context.Context, m *member) error {
+	folder := filepath.Join("evidence", m.name)
+	if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
+		return err
+	}
+	socket := filepath.Join("ledger", m.name, "operator.sock")
+	if err := s.await(ctx, m.name+" has the proof that the liar signed two histories", func() bool {
+		status, err := s.status(ctx, m)
+		return err == nil && slices.ContainsFunc(status.Forks, func(f client.Fork) bool { return f.Replica == liarName && f.Proven })
+	}); err != nil {
+		return err
+	}
+	if _, err := s.quorate(ctx, "operator", "forks", "--socket", socket, "--out", folder); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(s.dir, folder, "fork-*.json"))
+	if err != nil {
+		return err
+	}
+	s.demand(len(files) == 1 && strings.Contains(files[0], liarName), "the proofs of %s are %v, want one against the liar", m.name, files)
+	if len(files) == 0 {
+		return nil
+	}
+	genesis := filepath.Join("ledger", "genesis")
+	out, err := s.quorate(ctx, "verify", files[0], "--genesis", genesis)
+	if err != nil {
+		return err
+	}
+	s.demand(strings.Contains(out, "replica "+liarName), "the proof is said to be about somebody else: %s", out)
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return err
+	}
+	// With one head twice nothing is proven.
+	p, err := ledger.ParseForkProof(text)
+	if err != nil {
+		return err
+	}
+	p.Theirs, p.Consistency = p.Ours, nil
+	if text, err = p.Encode(); err != nil {
+		return err
+	}
+	changed := filepath.Join(s.dir, folder, "changed.json")
+	if err := os.WriteFile(changed, text, 0o600); err != nil {
+		return err
+	}
+	_, err = s.quorate(ctx, "verify", changed, "--genesis", genesis)
+	s.demand(err != nil, "a changed proof verifies")
+	s.says("auditor", "%s's proof against the liar verifies offline, a changed one does not", m.name)
 	return nil
+}
+
+// recovered ends the fork as the playbook of a lost quorum says: all stop, the
+// council decides that the ledger goes on from the last certified head without
+// the liar, and that is what it does, though the liar comes back.
+func (s *scene) recovered(ctx context.Context) error {
+	begin := time.Now()
+	s.heads.hear(ctx)
+	before := uint64(0)
+	for _, m := range s.honest() {
+		if status, err := s.status(ctx, m); err == nil {
+			before = max(before, status.Certified)
+		}
+	}
+	for _, m := range s.members {
+		if err := s.end(m, syscall.SIGTERM); err != nil {
+			return err
+		}
+	}
+	plan := []string{"operator", "recover", "plan", "--keep", "r1,r2,r3", "--out", "plan.json"}
+	for _, m := range s.honest() {
+		plan = append(plan, "--config", filepath.Join("ledger", m.name+".yaml"))
+	}
+	genesis := []string{"--genesis", filepath.Join("ledger", "genesis"), "--yes"}
+	for _, step := range [][]string{
+		plan,
+		append([]string{"propose", "recover", "plan=plan.json", "--key", filepath.Join("keys", "alice.key"), "--out", "recover.cose"}, genesis...),
+		append([]string{"approve", "recover.cose", "--key", filepath.Join("keys", "bob.key"), "--out", "bob.cose"}, genesis...),
+	} {
+		if _, err := s.quorate(ctx, step...); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.honest() {
+		if _, err := s.quorate(ctx, "operator", "recover", "apply", "--config", filepath.Join("ledger", m.name+".yaml"), "--plan", "plan.json", "recover.cose", "bob.cose"); err != nil {
+			return err
+		}
+	}
+	s.recoveries++
+	for _, m := range s.members { // the liar too, as if nothing had been
+		if err := s.start(m); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.honest() {
+		if err := s.await(ctx, m.name+" certifies in generation 1", func() bool {
+			status, err := s.status(ctx, m)
+			return err == nil && status.Ready && status.Generation == s.recoveries && status.Certified > before
+		}); err != nil {
+			return err
+		}
+		status, err := s.status(ctx, m)
+		if err != nil {
+			return err
+		}
+		s.demand(m.name != "r1" || slices.ContainsFunc(status.Forks, func(f client.Fork) bool { return f.Replica == liarName && f.Proven }),
+			"%s forgot its proof over the recovery: %v", m.name, status.Forks)
+	}
+	s.says("council", "recovered from size %d without the liar: certified again %.1f s after the fork's end was decided", before, time.Since(begin).Seconds())
+	if err := s.goesOn(ctx, 3); err != nil {
+		return err
+	}
+	halted := ""
+	if err := s.await(ctx, "the liar's own replica halts", func() bool {
+		halted = s.alarmed(ctx, s.liar(), "halted")
+		return halted != ""
+	}); err != nil {
+		return err
+	}
+	s.says("attacker", "came back: %s", halted)
+	return s.noAlarms(ctx, s.honest()...)
 }
 
 // forked makes the liar lead, gives the victims other histories, and says

@@ -14,5 +14,6 @@ const (
 	moreMemory     = 300 // MB that an honest replica may have more
 	censorWithin   = 60 * time.Second
 	failOverWithin = 75 * time.Second // a client waits 30 s for a slow server
+	maxSkew        = 3 * time.Second  // of a scene's ledger
 	replicaLogs    = 12               // lines of each log that a failed stage shows
 )

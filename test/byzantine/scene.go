@@ -33,13 +33,14 @@ const (
 // directory of its own.
 type scene struct {
 	*report
-	bin, dir string
-	genesis  ledger.Hash
-	entry    []byte
-	members  []*member // r1 to r4
-	people   map[string]*keys.File
-	heads    *heads
-	http     *http.Client
+	bin, dir   string
+	genesis    ledger.Hash
+	entry      []byte
+	members    []*member // r1 to r4
+	people     map[string]*keys.File
+	recoveries uint64 // the generation that statements are for
+	heads      *heads
+	http       *http.Client
 }
 
 // member is one replica: its process, and where it is.
@@ -314,7 +315,7 @@ func (s *scene) client(trust string, of ...*member) (*client.Client, error) {
 func (s *scene) record(author, text string) []byte {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce)
-	envelope, err := ledger.Sign(s.people[author].Key, ledger.Payload{Author: author, Ledger: s.genesis, Type: ledger.TypeRecord,
+	envelope, err := ledger.Sign(s.people[author].Key, ledger.Payload{Author: author, Generation: s.recoveries, Ledger: s.genesis, Type: ledger.TypeRecord,
 		Nonce: nonce, Expires: uint64(time.Now().Add(time.Hour).UnixMilli())}, ledger.Record{Text: text})
 	if err != nil {
 		panic(err) // our own shape

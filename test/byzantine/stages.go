@@ -4,7 +4,9 @@ package main
 // each must get.
 var stages = []stage{
 	{"stamps-ahead", "as leader it stamps every command an hour ahead", false, stampsAhead},
-	{"stamps-behind", "as leader it stamps every command an hour behind", false, stampsBehind},
+	{"stamps-behind", "as leader it stamps every command an hour behind, so that time stands still", false, timeHeld("stamps", "by", "-1h")},
+	{"stamps-stall", "as leader it stamps every command half as much again as max_skew behind", false, timeHeld("stamps", "by", "-4500ms")},
+	{"seals-withheld", "as leader it orders ticks in the place of seals", false, timeHeld("sealless")},
 	{"fork-of-one", "as leader it gives r3 other entries at the same indexes than r1 and r2, and signs along", true, forkOfOne},
 	{"fork-of-all", "as leader it gives r1, r2 and r3 three histories, and signs all of them", false, forkOfAll},
 	{"configuration-stranger", "as leader it adds a voter that nobody decided", false, strangerAdded},

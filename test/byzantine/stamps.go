@@ -20,8 +20,44 @@ func stampsAhead(ctx context.Context, s *scene) error {
 	})
 }
 
-func stampsBehind(ctx context.Context, s *scene) error {
-	return s.badStamps(ctx, "-1h", func() {})
+// timeHeld makes the liar lead and hold the ledger's time back, or its seals, for
+// longer than anybody vouches for a seal. A leader that is only some seconds
+// behind goes unnoticed until then: the demand is that the honest ones refuse it,
+// and that what is said meanwhile is certified.
+func timeHeld(lie string, parameters ...string) func(context.Context, *scene) error {
+	return func(ctx context.Context, s *scene) error {
+		if err := s.lead(ctx, s.liar()); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := s.lie(ctx, lie, parameters...); err != nil {
+			return err
+		}
+		// Statements all the while, so that there is something to certify.
+		for time.Since(begin) < 2*maxSkew {
+			limited, cancel := context.WithTimeout(ctx, time.Second)
+			_, _ = s.submit(limited, s.member("r1"), "alice", "before it shows")
+			cancel()
+		}
+		took, err := s.submit(ctx, s.member("r2"), "bob", "said under held time")
+		s.says("attacker", "%s", s.deeds(ctx))
+		refused := 0
+		for _, m := range s.honest() {
+			n := s.refusals(ctx, m)["stall"]
+			s.says(m.name, "refused the leader %d times by stall", n)
+			refused += n
+		}
+		if err != nil {
+			return err
+		}
+		s.says("client", "a statement at r2 was certified after %.1f s, %.1f s into the lie; %s leads now", took.Seconds(), time.Since(begin).Seconds(), s.leader(ctx))
+		s.demand(refused > 0, "no honest replica refused a leader that holds time back")
+		s.demand(s.leader(ctx) != liarName, "the liar leads still")
+		if _, err = s.submit(ctx, s.member("r3"), "carol", "and another"); err != nil {
+			return err
+		}
+		return s.stampsAreNow(ctx)
+	}
 }
 
 // badStamps makes the liar lead and stamp, and demands that an honest replica's

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/quorate/quorate/api/client"
 )
@@ -16,12 +23,18 @@ type bug struct {
 	name, what string
 	nemesis    func(ctx context.Context, h *harm) error // under which it shows
 	disks      bool
+	verdict    *regexp.Regexp // what the checker must say of it: noticed as something else is not noticed
 }
 
+var (
+	notLinearizable = regexp.MustCompile(`is not linearizable`)
+	notDurable      = regexp.MustCompile(`acknowledged statements are on no replica's disk|no replica opens what is on its disk: r1: .*(damaged|older data|lost)`)
+)
+
 var bugs = []bug{
-	{"early-ack", "a leader counts a follower that does not answer as one that agrees", separate, false},
-	{"stale-read", "a linearizable read is answered from what the replica has", separate, false},
-	{"drop-fsync", "writes are not made durable", powerCut, true},
+	{"early-ack", "a leader counts a follower that does not answer as one that agrees", separate, false, notLinearizable},
+	{"stale-read", "a linearizable read is answered from what the replica has", separate, false, notLinearizable},
+	{"drop-fsync", "writes are not made durable", powerCut, true, notDurable},
 }
 
 // runBug runs a cluster of replicas with a planted bug through a nemesis. found
@@ -48,7 +61,54 @@ func runBug(ctx context.Context, o *options, dir string, number uint64, b bug) (
 	// With a bug, healing may fail: replicas that diverged halt. What clients
 	// were told is then held against what the others have.
 	l.stop()
+	if b.disks {
+		if found, err := c.lostOnDisks(l); found != nil || err != nil {
+			return found, err
+		}
+	}
 	return c.accuse(ctx, l)
+}
+
+// lostOnDisks says which acknowledged statements have left no trace on any disk,
+// in Raft's log or the history: whatever the replicas make of what is left, those
+// are lost.
+func (c *cluster) lostOnDisks(l *load) (found, err error) {
+	missing := map[string]op{} // by text
+	for _, o := range l.history.all() {
+		if o.kind == opSubmit && o.open == nil {
+			missing[o.text] = o
+		}
+	}
+	acknowledged := len(missing)
+	for _, m := range c.members {
+		err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
+				return nil // replaced meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			for text := range missing {
+				if bytes.Contains(b, []byte(text+`"`)) { // as JSON has it
+					delete(missing, text)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	texts := slices.Sorted(maps.Keys(missing))
+	return fmt.Errorf("%d of %d acknowledged statements are on no replica's disk after the power cut, such as %q, acknowledged as entry %d",
+		len(missing), acknowledged, texts[0], missing[texts[0]].seq), nil
 }
 
 // accuse says what is wrong with what clients were told. Replicas with a bug
@@ -91,9 +151,24 @@ func (c *cluster) accuse(ctx context.Context, l *load) (found, err error) {
 		}
 	}
 	if !anybody {
-		return errors.New("no replica is left that serves anything"), nil
+		return c.lastWords()
 	}
 	return check(l.history.all(), final), nil
+}
+
+// lastWords is what each replica says of why it does not open or serve what it
+// has.
+func (c *cluster) lastWords() (found, err error) {
+	var told []string
+	for _, m := range c.members {
+		b, err := os.ReadFile(c.path("logs", m.name+".log"))
+		if err != nil {
+			return nil, err
+		}
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		told = append(told, m.name+": "+lines[len(lines)-1])
+	}
+	return fmt.Errorf("no replica opens what is on its disk: %s", strings.Join(told, "; ")), nil
 }
 
 // collect adds the statements of a member's history, certified or not.

@@ -99,14 +99,15 @@ func (w *worker) run() {
 // statement may take effect at any later time.
 func (w *worker) submit() {
 	w.said++
-	envelope, id, err := signRecord(w.key, w.load.c.genesis, fmt.Sprintf("%s says %d", w.key.Name, w.said))
+	text := fmt.Sprintf("%s says %d", w.key.Name, w.said)
+	envelope, id, err := signRecord(w.key, w.load.c.genesis, text)
 	if err != nil {
 		w.load.history.broken(err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	o := op{kind: opSubmit, client: w.number, member: w.member, id: id, call: w.load.now()}
+	o := op{kind: opSubmit, client: w.number, member: w.member, id: id, text: text, call: w.load.now()}
 	answer, err := w.client.Submit(ctx, [][]byte{envelope}, client.WaitCommitted)
 	o.end = w.load.now()
 	switch {

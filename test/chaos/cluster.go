@@ -57,6 +57,7 @@ type cluster struct {
 	base    usage // at rest, after the start
 	newest  int   // number of the newest member
 	seats   int   // given to governors later
+	flips   flipDeck
 	noDisks error // why replicas have no disks of their own
 
 	mu      sync.Mutex
@@ -95,7 +96,7 @@ func (m *member) url() string {
 // ceremony, starts its replicas, and waits until each of them is ready.
 func foundCluster(ctx context.Context, o *options, dir string, plan clusterPlan) (*cluster, error) {
 	o.founded++
-	c := &cluster{o: o, number: o.founded, dir: dir, plan: plan, leaders: map[uint64]string{}}
+	c := &cluster{o: o, number: o.founded, dir: dir, plan: plan, leaders: map[uint64]string{}, flips: flipDeck{}}
 	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,74 +153,6 @@ func fullDisk(ctx context.Context, h *harm) error {
 	}
 	h.note("%s lived through it", m.name)
 	return nil
-}
-
-// bitFlip: damage is noticed and never served.
-func bitFlip(ctx context.Context, h *harm) error {
-	m := h.members[h.chance.IntN(len(h.members))]
-	if err := m.kill(); err != nil {
-		return err
-	}
-	path, whole, err := h.flip(m)
-	if err != nil {
-		return err
-	}
-	name, _ := filepath.Rel(m.dir, path)
-	if err := h.start(m); err != nil {
-		return err
-	}
-	well, err := h.wellOrEnded(ctx, m)
-	if err != nil {
-		return err
-	}
-	if m.running() {
-		if err := h.neverWrong(ctx, m); err != nil {
-			return fmt.Errorf("%s damaged: %w", name, err)
-		}
-	}
-	if err := m.kill(); err != nil {
-		return err
-	}
-	h.note("%s of %s: well %v", name, m.name, well)
-	// What was not repaired from the others is put right by hand, as an operator
-	// does who restores the sector.
-	now, err := os.ReadFile(path)
-	if err != nil || !bytes.Equal(now, whole) && !well {
-		return os.WriteFile(path, whole, 0o600)
-	}
-	return nil
-}
-
-// flip flips one bit of one file of a member that does not run, and gives what
-// was in it.
-func (h *harm) flip(m *member) (path string, whole []byte, err error) {
-	var files []string
-	err = filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		in := filepath.ToSlash(path[len(m.dir):])
-		info, err := d.Info()
-		if err != nil || info.Size() == 0 {
-			return err
-		}
-		for _, kind := range []string{"/archive/tile/*/*", "/archive/tail", "/raft/log.db", "/raft/snapshots/*/*"} {
-			if ok, _ := filepath.Match(kind, in); ok {
-				files = append(files, path)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return "", nil, err
-	}
-	path = files[h.chance.IntN(len(files))]
-	if whole, err = os.ReadFile(path); err != nil {
-		return "", nil, err
-	}
-	damaged := bytes.Clone(whole)
-	damaged[h.chance.IntN(len(whole))] ^= 1 << h.chance.IntN(8)
-	return path, whole, os.WriteFile(path, damaged, 0o600)
 }
 
 // neverWrong reads all that is known from a member. It may refuse, it may not

@@ -28,7 +28,8 @@ type op struct {
 	client    int
 	member    int // the replica that was asked; 0: any
 	id        string
-	call, end int64 // nanoseconds of the run's clock
+	text      string // of a submission
+	call, end int64  // nanoseconds of the run's clock
 	seq       uint64
 	open      error // of a submission without a receipt: it may take effect at any later time
 	times     int   // of opFinal: how often the statement is in the history

@@ -146,6 +146,9 @@ func shortRun(ctx context.Context, o *options, dir string) (failed []string) {
 		case found == nil:
 			fmt.Printf("   %-16s FAILED in %s: the checker did not notice the planted bug\n", b.name, took)
 			failed = append(failed, b.name)
+		case !b.verdict.MatchString(found.Error()):
+			fmt.Printf("   %-16s FAILED in %s: noticed, but not as what it is (%s): %v\n", b.name, took, b.verdict, firstLine(found))
+			failed = append(failed, b.name)
 		default:
 			fmt.Printf("   %-16s noticed in %s, as it must be: %v\n", b.name, took, firstLine(found))
 		}

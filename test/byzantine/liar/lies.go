@@ -10,6 +10,7 @@ import (
 // lies are told until another one is, or none.
 var lies = map[string]makeLie{
 	"stamps":      stamps,
+	"sealless":    sealless,
 	"withheld":    withheld,
 	"twofaced":    twofaced,
 	"fork":        fork,
@@ -37,5 +38,15 @@ func stamps(l *liar, q url.Values) (*lie, error) {
 	return &lie{order: func(c *ledger.Command) {
 		c.Stamp = uint64(int64(c.Stamp) + by.Milliseconds())
 		l.did("stamped a command by %s", by)
+	}}, nil
+}
+
+// sealless orders no seal, so that nothing is ever certified.
+func sealless(l *liar, _ url.Values) (*lie, error) {
+	return &lie{order: func(c *ledger.Command) {
+		if c.Kind == ledger.CommandSeal {
+			c.Kind = ledger.CommandTick
+			l.did("ordered a tick in the place of a seal")
+		}
 	}}, nil
 }

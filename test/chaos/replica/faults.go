@@ -132,18 +132,18 @@ func (s *faultyFS) Create(name string) (archive.File, error) {
 // Rename passes the points "bundle" and "bundled" around the moment at which a
 // full bundle gets its name, "tail" and "tailed" for the tail's.
 func (s *faultyFS) Rename(from, to string) error {
-	what := ""
+	before, after := "", ""
 	switch {
 	case strings.Contains(filepath.ToSlash(to), "/tile/entries/"):
-		what = "bundle"
+		before, after = "bundle", "bundled"
 	case filepath.Base(to) == "tail":
-		what = "tail"
+		before, after = "tail", "tailed"
 	default:
 		return s.FS.Rename(from, to)
 	}
-	s.f.pass(what)
+	s.f.pass(before)
 	err := s.FS.Rename(from, to)
-	s.f.pass(what + "ed")
+	s.f.pass(after)
 	return err
 }
 
