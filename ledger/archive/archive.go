@@ -43,6 +43,8 @@ type Archive struct {
 	island tailWriter      // the tail of the island, while there is a gap
 	staged tailWriter      // the tail of what was backfilled
 	ready  map[string]bool // folders known to be durable, by diskMu
+	// scratch is room for the next file's content, by diskMu.
+	scratch []byte
 
 	// mu guards what follows, and is only held for copying memory.
 	mu      sync.RWMutex

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 var errBundle = errors.New("archive: not an entry bundle")
@@ -43,12 +44,10 @@ func nextOfBundle(b []byte) ([]byte, bool) {
 }
 
 // encodeBundle is the inverse of ParseBundle.
-func encodeBundle(entries [][]byte) []byte {
-	size := 0
-	for _, e := range entries {
-		size += 2 + len(e)
-	}
-	b := make([]byte, 0, size)
+func encodeBundle(entries [][]byte) []byte { return appendBundle(nil, entries) }
+
+func appendBundle(b []byte, entries [][]byte) []byte {
+	b = slices.Grow(b, bytesOf(entries)+2*len(entries))
 	for _, e := range entries {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(e)))
 		b = append(b, e...)

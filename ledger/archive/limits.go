@@ -34,6 +34,10 @@ const (
 	// writeChunkBytes is the size of the pieces in which records go to the tail file.
 	writeChunkBytes = 1 << 20
 
+	// maxScratchBytes is how much room is kept between two files that are written: two bundles of records
+	// of 6.5 KB.
+	maxScratchBytes = 4 << 20
+
 	// maxTailHeader is more than the header of a tail takes: two rows of 255 hashes for each level above
 	// the lowest, and what is fixed.
 	maxTailHeader = 2 * maxLevels * tileBytes

@@ -49,7 +49,8 @@ func (a *Archive) flush(w *tailWriter, c *chain) error {
 func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 	synced := w.written
 	size := bytesOf(c.entries[synced-c.base:]) + int(c.size-synced)*recordHeaderSize
-	buf := make([]byte, 0, min(size, writeChunkBytes+recordHeaderSize+MaxEntryBytes))
+	buf := slices.Grow(a.scratch[:0], min(size, writeChunkBytes+recordHeaderSize+MaxEntryBytes))
+	defer func() { a.keepScratch(buf) }()
 	for seq := w.written; seq < c.size; seq++ {
 		buf = appendRecord(buf, seq, synced, c.entries[seq-c.base], w.salt)
 		if len(buf) >= writeChunkBytes || seq+1 == c.size {
@@ -71,7 +72,9 @@ func (a *Archive) appendTail(w *tailWriter, c *chain) error {
 // replaceTail writes a new tail file for a chain whose full bundles are all on the disk.
 func (a *Archive) replaceTail(w *tailWriter, c *chain) error {
 	salt := newSalt()
-	f, err := a.writeTemp(w.name, encodeTail(c, w.whole, salt))
+	data := appendTailFile(a.scratch[:0], c, w.whole, salt)
+	f, err := a.writeTemp(w.name, data)
+	a.keepScratch(data)
 	if err != nil {
 		return err
 	}
@@ -87,6 +90,14 @@ func (a *Archive) replaceTail(w *tailWriter, c *chain) error {
 	return err
 }
 
+// keepScratch keeps what a file was made in for the next one: under load each entry passes through here
+// twice, which would be the greater part of all garbage. A File keeps nothing of what it wrote.
+func (a *Archive) keepScratch(b []byte) {
+	if a.scratch = b[:0]; cap(b) > maxScratchBytes {
+		a.scratch = nil
+	}
+}
+
 // writeFull writes the bundles and tiles of the chain that have filled and are not on the disk.
 func (a *Archive) writeFull(w *tailWriter, c *chain) error {
 	base := c.fullBundles()
@@ -100,7 +111,10 @@ func (a *Archive) writeFull(w *tailWriter, c *chain) error {
 			continue // cut: stays in head until the gap is filled
 		}
 		entries := c.entries[begin-c.base:][:TileWidth]
-		if err := put(BundlePath(begin/TileWidth, TileWidth), encodeBundle(entries)); err != nil {
+		data := appendBundle(a.scratch[:0], entries)
+		err := put(BundlePath(begin/TileWidth, TileWidth), data)
+		a.keepScratch(data)
+		if err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -98,8 +99,12 @@ func appendRecord(b []byte, seq, synced uint64, entry []byte, salt uint32) []byt
 
 // encodeTail is a file that holds all of a chain, whose full bundles are all on the disk.
 func encodeTail(c *chain, whole uint64, salt uint32) []byte {
+	return appendTailFile(nil, c, whole, salt)
+}
+
+func appendTailFile(b []byte, c *chain, whole uint64, salt uint32) []byte {
 	size := maxTailHeader + bytesOf(c.head) + bytesOf(c.entries) + (len(c.head)+len(c.entries))*recordHeaderSize
-	b := appendTailHeader(make([]byte, 0, size), c, whole, salt)
+	b = appendTailHeader(slices.Grow(b, size), c, whole, salt)
 	for i, entry := range c.head {
 		b = appendRecord(b, c.first+uint64(i), 0, entry, salt)
 	}
