@@ -82,7 +82,7 @@ func TestClientFollowsRecovery(t *testing.T) {
 			t.Errorf("generation %d, %d links", head.Authority.Generation, len(c.Links()))
 		}
 		left := c.Left()
-		if (left != nil) != (beyond > 0) || left != nil && left.Size != kept.Size {
+		if (left != nil) != (beyond > 0) || left != nil && (left.Size != kept.Size || left.Generation != 1 || left.Fork.Size >= left.Size) {
 			t.Errorf("beyond by %d: it says that it left %+v", beyond, left)
 		}
 		notes, err := filepath.Glob(filepath.Join(dir, w.hash.String(), "left-*"))
@@ -95,6 +95,16 @@ func TestClientFollowsRecovery(t *testing.T) {
 		var rollback *client.RollbackError
 		if _, err := again.Sync(short(t)); !errors.As(err, &proof) && !errors.As(err, &rollback) {
 			t.Errorf("beyond by %d: the old majority is answered with %v", beyond, err)
+		}
+		if now := again.Left(); (now != nil) != (beyond > 0) || now != nil && (now.Size != kept.Size || now.Fork != left.Fork || now.Generation != 1) {
+			t.Errorf("beyond by %d: after a restart it says that it left %+v", beyond, now)
+		}
+		var across *client.RecoveredError
+		_, err = again.Sync(short(t))
+		if errors.As(err, &across) != (beyond > 0) {
+			t.Errorf("beyond by %d: the error does not name the recovery: %v", beyond, err)
+		} else if beyond > 0 && (!across.Ours || across.Index != 1 || across.Generation != 1 || across.Fork != left.Fork || across.Offered != kept.Size) {
+			t.Errorf("beyond by %d: %+v", beyond, across)
 		}
 		if head, err := newClient(t, w, dir, a, b).Sync(short(t)); err != nil || head.Authority.Generation != 1 {
 			t.Errorf("beyond by %d: with both: %v", beyond, err)
@@ -127,4 +137,37 @@ func (f *fake) branch() *fake {
 		f.t.Fatal(err)
 	}
 	return b
+}
+
+// A client that followed the old branch through a handover of its own learns which
+// recovery it is that the servers follow, and whether its council approved of it.
+func TestClientBeyondAnotherHandover(t *testing.T) {
+	for _, c := range []struct {
+		leaves string
+		former bool
+	}{{"carol", false}, {"alice", true}} {
+		w := newWorld(t)
+		f := fakeOf(t, w)
+		f.submit(w.record(t, "alice", "before"))
+		old := f.branch()
+		p := old.propose("alice", "council.change", map[string]any{"remove": []string{c.leaves}})
+		old.submit(p, w.ballot(t, "bob", ledger.TypeApprove, p))
+		f.recover()
+		_, a := newLying(t, old)
+		_, b := newLying(t, f)
+		dir := t.TempDir()
+		kept, err := newClient(t, w, dir, a).Sync(short(t))
+		if err != nil || kept.Authority.Index != 1 || kept.Authority.Generation != 0 {
+			t.Fatalf("without %s: %+v, %v", c.leaves, kept, err)
+		}
+		_, err = newClient(t, w, dir, b).Sync(short(t))
+		var across *client.RecoveredError
+		var proof *client.ProofError
+		if !errors.As(err, &across) || !errors.As(err, &proof) {
+			t.Fatalf("without %s: the error does not name the recovery: %v", c.leaves, err)
+		}
+		if across.Ours || across.Index != 1 || across.Generation != 1 || across.Fork.Size >= kept.Size || across.Kept != kept.Size || (across.Former != nil) != c.former {
+			t.Errorf("without %s: %+v", c.leaves, across)
+		}
+	}
 }

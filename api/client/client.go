@@ -60,7 +60,7 @@ type Client struct {
 	syncing sync.Mutex // guards trust
 	trust   *trust
 	head    atomic.Pointer[Head]
-	left    atomic.Pointer[Head] // that a recovery left behind
+	left    atomic.Pointer[LeftHead] // that a recovery left behind
 }
 
 // New makes a client. It does not touch the network; what TrustDir holds is

@@ -92,6 +92,9 @@ func (c *Client) adopt(ctx context.Context, server string, note []byte) (*Head, 
 		}
 		c.trust = t
 		c.head.Store(t.head)
+		if t.chain != nil && t.dir != "" {
+			c.left.Store(t.lastLeft())
+		}
 	}
 	t := c.trust
 	offered, err := ledger.ParseCheckpoint(note)
@@ -99,11 +102,11 @@ func (c *Client) adopt(ctx context.Context, server string, note []byte) (*Head, 
 		return nil, &ProofError{server, "a checkpoint", err}
 	}
 	if err := c.followAuthority(ctx, server, offered.Head.Size); err != nil {
-		return nil, err
+		return nil, c.acrossRecovery(ctx, server, offered.Head.Size, err)
 	}
 	head, err := t.verify(note)
 	if err != nil {
-		return nil, &ProofError{server, "a certified checkpoint", err}
+		return nil, c.acrossRecovery(ctx, server, offered.Head.Size, &ProofError{server, "a certified checkpoint", err})
 	}
 	if err := c.takeLeast(ctx, server); err != nil {
 		return nil, err
@@ -201,7 +204,8 @@ func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte,
 	if !leaves {
 		return t.addLink(raw)
 	}
-	c.left.Store(t.head)
+	fork, _ := t.chain.Fork(uint64(n))
+	c.left.Store(&LeftHead{Head: *t.head, Generation: link.Record.Generation, Fork: fork})
 	if err := t.leave(); err != nil {
 		return err
 	}

@@ -312,10 +312,20 @@ func (a *app) withServer(c *cobra.Command, f *serverFlags, run func(ctx context.
 		return err
 	}
 	defer l.Close()
+	defer a.sayLeft(l)
 	if err := run(ctx, l); err != nil {
 		return l.explain(err)
 	}
 	return nil
+}
+
+// sayLeft says, beside whatever was asked, that a recovery left behind what this
+// trust folder had verified.
+func (a *app) sayLeft(l *link) {
+	if left := l.Left(); left != nil {
+		a.note("note: the ledger was recovered as generation %d and goes on from size %d; size %d, verified here before, is of the branch that was left, and what only that has is lost (its note is left-%d in the trust folder; remove it once that is seen to)",
+			left.Generation, left.Fork.Size, left.Size, left.Size)
+	}
 }
 
 // explain gives errors of the client their next step.
@@ -327,6 +337,10 @@ func (l *link) explain(err error) error {
 	var p *client.Problem
 	if errors.As(err, &p) {
 		return rejected(err)
+	}
+	var across *client.RecoveredError
+	if errors.As(err, &across) {
+		return refused("deploy/playbooks/lost-quorum.md says what a client does after a recovery", "%w", err)
 	}
 	// Not any error with Timeout: those of files have it too.
 	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(*url.Error)) ||

@@ -19,6 +19,7 @@ type statusView struct {
 	Ledger    string          `json:"ledger"`
 	Words     string          `json:"words"`
 	Verified  *verifiedHead   `json:"verified,omitempty"`
+	Left      *leftHead       `json:"left,omitempty"`    // what a recovery left behind
 	Problem   string          `json:"problem,omitempty"` // why no head is verified, or why it is stale
 	Replicas  int             `json:"replicas"`
 	Quorum    int             `json:"quorum"`
@@ -35,6 +36,15 @@ type verifiedHead struct {
 	Signed uint64 `json:"signed"` // seconds
 
 	Handovers uint64 `json:"handovers"` // walked from genesis
+}
+
+// leftHead is a head that was verified here before a recovery went on from an
+// earlier one.
+type leftHead struct {
+	Size       uint64 `json:"size"`
+	Root       string `json:"root"`
+	Generation uint64 `json:"generation"` // that was opened
+	Fork       uint64 `json:"fork"`       // size from which it goes on
 }
 
 type serverAnswer struct {
@@ -83,6 +93,9 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 	}
 	if head != nil {
 		view.Verified = &verifiedHead{Size: head.Size, Root: head.Root.String(), Signed: head.Signed, Handovers: head.Authority.Index}
+	}
+	if left := l.Left(); left != nil {
+		view.Left = &leftHead{left.Size, left.Root.String(), left.Generation, left.Fork.Size}
 	}
 	var first *client.Status
 	var failed error

@@ -33,6 +33,14 @@ func (a *app) watchCommand() *cobra.Command {
 				return err
 			}
 			defer l.Close()
+			said := false
+			say := func() {
+				if !said && l.Left() != nil {
+					said = true
+					a.sayLeft(l)
+				}
+			}
+			defer say()
 			options := client.WatchOptions{From: from, Kinds: kinds, Types: types, Consistency: client.Certified, Verify: true}
 			if stale {
 				options.Consistency, options.Verify = client.Stale, false
@@ -46,6 +54,7 @@ func (a *app) watchCommand() *cobra.Command {
 			}
 			seen := 0
 			err = l.Watch(c.Context(), options, func(e *client.Entry) error {
+				say()
 				if err := a.printEntry(e); err != nil {
 					return err
 				}
