@@ -404,6 +404,11 @@ func (c *certifier) publish(checkpoint *ledger.Checkpoint, authority ledger.Auth
 	if checkpoint.Head.Size < c.size() {
 		return nil // a snapshot brought a newer one
 	}
+	if s := c.r.shell.sealedAt(checkpoint.Head.Size); s != nil {
+		if err := c.r.keepFounders(s); err != nil {
+			return err
+		}
+	}
 	note := checkpoint.Note()
 	if err := c.r.files.replace(certifiedFile, note); err != nil {
 		return err

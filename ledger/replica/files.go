@@ -28,7 +28,7 @@ const (
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name
 	scrubFile      = "scrub"          // where the scrub of the history goes on
 	lockFile       = "lock"           // locked while a process has the directory
-	peersFile      = "peers"          // the replica set learned from seeds
+	peersFile      = "peers"          // the replica set of the newest certified state
 	authorityDir   = "authority"      // N.json: links of the authority chain
 	handoverDir    = "handover"       // N: this replica's cosignature of handover N
 	archiveDir     = "archive"

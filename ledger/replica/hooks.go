@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -26,6 +27,9 @@ type Hooks struct {
 	// it. ENOSPC and EDQUOT mean that nothing was written; any other error is
 	// final, and ends Run with ErrDiskFailed.
 	Log func(raft.LogStore) raft.LogStore
+	// LogFiles wraps the file system beneath raft-wal's segments; its list of them
+	// and Raft's votes are in a bolt file beside, which it does not see.
+	LogFiles func(types.VFS) types.VFS
 	// Stable wraps what Raft keeps its term and its votes in; likewise.
 	Stable func(raft.StableStore) raft.StableStore
 	// Transport wraps what Raft sends through, outside the guard.
@@ -43,6 +47,9 @@ type Hooks struct {
 	Apply func(*fsm.State, *ledger.Command, fsm.Verifier) (*fsm.State, fsm.Result)
 	// Verify may overrule what the check of a statement's signature found.
 	Verify func(st *ledger.Statement, good bool) bool
+	// Members may change what this replica, as leader, takes for the certified
+	// replica set that Raft's configuration follows.
+	Members func([]fsm.ReplicaRecord) []fsm.ReplicaRecord
 	// Record may change an entry on its way into the history.
 	Record func(seq uint64, entry []byte) []byte
 	// Signed hears of each head once it is cosigned.
@@ -129,6 +136,13 @@ func (h *Hooks) apply(s *fsm.State, c *ledger.Command, v fsm.Verifier) (*fsm.Sta
 		result.Leaves = append(result.Leaves, ledger.LeafHash(entry))
 	}
 	return next, result
+}
+
+func (h *Hooks) members(set []fsm.ReplicaRecord) []fsm.ReplicaRecord {
+	if h == nil || h.Members == nil {
+		return set
+	}
+	return h.Members(set)
 }
 
 func (h *Hooks) records() bool { return h != nil && h.Record != nil }

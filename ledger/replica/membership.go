@@ -89,7 +89,7 @@ func (r *Replica) reconcile(ctx context.Context, node *raft.Raft) error {
 		return err
 	}
 	servers, index := future.Configuration().Servers, future.Index()
-	next := nextStep(servers, sealed.state.Replicas())
+	next := nextStep(servers, r.cfg.Hooks.members(sealed.state.Replicas()))
 	if next.what == "" {
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -39,23 +38,6 @@ func (r *Replica) openRecovered() error {
 	r.recovered = record
 	r.pins.refound(set, record.Left)
 	return nil
-}
-
-// founders lists whose votes count as far as the disk knows: with a recovery,
-// those that it kept and that are active by the newest link.
-func (r *Replica) settleFounders(latest ledger.Authority) {
-	if r.recovered == nil || latest.Generation < r.recovered.Generation {
-		return
-	}
-	var set []*peer
-	for _, one := range r.recovered.Replicas {
-		p := &peer{Replica: one.Replica, id: one.Replica.KeyID(), standing: one.Standing}
-		if isActive(latest, p.id) {
-			p.standing = fsm.ReplicaActive
-		}
-		set = append(set, p)
-	}
-	r.pins.refound(set, r.recovered.Left)
 }
 
 // reachGeneration notes the generation of what was proven here.

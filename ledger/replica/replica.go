@@ -28,8 +28,9 @@ type Replica struct {
 	genesis  ledger.Hash
 	origin   string
 	founding *ledger.Genesis
-	id       ledger.Hash // of its key
-	pin      ledger.Hash // of its certificate
+	kept     *foundersRecord // the file peers; with certifier.publishing
+	id       ledger.Hash     // of its key
+	pin      ledger.Hash     // of its certificate
 
 	files     files
 	lock      io.Closer // of the data directory
@@ -238,7 +239,9 @@ func (r *Replica) openCertified() error {
 		}
 	}
 	r.reachGeneration(chain.Latest.Generation)
-	r.settleFounders(chain.Latest)
+	if err := r.settleFounders(chain.Latest); err != nil {
+		return err
+	}
 	r.certifier = newCertifier(r, chain)
 	note, err := r.files.read(certifiedFile)
 	if note == nil || err != nil {

@@ -11,7 +11,10 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
 )
 
@@ -68,7 +71,11 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 				_ = meta.Close() // wal.Open keeps it, and its lock, when it fails
 			}
 		}()
-		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes),
+		files := types.VFS(fs.New())
+		if h := cfg.Hooks; h != nil && h.LogFiles != nil {
+			files = h.LogFiles(files)
+		}
+		s, err := wal.Open(filepath.Join(dir, "wal"), wal.WithSegmentFiler(segment.NewFiler(filepath.Join(dir, "wal"), files)), wal.WithSegmentSize(cfg.Raft.WALSegmentBytes),
 			wal.WithLogger(newRaftLogger(log, "wal")), wal.WithMetaStore(meta))
 		opened = err == nil
 		if errors.Is(err, wal.ErrCorrupt) {

@@ -20,6 +20,8 @@ const (
 	invariantDigests      = "digests"      // digests agree at every seal
 	invariantDecisions    = "decisions"    // no decision with fewer than its threshold of distinct operators
 	invariantHeads        = "heads"        // two inconsistent heads are never both certified
+	invariantMembers      = "members"      // Raft's voters follow the certified replica set, one step at a time, and changes arrive
+	invariantBranches     = "branches"     // a recovery loses nothing certified, and the branch that it left certifies nothing more
 	invariantResumes      = "resumes"      // certification resumes after healing
 	invariantClean        = "clean"        // nothing is left behind, no replica halts without a reason
 )
@@ -45,6 +47,10 @@ type checks struct {
 	signers  map[uint64]map[ledger.Hash]map[string]bool // by size and root
 	heads    map[uint64]ledger.Head                     // certified, by size
 	liars    map[string]bool
+	settled  []ack         // compared
+	before   []ledger.Hash // what a recovery went on from
+	left     *branch
+	resumed  uint64 // newest entry that was certified at every replica
 	decision *decisions
 }
 
@@ -70,7 +76,7 @@ func (c *checks) fail(invariant, format string, args ...any) {
 func (c *checks) observe(n *node) func(*fsm.State, *ledger.Command, fsm.Verifier) (*fsm.State, fsm.Result) {
 	return func(s *fsm.State, command *ledger.Command, v fsm.Verifier) (*fsm.State, fsm.Result) {
 		next, result := fsm.Apply(s, command, v)
-		if result.Sealed != nil {
+		if result.Sealed != nil && !n.left.Load() {
 			c.sealed(n.name(), next.Next(), next.Digest(), result.Sealed.Digest)
 		}
 		return next, result
@@ -96,9 +102,14 @@ func (c *checks) sealed(name string, size uint64, digest, said ledger.Hash) {
 // signed hears of each head that a replica cosigned. Two inconsistent heads that
 // enough replicas signed could both be certified by whoever collects them, so
 // that counts, whether anybody did or not; a liar signs everything.
-func (c *checks) signed(name string, head ledger.Head) {
+func (c *checks) signed(n *node, head ledger.Head) {
+	name := n.name()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n.left.Load() {
+		c.leftSigned(name, head)
+		return
+	}
 	roots := c.signers[head.Size]
 	if roots == nil {
 		roots = map[ledger.Hash]map[string]bool{}
@@ -109,11 +120,15 @@ func (c *checks) signed(name string, head ledger.Head) {
 	}
 	roots[head.Root][name] = true
 	for root, names := range roots {
-		if root != head.Root && names[name] && !c.liars[name] {
+		switch {
+		case root == head.Root:
+		case names[name] && !c.liars[name]:
 			c.fail(invariantHeads, "%s cosigned two roots at size %d: %s and %s", name, head.Size, root, head.Root)
+		case len(c.liars) == 0:
+			c.fail(invariantHeads, "%s cosigned root %s at size %d, others cosigned %s, and nobody lies", name, head.Root, head.Size, root)
 		}
 	}
-	if !c.certifiable(head) {
+	if len(c.liars) == 0 || !c.certifiable(head) {
 		return
 	}
 	if known, ok := c.heads[head.Size]; !ok {
@@ -137,7 +152,8 @@ func (c *checks) certifiable(head ledger.Head) bool {
 }
 
 // certified hears of each checkpoint that a replica publishes.
-func (c *checks) certified(name string, note []byte) {
+func (c *checks) certified(n *node, note []byte) {
+	name := n.name()
 	checkpoint, err := ledger.ParseCheckpoint(note)
 	if err != nil {
 		c.fail(invariantHeads, "%s publishes what is no checkpoint: %v", name, err)
@@ -146,6 +162,13 @@ func (c *checks) certified(name string, note []byte) {
 	head := checkpoint.Head
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n.left.Load() {
+		if head.Size > c.left.size {
+			c.fail(invariantBranches, "%s, of the branch that was left, publishes size %d as certified", name, head.Size)
+		}
+		return
+	}
+	n.published = max(n.published, head.Size)
 	if known, ok := c.heads[head.Size]; !ok {
 		c.heads[head.Size] = head
 	} else if known != head {
@@ -220,6 +243,9 @@ func (c *checks) entry(name string, seq uint64, entry []byte) {
 		}
 		return
 	}
+	if seq < uint64(len(c.before)) && c.before[seq] != leaf {
+		c.fail(invariantBranches, "entry %d of %s is not the one that was certified before the recovery", seq, name)
+	}
 	if seq != uint64(len(c.history)) {
 		c.fail(invariantArchives, "%s has entry %d, and nobody the one before", name, seq)
 		return
@@ -256,8 +282,12 @@ func (c *checks) settle() {
 		if seqs := c.ids[a.id]; len(seqs) != 1 || seqs[0] != a.seq {
 			c.fail(invariantAcknowledged, "%s acknowledged statement %s at seq %d; the ledger has it at %d", a.by, a.id, a.seq, seqs)
 		}
+		c.settled = append(c.settled, a)
 	}
 	c.acks = left
+	if err := c.decision.members.judge(uint64(len(c.history))); err != nil {
+		c.fail(invariantMembers, "%v", err)
+	}
 }
 
 // finish looks once all archives were scanned whole: nothing acknowledged may be
@@ -269,4 +299,11 @@ func (c *checks) finish() {
 	for _, a := range c.acks {
 		c.fail(invariantAcknowledged, "%s acknowledged statement %s at seq %d; the ledger ends at %d", a.by, a.id, a.seq, len(c.history))
 	}
+}
+
+// everywhere notes an entry that is certified at every replica.
+func (c *checks) everywhere(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resumed = max(c.resumed, seq)
 }

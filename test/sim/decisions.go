@@ -17,6 +17,7 @@ type decisions struct {
 	policy     ledger.Policy
 	statements map[uint64]*ledger.Statement
 	proposals  map[ledger.Hash]ledger.Propose
+	members    *members
 	count      int
 }
 
@@ -27,7 +28,7 @@ type governor struct {
 
 func newDecisions(f *founding) *decisions {
 	d := &decisions{governors: map[ledger.Hash]governor{}, policy: f.genesis.Policy,
-		statements: map[uint64]*ledger.Statement{}, proposals: map[ledger.Hash]ledger.Propose{}}
+		statements: map[uint64]*ledger.Statement{}, proposals: map[ledger.Hash]ledger.Propose{}, members: newMembers(f)}
 	d.seat(f.genesis.Council)
 	return d
 }
@@ -58,6 +59,11 @@ func (d *decisions) add(e *ledger.Entry) error {
 			d.statements[e.Seq] = st
 		case ledger.TypeApprove:
 			d.statements[e.Seq] = st
+		case ledger.TypeRecover:
+			d.proposals[st.ID] = ledger.Propose{Action: ledger.TypeRecover, Args: st.Payload.Body}
+			d.statements[e.Seq] = st
+		case ledger.TypeReady:
+			d.members.ready(st.Payload.Author, e.Seq)
 		}
 	case ledger.KindEffect:
 		effect, err := e.Effect()
@@ -65,13 +71,13 @@ func (d *decisions) add(e *ledger.Entry) error {
 			return err
 		}
 		if effect.Type == "decision" || effect.Type == "executed" {
-			return d.decided(effect)
+			return d.decided(e.Seq, effect)
 		}
 	}
 	return nil
 }
 
-func (d *decisions) decided(effect *ledger.Effect) error {
+func (d *decisions) decided(seq uint64, effect *ledger.Effect) error {
 	var body fsm.ProposalEffect
 	if err := canon.Unmarshal(effect.Body, &body); err != nil {
 		return err
@@ -100,19 +106,37 @@ func (d *decisions) decided(effect *ledger.Effect) error {
 		}
 		for_[g.operator] = true
 	}
-	if need := d.policy.Rules[proposal.Action].Threshold; uint64(len(for_)) < need {
+	action := proposal.Action
+	if action == ledger.TypeRecover {
+		action = "council.change" // as many as change the council
+	}
+	if need := d.policy.Rules[action].Threshold; uint64(len(for_)) < need {
 		return fmt.Errorf("%s of %s (%s) stands on %d operators, %d are needed", effect.Type, body.Proposal, proposal.Action, len(for_), need)
 	}
 	if effect.Type == "executed" {
 		d.count++
-		return d.execute(proposal)
+		return d.execute(seq, proposal)
 	}
 	return nil
 }
 
 // execute follows what changes who decides.
-func (d *decisions) execute(p ledger.Propose) error {
+func (d *decisions) execute(seq uint64, p ledger.Propose) error {
 	switch p.Action {
+	case "replica.add", "replica.rekey":
+		var args replicaArgs
+		if err := canon.Unmarshal(p.Args, &args); err != nil {
+			return err
+		}
+		d.members.list(args.Replica, seq)
+	case ledger.TypeRecover:
+		var args ledger.Recover
+		if err := canon.Unmarshal(p.Args, &args); err != nil {
+			return err
+		}
+		for _, one := range args.New {
+			d.members.list(one, seq)
+		}
 	case "policy.change":
 		var args struct {
 			Policy ledger.Policy `json:"policy"`

@@ -23,17 +23,20 @@ import (
 // Nothing is fsynced for real, since no real power fails: the disk knows which
 // bytes were not, and a crash may drop them.
 type disk struct {
-	dir string
+	dir        string
+	configured func(index, term uint64, servers []raft.Server) // hears of Raft's configurations; may be nil
 
 	mu       sync.Mutex
-	fault    error             // ENOSPC or EIO at each write; nil when well
-	stall    chan struct{}     // closed when the stall ends; nil when there is none
-	unsynced map[string]int64  // by path: the length that was fsynced
-	before   map[string][]byte // by path: what a rename replaced, until its folder is fsynced; nil when nothing
+	fault    error                   // ENOSPC or EIO at each write; nil when well
+	stall    chan struct{}           // closed when the stall ends; nil when there is none
+	unsynced map[string]int64        // by path: the length that was fsynced
+	segments map[string]*segmentFile // of raft-wal, by path
+	careless bool                    // a planted bug: raft-wal's fsyncs do nothing
+	before   map[string][]byte       // by path: what a rename replaced, until its folder is fsynced; nil when nothing
 }
 
 func newDisk(dir string) *disk {
-	return &disk{dir: dir, unsynced: map[string]int64{}, before: map[string][]byte{}}
+	return &disk{dir: dir, unsynced: map[string]int64{}, before: map[string][]byte{}, segments: map[string]*segmentFile{}}
 }
 
 // ail makes every write fail with err; nil ends it.
@@ -96,6 +99,11 @@ func (d *disk) crash(to string, chance *rand.Rand) error {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
+		}
+		if s := d.segments[path]; s != nil {
+			if content = s.torn(content, chance); content == nil {
+				return nil
+			}
 		}
 		if old, renamed := d.before[path]; renamed && chance.IntN(2) == 0 {
 			if old == nil {
@@ -230,18 +238,34 @@ func (f *diskFile) Sync() error {
 func (f *diskFile) Close() error { return f.file.Close() }
 
 // log wraps Raft's log with the disk's faults.
-func (d *disk) log(inner raft.LogStore) raft.LogStore { return &diskLog{LogStore: inner, disk: d} }
+func (d *disk) log(inner raft.LogStore) raft.LogStore {
+	return &diskLog{LogStore: inner, disk: d, turn: make(chan struct{}, 1)}
+}
 
 type diskLog struct {
 	raft.LogStore
 	disk *disk
+	turn chan struct{} // raft-wal holds a mutex while its disk hangs: nobody else may wait for that
+}
+
+func (l *diskLog) DeleteRange(first, last uint64) error {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	return l.LogStore.DeleteRange(first, last)
 }
 
 func (l *diskLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l *diskLog) StoreLogs(entries []*raft.Log) error {
-	if err := l.disk.write(); err != nil {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	if err := l.disk.beforeLog(); err != nil {
 		return fmt.Errorf("store logs: %w", err)
+	}
+	for _, one := range entries {
+		if one.Type == raft.LogConfiguration && l.disk.configured != nil {
+			l.disk.configured(one.Index, one.Term, raft.DecodeConfiguration(one.Data).Servers)
+		}
 	}
 	return l.LogStore.StoreLogs(entries)
 }

@@ -31,7 +31,21 @@ func (d *driver) round(number int) error {
 		if err := d.until(began.Add(f.At)); err != nil || w.failed() != nil {
 			return err
 		}
-		undo, err := d.do(i, f)
+		var undo func() error
+		var err error
+		switch f.Kind {
+		case faultAdd, faultRemove, faultRekey:
+			w.recorder.carry(f)
+			w.steward.change(f)
+		case faultLose:
+			w.recorder.carry(f)
+			err = d.lose(f, number)
+		default:
+			err = w.handle(func() (err error) {
+				undo, err = d.do(i, f)
+				return err
+			})
+		}
 		if err != nil {
 			return err
 		}
@@ -51,7 +65,7 @@ func (d *driver) until(at time.Time) error {
 			return nil
 		}
 		d.pending = d.pending[1:]
-		if err := next.undo(); err != nil {
+		if err := d.world.handle(next.undo); err != nil {
 			return err
 		}
 	}
@@ -62,33 +76,39 @@ func (d *driver) until(at time.Time) error {
 // heal undoes whatever is left, and starts whoever is down.
 func (d *driver) heal() error {
 	for _, p := range d.pending {
-		if err := p.undo(); err != nil {
+		if err := d.world.handle(p.undo); err != nil {
 			return err
 		}
 	}
 	d.pending = nil
-	for _, n := range d.world.nodes {
-		if n.running() == nil {
-			if err := n.start(); err != nil {
-				return err
+	return d.world.handle(func() error {
+		for _, n := range d.world.present() {
+			if n.running() == nil && !n.lost.Load() {
+				if err := n.start(); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // do carries out fault i and gives how to undo it.
 func (d *driver) do(i int, f fault) (undo func() error, err error) {
 	w := d.world
 	if f.Target == roleLeader {
-		f.Target = w.nodes[i%len(w.nodes)].name()
+		f.Target = w.present()[i%len(w.present())].name()
 		if leader := w.leader(); leader != nil {
 			f.Target = leader.name()
 		}
 		w.recorder.hit(i, f.Target)
 	}
-	f.Others = slices.DeleteFunc(slices.Clone(f.Others), func(name string) bool { return name == f.Target })
+	f.Others = slices.DeleteFunc(slices.Clone(f.Others), func(name string) bool { return name == f.Target || w.named(name) == nil })
 	n := w.named(f.Target)
+	if n == nil && f.Kind != faultLook {
+		w.note("there is no %s: %s", f.Target, f)
+		return nil, nil
+	}
 	w.recorder.carry(f)
 	switch f.Kind {
 	case faultLook:
@@ -104,8 +124,8 @@ func (d *driver) do(i int, f fault) (undo func() error, err error) {
 		return d.cut(links), nil
 	case faultBridge:
 		var links []link
-		for _, a := range w.nodes {
-			for _, b := range w.nodes {
+		for _, a := range w.present() {
+			for _, b := range w.present() {
 				if a != n && b != n && slices.Contains(f.Others, a.name()) != slices.Contains(f.Others, b.name()) {
 					links = append(links, link{a.name(), b.name()})
 				}
@@ -123,7 +143,7 @@ func (d *driver) do(i int, f fault) (undo func() error, err error) {
 		})
 		return nil, nil
 	case faultReset:
-		for _, other := range w.nodes {
+		for _, other := range w.present() {
 			w.network.reset(f.Target, other.name())
 		}
 		return nil, nil
@@ -143,7 +163,7 @@ func (d *driver) do(i int, f fault) (undo func() error, err error) {
 // doProcess carries out what happens to processes and disks.
 func (d *driver) doProcess(n *node, f fault) (undo func() error, err error) {
 	restart := func() error {
-		if n.running() != nil {
+		if n.running() != nil || n.lost.Load() || d.world.named(n.name()) != n {
 			return nil
 		}
 		return n.start()
@@ -152,14 +172,14 @@ func (d *driver) doProcess(n *node, f fault) (undo func() error, err error) {
 	case faultCrash:
 		return restart, n.crash()
 	case faultCrashAll:
-		for _, one := range d.world.nodes {
+		for _, one := range d.world.present() {
 			if err := one.crash(); err != nil {
 				return nil, err
 			}
 		}
 		return func() error {
-			for _, one := range d.world.nodes {
-				if one.running() == nil {
+			for _, one := range d.world.present() {
+				if one.running() == nil && !one.lost.Load() {
 					if err := one.start(); err != nil {
 						return err
 					}
@@ -221,13 +241,14 @@ func (d *driver) partition(side []string) (undo func() error) {
 	w := d.world
 	var links []link
 	var left []*node
-	minority := len(side) <= len(w.nodes)/2
-	for _, a := range w.nodes {
+	nodes := w.present()
+	minority := len(side) <= len(nodes)/2
+	for _, a := range nodes {
 		within := slices.Contains(side, a.name())
-		if within == minority || 2*len(side) == len(w.nodes) {
+		if within == minority || 2*len(side) == len(nodes) {
 			left = append(left, a)
 		}
-		for _, b := range w.nodes {
+		for _, b := range nodes {
 			if within != slices.Contains(side, b.name()) {
 				links = append(links, link{a.name(), b.name()})
 			}
@@ -237,7 +258,9 @@ func (d *driver) partition(side []string) (undo func() error) {
 	number := d.partitions
 	heal := d.cut(links)
 	for _, n := range left {
-		n.minority.CompareAndSwap(0, number)
+		if w.steward.changing() == "" { // else who votes is changing
+			n.minority.CompareAndSwap(0, number)
+		}
 	}
 	return func() error {
 		for _, n := range left {
@@ -250,7 +273,7 @@ func (d *driver) partition(side []string) (undo func() error) {
 func (d *driver) slow(target string, by time.Duration) (undo func() error) {
 	change := func(by time.Duration) {
 		d.world.network.alter(func(of func(link) *fate) {
-			for _, other := range d.world.nodes {
+			for _, other := range d.world.present() {
 				of(link{target, other.name()}).slow = by
 				of(link{other.name(), target}).slow = by
 			}

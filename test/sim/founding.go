@@ -29,6 +29,7 @@ type identity struct {
 	record      ledger.Replica
 	key         *keys.PrivateKey
 	certificate tls.Certificate
+	generation  int // of its keys, counted from 0
 }
 
 // founding is a founded ledger with every private key. All keys come from their
@@ -75,11 +76,18 @@ func found(t testing.TB, n int) *founding {
 	return f
 }
 
+// numberOf is the place of a name like r3 among all, counted from 0.
+func numberOf(name string) int {
+	var number int
+	_, _ = fmt.Sscanf(name, "r%d", &number)
+	return number - 1
+}
+
 // newIdentity makes the keys of a generation of replica i, counted from 0.
 func newIdentity(t testing.TB, i, generation int) *identity {
 	t.Helper()
 	name := fmt.Sprintf("r%d", i+1)
-	one := &identity{key: keyOf(fmt.Sprint(name, " ", generation)), certificate: certificate(t, fmt.Sprint(name, " tls ", generation))}
+	one := &identity{generation: generation, key: keyOf(fmt.Sprint(name, " ", generation)), certificate: certificate(t, fmt.Sprint(name, " tls ", generation))}
 	pin, err := replica.CertificatePin(one.certificate)
 	if err != nil {
 		t.Fatalf("pin certificate: %v", err)

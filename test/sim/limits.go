@@ -15,6 +15,9 @@ const (
 	resumeLimit = 5 * time.Minute // from healing to certified again
 	stopLimit   = 2 * time.Minute
 
+	memberLimit = 10 * time.Minute // from healing to a changed replica set that is whole
+	returnLimit = 2 * time.Minute  // for whoever a recovery left out to find out
+
 	nonceLife      = 20 * time.Minute
 	keptStatements = 200              // for replays
 	calm           = 10 * time.Minute // at the end of each round
@@ -36,5 +39,6 @@ const (
 	tickCheck     = 2 * time.Second
 	pullEvery     = 5 * time.Second
 	membership    = 5 * time.Second
+	segmentBytes  = 256 << 10 // of raft-wal
 	scrubEvery    = time.Minute
 )

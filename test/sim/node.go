@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/replica"
 )
@@ -22,12 +24,16 @@ type node struct {
 	dir   string       // of the newest process
 	disk  *disk
 
-	messages *messages
-	starts   int
-	process  atomic.Pointer[process] // nil while it is down
-	minority atomic.Int64            // number of the partition that left it without a quorum; 0 for none
-	crashes  int
-	hooks    func(*replica.Hooks) // what a planted bug or a liar changes
+	messages  *messages
+	starts    int
+	station   string                  // its name on the network
+	lost      atomic.Bool             // its disk is gone: nobody starts it again
+	published uint64                  // newest certified head that it showed; with the lock of checks
+	left      atomic.Bool             // a recovery went on without it
+	process   atomic.Pointer[process] // nil while it is down
+	minority  atomic.Int64            // number of the partition that left it without a quorum; 0 for none
+	crashes   int
+	hooks     func(*replica.Hooks) // what a planted bug or a liar changes
 }
 
 // process is one start of a replica.
@@ -44,6 +50,17 @@ type process struct {
 
 func (n *node) name() string { return n.record.Name }
 
+// store is which log store the replica has, for good.
+func (n *node) store() string {
+	if n.world.plan.LogStore != "" {
+		return n.world.plan.LogStore
+	}
+	if mix(n.world.plan.Seed, n.name(), "store", uint64(n.identity.generation))%3 == 0 {
+		return replica.LogStoreWAL
+	}
+	return replica.LogStoreBolt
+}
+
 func (n *node) running() *process { return n.process.Load() }
 
 // now is the node's wall clock.
@@ -52,16 +69,25 @@ func (n *node) now() uint64 { return uint64(time.Now().UnixMilli() + n.clock.Loa
 func (n *node) config(h *host) replica.Config {
 	cfg := replica.Config{
 		Dir: n.dir, Name: n.name(), Genesis: n.world.entry, Key: n.key, Certificate: n.certificate,
-		LogKey: n.world.logKey, Listen: n.record.Peer, Network: h,
+		LogKey: n.world.logKey, LogStore: n.store(), Listen: n.record.Peer, Network: h,
 		Raft: replica.RaftTuning{
 			Heartbeat: heartbeat, Election: election, LeaderLease: heartbeat / 2, Commit: commitEvery,
-			NoSync: true, SnapshotInterval: snapshotEvery, SnapshotThreshold: 64, TrailingLogs: 64,
+			NoSync: true, SnapshotInterval: snapshotEvery, SnapshotThreshold: 64, TrailingLogs: 64, WALSegmentBytes: segmentBytes,
 		},
 		Limits: replica.Limits{
 			LeaderHold: leaderHold, Recosign: recosign, TickCheck: tickCheck, CertifyPull: pullEvery, Membership: membership, ScrubInterval: scrubEvery,
 		},
-		Hooks: &replica.Hooks{Clock: n.now, Archive: n.disk, Log: n.disk.log, Transport: n.messages.wrap,
-			Apply: n.world.checks.observe(n), Signed: func(head ledger.Head) { n.world.checks.signed(n.name(), head) }},
+		Hooks: &replica.Hooks{Clock: n.now, Archive: n.disk, Log: n.disk.log, LogFiles: n.disk.logFiles, Transport: n.messages.wrap,
+			Apply: n.world.checks.observe(n), Signed: func(head ledger.Head) { n.world.checks.signed(n, head) }},
+	}
+	for _, other := range n.world.present() {
+		cfg.Seeds = append(cfg.Seeds, other.record.Peer)
+	}
+	if n.identity.generation > 0 {
+		cfg.LogKey = nil // whoever comes later gets it from the others
+	}
+	if n.world.bend != nil {
+		n.world.bend(n, cfg.Hooks)
 	}
 	if n.world.logger != nil {
 		cfg.Logger = n.world.logger
@@ -76,10 +102,12 @@ func (n *node) config(h *host) replica.Config {
 func (n *node) start() error {
 	n.starts++
 	if n.dir == "" {
-		n.dir = filepath.Join(n.world.dir, fmt.Sprintf("%s-%d", n.name(), n.starts))
+		n.dir = filepath.Join(n.world.dir, fmt.Sprintf("%s.%d-%d", n.name(), n.identity.generation, n.starts))
 	}
 	n.disk = newDisk(n.dir)
-	h := n.world.network.host(n.name(), n.record.Peer)
+	n.disk.careless = n.world.careless
+	n.disk.configured = func(index, term uint64, servers []raft.Server) { n.world.checks.configured(n, index, term, servers) }
+	h := n.world.network.host(n.station, n.record.Peer)
 	r, err := replica.Open(n.config(h))
 	if err != nil {
 		h.unplug()
@@ -142,7 +170,7 @@ func (n *node) crash() error {
 	}
 	synctest.Wait()
 	n.crashes++
-	next := filepath.Join(n.world.dir, fmt.Sprintf("%s-%d", n.name(), n.starts+1))
+	next := filepath.Join(n.world.dir, fmt.Sprintf("%s.%d-%d", n.name(), n.identity.generation, n.starts+1))
 	if err := n.disk.crash(next, chanceFor(n.world.plan.Seed, fmt.Sprint("crash ", n.name(), n.crashes))); err != nil {
 		return fmt.Errorf("crash %s: %w", n.name(), err)
 	}

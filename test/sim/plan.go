@@ -18,7 +18,9 @@ type plan struct {
 	Calm     time.Duration `json:"calm"`  // at the end of each round
 	Pace     time.Duration `json:"pace"`  // longest wait of a client between what it does
 	Faults   []fault       `json:"faults"`
+	Clients  int           `json:"clients"`
 	Liars    []string      `json:"liars,omitempty"`
+	LogStore string        `json:"log_store,omitempty"` // of every replica; "": of one in three raft-wal, else bolt
 }
 
 // fault is one thing that goes wrong, at a time since its round began, for a
@@ -62,9 +64,19 @@ const (
 	faultDuplicate = "duplicate"  // the target's Raft requests are sent again later
 	faultLate      = "late"       // answers to the target's Raft requests come late
 
+	faultAdd    = "add"    // a replica joins
+	faultRemove = "remove" // one is removed
+	faultRekey  = "re-key" // one gets new keys, after its disk was lost if amount is not 0
+	faultLose   = "lose"   // all but the others are lost for good, the council goes on with these, and the lost come back
+
 	// faultLook is none: the archives are compared.
 	faultLook = "look"
 )
+
+// changes says whether a kind changes who the replicas are.
+func changes(kind string) bool {
+	return kind == faultAdd || kind == faultRemove || kind == faultRekey || kind == faultLose
+}
 
 // roleLeader is the target that leads when the fault comes.
 const roleLeader = "leader"
@@ -81,14 +93,23 @@ var faultWeights = []struct {
 
 // draw makes a plan of rounds that last about hours in all, calms included.
 func draw(seed uint64, replicas int, length time.Duration) *plan {
-	p := &plan{Seed: seed, Replicas: replicas, Round: 20 * time.Minute, Calm: calm, Pace: pace}
+	p := &plan{Seed: seed, Replicas: replicas, Round: 20 * time.Minute, Calm: calm, Pace: pace, Clients: clients}
 	p.Rounds = max(int(length/(p.Round+p.Calm)), 1)
 	chance := chanceFor(seed, "plan")
+	names := make([]string, replicas)
+	for i := range names {
+		names[i] = fmt.Sprintf("r%d", i+1)
+	}
 	for round := range p.Rounds {
 		var faults []fault
+		change, after := drawChange(chance, names, replicas)
+		change.Round = round
 		for range 3 + chance.IntN(10) {
-			faults = append(faults, p.drawFault(chance, round))
+			if f := p.drawFault(chance, round, union(names, after)); change.Kind != faultLose || f.At < change.At {
+				faults = append(faults, f)
+			}
 		}
+		faults, names = append(faults, change), after
 		for at := lookEvery; at < p.Round; at += lookEvery {
 			faults = append(faults, fault{Round: round, At: at, Kind: faultLook})
 		}
@@ -98,7 +119,39 @@ func draw(seed uint64, replicas int, length time.Duration) *plan {
 	return p
 }
 
-func (p *plan) drawFault(chance *rand.Rand, round int) fault {
+// drawChange draws what befalls the replica set in a round, and the set after it.
+// It stays near its first size.
+func drawChange(chance *rand.Rand, names []string, size int) (f fault, after []string) {
+	f = fault{At: between(chance, 0, 12*time.Minute), Target: names[chance.IntN(len(names))]}
+	switch draw := chance.IntN(8); {
+	case draw == 0:
+		f.Kind, f.At, f.For = faultLose, between(chance, 4*time.Minute, 8*time.Minute), between(chance, 5*time.Second, time.Minute)
+		for _, k := range chance.Perm(len(names))[:1+chance.IntN((len(names)-1)/2)] {
+			f.Others = append(f.Others, names[k])
+		}
+		f.Target = ""
+		return f, names
+	case draw < 4:
+		f.Kind, f.Amount = faultRekey, chance.Int64N(2)
+		return f, names
+	case len(names) > max(size, 3) || draw > 4 && len(names) == size && size > 3:
+		f.Kind = faultRemove
+		return f, slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == f.Target })
+	}
+	f.Kind = faultAdd
+	for number := 1; slices.Contains(names, f.Target); number++ {
+		f.Target = fmt.Sprintf("r%d", number)
+	}
+	return f, union(names, []string{f.Target})
+}
+
+func union(a, b []string) []string {
+	both := append(slices.Clone(a), b...)
+	slices.Sort(both)
+	return slices.Compact(both)
+}
+
+func (p *plan) drawFault(chance *rand.Rand, round int, present []string) fault {
 	f := fault{Round: round, At: between(chance, 0, p.Round-time.Minute)}
 	f.For = min(between(chance, 5*time.Second, 6*time.Minute), p.Round-f.At)
 	total := 0
@@ -112,9 +165,9 @@ func (p *plan) drawFault(chance *rand.Rand, round int) fault {
 			break
 		}
 	}
-	names := make([]string, p.Replicas)
-	for i, k := range chance.Perm(p.Replicas) {
-		names[i] = fmt.Sprintf("r%d", k+1)
+	names := make([]string, len(present))
+	for i, k := range chance.Perm(len(present)) {
+		names[i] = present[k]
 	}
 	f.Target = names[0]
 	if chance.IntN(3) == 0 {
@@ -122,11 +175,11 @@ func (p *plan) drawFault(chance *rand.Rand, round int) fault {
 	}
 	switch f.Kind {
 	case faultPartition:
-		f.Others = names[1 : 1+chance.IntN((p.Replicas+1)/2)]
+		f.Others = names[1 : 1+chance.IntN((len(names)+1)/2)]
 	case faultOneWay:
-		f.Others = names[1 : 2+chance.IntN(p.Replicas-1)]
+		f.Others = names[1 : 2+chance.IntN(len(names)-1)]
 	case faultBridge:
-		f.Others = names[1 : 1+p.Replicas/2]
+		f.Others = names[1 : 1+len(names)/2]
 	case faultStall:
 		f.Others = names[1:2]
 	case faultSlow:

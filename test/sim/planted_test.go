@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,15 +31,45 @@ func script(replicas int, round time.Duration, faults ...fault) *plan {
 		faults = append(faults, fault{At: at, Kind: faultLook})
 	}
 	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
-	return &plan{Seed: 7, Replicas: replicas, Rounds: 1, Round: round, Calm: time.Minute, Pace: 6 * time.Second, Faults: faults}
+	return &plan{Seed: 7, Replicas: replicas, Rounds: 1, Round: round, Calm: time.Minute, Pace: 6 * time.Second, Clients: clients, Faults: faults}
+}
+
+// often has more clients ask more often, so that somebody asks a leader that was
+// just cut off before all of them wait at the others for one.
+func often(p *plan) *plan {
+	p.Pace, p.Clients = 3*time.Second, 12
+	return p
+}
+
+// lostQuorum leaves one replica of four, with which the council goes on.
+var lostQuorum = fault{At: 2 * time.Minute, For: 10 * time.Second, Kind: faultLose, Others: []string{"r2"}}
+
+// forgetful takes the newest certified head away from the disks that are left.
+func forgetful(w *world) {
+	old := []byte(nil)
+	w.watched.Go(func() {
+		if w.sleep(time.Minute) {
+			old, _ = w.named("r2").running().replica.Checkpoint()
+		}
+	})
+	w.aged = func(left []*node) {
+		for _, n := range left {
+			if err := os.WriteFile(filepath.Join(n.dir, "certified"), old, 0o600); err != nil {
+				w.t.Error(err)
+			}
+		}
+	}
+}
+
+func onWAL(p *plan) *plan {
+	p.LogStore = replica.LogStoreWAL
+	return p
 }
 
 // everybody bends the hooks of every replica.
 func everybody(bend func(n *node, h *replica.Hooks)) func(*world) {
 	return func(w *world) {
-		for _, n := range w.nodes {
-			n.hooks = func(h *replica.Hooks) { bend(n, h) }
-		}
+		w.bend = bend
 	}
 }
 
@@ -219,8 +251,8 @@ func TestPlantedBugs(t *testing.T) {
 					}
 				}
 			})},
-		{invariantMinority, "a leader takes silence for assent", script(3, 6*time.Minute,
-			fault{At: 2 * time.Minute, For: 3 * time.Minute, Kind: faultPartition, Target: roleLeader}),
+		{invariantMinority, "a leader takes silence for assent", often(script(3, 6*time.Minute,
+			fault{At: 2 * time.Minute, For: 3 * time.Minute, Kind: faultPartition, Target: roleLeader})),
 			everybody(commitAlone)},
 		{invariantDigests, "one state differs in one record", script(3, 5*time.Minute), everybody(astray(t))},
 		{invariantDecisions, "approvals are not verified", script(3, 10*time.Minute),
@@ -241,6 +273,29 @@ func TestPlantedBugs(t *testing.T) {
 					return &sulking{GuardedTransport: inner(g), lost: map[raft.ServerID]bool{}}
 				}
 			})},
+		{invariantMembers, "a leader gives whoever joins a vote at once", script(3, 6*time.Minute,
+			fault{At: time.Minute, Kind: faultAdd, Target: "r4"}),
+			everybody(func(_ *node, h *replica.Hooks) {
+				h.Members = func(set []fsm.ReplicaRecord) []fsm.ReplicaRecord {
+					for i := range set {
+						set[i].Standing = fsm.ReplicaActive
+					}
+					return set
+				}
+			})},
+		{invariantMembers, "a leader adds nobody", script(3, 6*time.Minute,
+			fault{At: time.Minute, Kind: faultRekey, Target: "r3", Amount: 1}),
+			everybody(func(_ *node, h *replica.Hooks) {
+				h.Members = func(set []fsm.ReplicaRecord) []fsm.ReplicaRecord {
+					return slices.DeleteFunc(set, func(one fsm.ReplicaRecord) bool { return one.Standing == fsm.ReplicaJoining })
+				}
+			})},
+		{invariantBranches, "the old majority hears nothing of a recovery", script(4, 12*time.Minute, lostQuorum),
+			func(w *world) { w.untold = true }},
+		{invariantBranches, "a recovery goes on from an older head", script(4, 12*time.Minute, lostQuorum), forgetful},
+		{invariantClean, "raft-wal's fsyncs do nothing", onWAL(script(3, 4*time.Minute,
+			fault{At: 2 * time.Minute, For: 10 * time.Second, Kind: faultCrashAll, Target: "r1"})),
+			func(w *world) { w.careless = true }},
 	} {
 		t.Run(c.invariant, func(t *testing.T) {
 			// The script is sound: without the bug nothing is found.

@@ -68,4 +68,9 @@ func TestPlanFollowsFromTheSeed(t *testing.T) {
 			t.Errorf("ten hours have no %s", one.kind)
 		}
 	}
+	for _, kind := range []string{faultAdd, faultRemove, faultRekey, faultLose} {
+		if !kinds[kind] {
+			t.Errorf("ten hours have no %s", kind)
+		}
+	}
 }

@@ -72,13 +72,13 @@ func scratch(t *testing.T) string {
 // live runs the rounds and gives what came of them.
 func (w *world) live() result {
 	d := &driver{world: w}
-	traffic := &traffic{world: w}
-	for _, n := range w.nodes {
+	traffic := w.traffic
+	for _, n := range w.present() {
 		if err := n.start(); err != nil {
 			w.t.Error(err)
 		}
 	}
-	traffic.start(clients)
+	traffic.start(w.plan.Clients)
 	res := result{}
 	for round := range w.plan.Rounds {
 		if w.failed() != nil {
@@ -91,6 +91,7 @@ func (w *world) live() result {
 		if err := d.heal(); err != nil {
 			w.checks.fail(invariantClean, "%v", err)
 		}
+		w.steward.settle()
 		res.resumed = max(res.resumed, w.resume(round))
 		w.look()
 		// Rounds begin at fixed times, so that a replay's faults do too.
@@ -98,6 +99,7 @@ func (w *world) live() result {
 		w.look()
 	}
 	close(w.quit)
+	w.steward.wg.Wait()
 	traffic.wg.Wait()
 	if w.failed() == nil {
 		w.resume(w.plan.Rounds)
@@ -162,5 +164,6 @@ func (w *world) resume(round int) time.Duration {
 			time.Sleep(time.Second)
 		}
 	}
+	w.checks.everywhere(s.seq)
 	return time.Since(began)
 }

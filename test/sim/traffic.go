@@ -73,7 +73,7 @@ func (t *traffic) process(chance *rand.Rand) *process {
 }
 
 func (t *traffic) sign(who principal, typ string, body any, nonce []byte) *said {
-	payload := ledger.Payload{Author: who.name, Ledger: t.world.hash, Type: typ}
+	payload := ledger.Payload{Author: who.name, Generation: t.world.generation.Load(), Ledger: t.world.hash, Type: typ}
 	if form, _ := ledger.ReplayForm(typ); form != ledger.ReplayNone {
 		payload.Nonce = nonce
 		payload.Expires = uint64(time.Now().Add(nonceLife).UnixMilli())

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,34 +26,82 @@ type world struct {
 	dir      string
 	began    time.Time
 	network  *network
-	nodes    []*node
 	checks   *checks
 	recorder *recorder
 	logger   *slog.Logger
+
+	hands    chan struct{} // held by whoever starts and ends processes
+	steward  steward
+	traffic  *traffic
+	untold   bool                        // a planted bug: what a recovery left out does not hear of it
+	careless bool                        // a planted bug: raft-wal's fsyncs do nothing
+	aged     func(left []*node)          // a planted bug: what becomes of the disks that are left
+	bend     func(*node, *replica.Hooks) // a planted bug of every replica
 
 	buried  sync.WaitGroup // processes that crashed and are ending
 	watched sync.WaitGroup
 	quit    chan struct{}
 
+	generation atomic.Uint64 // of the ledger
+
 	keyMu sync.Mutex
 	keys  map[ledger.Hash]*keys.PrivateKey // that governors got since, by id
 
 	mu       sync.Mutex
+	nodes    []*node // the present replicas
+	retired  []*node // those of before, whose processes ended
 	first    *violation
 	violated chan struct{} // closed at the first violation
 }
 
 // newWorld founds a ledger on an empty folder. It is called inside the bubble.
 func newWorld(t testing.TB, p *plan, dir string, r *recorder) *world {
-	w := &world{t: t, plan: p, dir: dir, began: time.Now(), recorder: r, quit: make(chan struct{}), violated: make(chan struct{}), keys: map[ledger.Hash]*keys.PrivateKey{}}
+	w := &world{t: t, plan: p, dir: dir, began: time.Now(), recorder: r, quit: make(chan struct{}), violated: make(chan struct{}), keys: map[ledger.Hash]*keys.PrivateKey{}, hands: make(chan struct{}, 1)}
+	w.steward.world, w.traffic = w, &traffic{world: w}
 	r.begin(w.began)
 	w.founding = found(t, p.Replicas)
+	for _, p := range w.council {
+		w.keys[ledger.Hash(p.key.ID())] = p.key
+	}
 	w.network = newNetwork(p.Seed, r)
 	w.checks = newChecks(w.founding, w.violate)
 	for _, one := range w.replicas {
-		w.nodes = append(w.nodes, &node{world: w, identity: one, messages: &messages{seed: p.Seed, name: one.record.Name}})
+		w.nodes = append(w.nodes, w.newNode(one))
 	}
 	return w
+}
+
+// newNode makes the node of an identity, with an empty disk.
+func (w *world) newNode(one *identity) *node {
+	return &node{world: w, identity: one, station: one.record.Name, messages: &messages{seed: w.plan.Seed, name: one.record.Name}}
+}
+
+// present lists the replicas that there are now, running or not.
+func (w *world) present() []*node {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.nodes)
+}
+
+// replace takes a node out, puts one in, or both; nil is none.
+func (w *world) replace(old, fresh *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old != nil {
+		w.nodes = slices.DeleteFunc(w.nodes, func(n *node) bool { return n == old })
+		w.retired = append(w.retired, old)
+	}
+	if fresh != nil {
+		w.nodes = append(w.nodes, fresh)
+		slices.SortFunc(w.nodes, func(a, b *node) int { return strings.Compare(a.name(), b.name()) })
+	}
+}
+
+// handle does something to processes, alone: it may take virtual time.
+func (w *world) handle(do func() error) error {
+	w.hands <- struct{}{}
+	defer func() { <-w.hands }()
+	return do()
 }
 
 // violate keeps the first violation, and ends the run.
@@ -97,7 +148,7 @@ func (w *world) watch(p *process) {
 			}
 			if note, size := p.replica.Checkpoint(); size > newest && !w.checks.liar(p.node.name()) {
 				newest = size
-				w.checks.certified(p.node.name(), note)
+				w.checks.certified(p.node, note)
 			}
 			select {
 			case <-changed:
@@ -126,6 +177,13 @@ func (w *world) newKey(name string) *keys.PrivateKey {
 	return k
 }
 
+// keyNamed gives a governor's key by its id, nil if nobody has it.
+func (w *world) keyNamed(id ledger.Hash) *keys.PrivateKey {
+	w.keyMu.Lock()
+	defer w.keyMu.Unlock()
+	return w.keys[id]
+}
+
 // seated learns from a state which keys the governors hold.
 func (w *world) seated(state *fsm.State) {
 	w.keyMu.Lock()
@@ -142,7 +200,7 @@ func (w *world) seated(state *fsm.State) {
 // up lists the processes that run.
 func (w *world) up() []*process {
 	var list []*process
-	for _, n := range w.nodes {
+	for _, n := range w.present() {
 		if p := n.running(); p != nil {
 			list = append(list, p)
 		}
@@ -151,7 +209,7 @@ func (w *world) up() []*process {
 }
 
 func (w *world) named(name string) *node {
-	for _, n := range w.nodes {
+	for _, n := range w.present() {
 		if n.name() == name {
 			return n
 		}
@@ -192,7 +250,7 @@ func (w *world) look() {
 // stopAll ends every process gracefully, and waits for those that crashed.
 func (w *world) stopAll() {
 	var wg sync.WaitGroup
-	for _, n := range w.nodes {
+	for _, n := range w.present() {
 		wg.Go(func() {
 			if err := n.stop(); err != nil && !errors.Is(err, replica.ErrHalted) {
 				w.checks.fail(invariantClean, "%s ended with %v", n.name(), err)
@@ -206,7 +264,7 @@ func (w *world) stopAll() {
 
 // leftovers looks for temporary files in the folders of stopped replicas.
 func (w *world) leftovers() {
-	for _, n := range w.nodes {
+	for _, n := range w.present() {
 		for _, pattern := range []string{"*.tmp", "*/*.tmp", "archive/tmp/*", "raft/snapshots/*.tmp"} {
 			if found, _ := filepath.Glob(filepath.Join(n.dir, pattern)); len(found) > 0 {
 				w.checks.fail(invariantClean, "%s left %v", n.name(), found)
