@@ -15,6 +15,10 @@ const (
 	maxLabelBytes      = 255     // of a record's name or media type
 	maxRecipient       = 4_096   // bytes of an age recipient
 
+	// maxChangedKeys is how many changes wait for the next seal to be hashed. No
+	// rule depends on it.
+	maxChangedKeys = 16_384
+
 	// maxStamp keeps sums of a stamp and any policy duration below 2^53.
 	maxStamp = 1 << 52
 )

@@ -19,7 +19,8 @@ const Format = ledger.Format
 type State struct {
 	view
 	records *iradix.Tree[any]
-	trie    ledger.Trie
+	trie    ledger.Trie // of records but for those that changed
+	changed *changedKey // since the trie was brought up to date, which is at seals
 	index   index
 
 	next   uint64      // seq of the next entry
@@ -52,6 +53,7 @@ func New(genesisEntry []byte) (*State, error) {
 		stamp:   g.Created,
 	}, g.Created, nil)
 	t.found(g, hash)
+	t.flush()
 	return t.commit(), nil
 }
 
@@ -112,7 +114,19 @@ func (s *State) Prev() ledger.Hash { return s.prev }
 func (s *State) Stamp() uint64 { return s.stamp }
 
 // Digest returns the state digest now (FORMAT.md section 8).
-func (s *State) Digest() ledger.Hash { return s.trie.Root() }
+func (s *State) Digest() ledger.Hash { return s.wholeTrie().Root() }
+
+// wholeTrie brings the trie up to date. At a seal it is, and elsewhere hardly
+// anybody asks: hashing each change of a record at once would be most of what a
+// statement costs.
+func (s *State) wholeTrie() ledger.Trie {
+	if s.changed == nil {
+		return s.trie
+	}
+	keys := map[string]struct{}{}
+	s.changed.addTo(keys)
+	return s.trie.Apply(changes(s.records, keys))
+}
 
 // Len returns how many records the state has.
 func (s *State) Len() int { return s.records.Len() }
@@ -144,7 +158,7 @@ func (s *State) Prove(key string) (*ledger.StateProof, error) {
 			return nil, fmt.Errorf("prove record: key %q is not printable ASCII", key)
 		}
 	}
-	p := s.trie.Prove(key)
+	p := s.wholeTrie().Prove(key)
 	value, _ := s.Record(key)
 	return &ledger.StateProof{Key: key, Other: p.Other, Siblings: p.Siblings, Value: value}, nil
 }

@@ -21,7 +21,8 @@ type transition struct {
 	due     *iradix.Txn[string]
 	lapses  *iradix.Txn[string]
 	counts  *iradix.Txn[uint64]
-	dirty   map[string]struct{} // keys whose record changed since the last flush
+	dirty   map[string]struct{} // keys whose record changed in this transition since the last flush
+	changed *changedKey         // and before it
 	trie    ledger.Trie
 
 	next   uint64
@@ -54,6 +55,7 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 		lapses:  s.index.lapses.Txn(),
 		counts:  s.index.counts.Txn(),
 		dirty:   map[string]struct{}{},
+		changed: s.changed,
 		trie:    s.trie,
 		next:    s.next,
 		prev:    s.prev,
@@ -198,29 +200,70 @@ func (t *transition) appendEffect(typ string, body any, causes ...uint64) uint64
 // flush brings the trie up to date: each changed record is encoded once, and
 // each branch hashed once, however often they changed.
 func (t *transition) flush() {
+	t.changed.addTo(t.dirty)
+	t.changed = nil
 	if len(t.dirty) == 0 {
 		return
 	}
-	changes := make([]ledger.TrieChange, 0, len(t.dirty))
-	for _, key := range slices.Sorted(maps.Keys(t.dirty)) {
-		record, ok := t.records.Get([]byte(key))
+	t.trie = t.trie.Apply(changes(t.records, t.dirty))
+	clear(t.dirty)
+}
+
+// changes gives the records of keys as they are now, sorted by key.
+func changes(records source, keys map[string]struct{}) []ledger.TrieChange {
+	list := make([]ledger.TrieChange, 0, len(keys))
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		record, ok := records.Get([]byte(key))
 		if !ok {
-			changes = append(changes, ledger.TrieChange{Key: key, Delete: true})
+			list = append(list, ledger.TrieChange{Key: key, Delete: true})
 			continue
 		}
-		changes = append(changes, ledger.TrieChange{Key: key, Value: encode(record)})
+		list = append(list, ledger.TrieChange{Key: key, Value: encode(record)})
 	}
-	t.trie = t.trie.Apply(changes)
+	return list
+}
+
+// changedKey is one of the keys whose records the trie does not hold yet as they
+// are, on top of the others. States share their lists as they share records.
+type changedKey struct {
+	key   string
+	under *changedKey
+	count int // of the list
+}
+
+func (c *changedKey) addTo(keys map[string]struct{}) {
+	for ; c != nil; c = c.under {
+		keys[c.key] = struct{}{}
+	}
+}
+
+// keep puts the transition's changes off until the next flush, or makes it if
+// too many wait.
+func (t *transition) keep() {
+	for key := range t.dirty {
+		next := &changedKey{key: key, under: t.changed, count: 1}
+		if t.changed != nil {
+			if t.changed.key == key {
+				continue
+			}
+			next.count += t.changed.count
+		}
+		t.changed = next
+	}
 	clear(t.dirty)
+	if t.changed != nil && t.changed.count > maxChangedKeys {
+		t.flush()
+	}
 }
 
 // commit makes the next state.
 func (t *transition) commit() *State {
-	t.flush()
+	t.keep()
 	s := &State{
 		view:    t.view,
 		records: t.records.Commit(),
 		trie:    t.trie,
+		changed: t.changed,
 		index:   index{due: t.due.Commit(), lapses: t.lapses.Commit(), counts: t.counts.Commit()},
 		next:    t.next,
 		prev:    t.prev,
