@@ -55,7 +55,7 @@ type target struct {
 }
 
 // firstGuess is what a system does before anything is known of it.
-const firstGuess = 9_000
+const firstGuess = 5_000
 
 // drive measures one cell at the leader, and demands that the ledger grew by
 // at least what was acknowledged.
