@@ -225,6 +225,9 @@ func (s *countingSink) Write(b []byte) (int, error) { s.written += int64(len(b))
 func (s *countingSink) Close() error                { s.kept = true; return nil }
 func (s *countingSink) Cancel() error               { return nil }
 
+// OnStep calls f after each step of a recovery.
+func (o *RecoverOptions) OnStep(f func(step string) error) { o.crash = f }
+
 // CrashAt has a recovery end after a step.
 func (o *RecoverOptions) CrashAt(step string, err error) {
 	o.crash = func(at string) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/quorate/quorate/ledger"
@@ -92,4 +93,26 @@ func appendTail(t *testing.T, r *recovering) []byte {
 		t.Fatal(err)
 	}
 	return statement
+}
+
+// Nobody opens the data while a recovery replaces it, at no step of it.
+func TestRecoverLocks(t *testing.T) {
+	r := loseThree(t, nil)
+	appendTail(t, r)
+	o := replica.RecoverOptions{Dir: r.left.Dir, Name: r.left.Record.Name, Genesis: r.Entry, Key: r.left.Key.Public(), Statements: r.statements(nil)}
+	steps := 0
+	o.OnStep(func(step string) error {
+		steps++
+		if _, err := replica.Survey(r.left.Dir, r.Entry); !errors.Is(err, syscall.EWOULDBLOCK) {
+			t.Errorf("%s: the data was read: %v", step, err)
+		}
+		if err := r.left.TryStart(); !errors.Is(err, syscall.EWOULDBLOCK) {
+			t.Errorf("%s: the replica was opened: %v", step, err)
+		}
+		return nil
+	})
+	if _, err := replica.Recover(r.Context(), o); err != nil || steps < 9 {
+		t.Fatalf("after %d steps: %v", steps, err)
+	}
+	r.left.Start()
 }
