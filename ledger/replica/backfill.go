@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
+	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 )
 
@@ -13,7 +15,7 @@ import (
 // off Raft's goroutine. The archive checks what comes against the frontier
 // that the certified checkpoint proved.
 func (r *Replica) backfillLoop(ctx context.Context) error {
-	first := 0 // who is asked first
+	first := rand.IntN(ledger.MaxReplicas) // who is asked first: not the same one by all newcomers
 	for ctx.Err() == nil {
 		changed := r.changed.wait()
 		from, to, gap := r.archive.Gap()

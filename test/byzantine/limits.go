@@ -15,5 +15,6 @@ const (
 	censorWithin   = 60 * time.Second
 	failOverWithin = 75 * time.Second // a client waits 30 s for a slow server
 	maxSkew        = 3 * time.Second  // of a scene's ledger
+	lagRounds      = 10               // of a laggard, until the liar is asked for history
 	replicaLogs    = 12               // lines of each log that a failed stage shows
 )

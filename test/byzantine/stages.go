@@ -26,6 +26,8 @@ var stages = []stage{
 	{"snapshot-index", "as leader it installs a true one as if it were of 2^40 entries later", false, snapshotAs("index")},
 	{"snapshot-voters", "as leader it installs a true one with other voters", false, snapshotAs("configuration")},
 	{"snapshot-garbage", "as leader it installs a true one whose configuration does not decode", false, snapshotAs("garbage")},
+	{"snapshot-laggard", "as leader it sends r3, which was down, no log but snapshots, a forged one and a true one, and gives it a false past for the gap", false, laggard},
+	{"links-endless", "it gives r3, which comes back with a new key, authority links without end", false, endlessLinks},
 	{"censor-busy", "as leader it answers to alice's statements that it is busy", false, censoredByBusy},
 	{"censor-silence", "as leader it never answers to alice's statements", false, censoredBySilence},
 	{"censor-receipt", "as leader it acknowledges alice's statements and drops them", false, censoredByReceipt},

@@ -54,6 +54,7 @@ type liar struct {
 type lie struct {
 	order   func(*ledger.Command)
 	mute    bool                                                // its Raft sends no append
+	starved string                                              // gets nothing of Raft's log
 	entries func(to string, request *raft.AppendEntriesRequest) // a copy, to be changed
 	service func(w http.ResponseWriter, q *http.Request, from string) bool
 	request func(q *http.Request, to string) (*http.Response, error) // both nil: as it would

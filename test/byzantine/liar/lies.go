@@ -10,6 +10,7 @@ import (
 // lies are told until another one is, or none.
 var lies = map[string]makeLie{
 	"stamps":      stamps,
+	"history":     history,
 	"sealless":    sealless,
 	"withheld":    withheld,
 	"twofaced":    twofaced,

@@ -9,6 +9,7 @@ const (
 
 	maxSubmit    = 32 << 20  // of a forwarded submission
 	maxPour      = 256 << 20 // of an answer without end
+	maxTaken     = 32 << 20  // of one, by a caller that cuts it off: 4 MB, and what lies in buffers
 	forgedEvents = 4         // entries that one watcher is given
 	floodStreams = 4         // of each kind, to each peer
 

@@ -112,13 +112,16 @@ func endless(l *liar, _ url.Values) (*lie, error) {
 	}}, nil
 }
 
-func pour(w http.ResponseWriter, q *http.Request) {
+// pour writes until the caller has had enough, and says how much it took.
+func pour(w http.ResponseWriter, q *http.Request) (sent int) {
 	chunk := bytes.Repeat([]byte(" "), 64<<10)
-	for sent := 0; sent < maxPour && q.Context().Err() == nil; sent += len(chunk) {
-		if _, err := w.Write(chunk); err != nil {
-			return
+	for sent < maxPour && q.Context().Err() == nil {
+		n, err := w.Write(chunk)
+		if sent += n; err != nil {
+			break
 		}
 	}
+	return sent
 }
 
 // flood sends every peer cosignatures that do not verify, of heads that do not

@@ -96,7 +96,7 @@ func (l *liar) takeSnapshot(ctx context.Context) (*raft.SnapshotMeta, []byte, er
 }
 
 // sendSnapshot installs at every peer a snapshot as leader: ?as= says what is
-// wrong with it.
+// wrong with it, ?to= that one peer alone gets it.
 func sendSnapshot(ctx context.Context, l *liar, q url.Values) (string, error) {
 	meta, state, err := l.takeSnapshot(ctx)
 	if err != nil {
@@ -113,6 +113,7 @@ func sendSnapshot(ctx context.Context, l *liar, q url.Values) (string, error) {
 		if state, err = l.alter(state, as); err != nil {
 			return "", err
 		}
+	case "true":
 	case "old": // as it was, but said to be of now
 		l.mu.Lock()
 		state, index, term = l.kept, meta.Index+1, status.Term
@@ -134,6 +135,9 @@ func sendSnapshot(ctx context.Context, l *liar, q url.Values) (string, error) {
 	}
 	l.did("sent a snapshot: %s", q.Get("as"))
 	return l.eachPeer(func(id raft.ServerID, target raft.ServerAddress) error {
+		if to := q.Get("to"); to != "" && l.names[string(id)] != to {
+			return errors.New("not sent")
+		}
 		var answer raft.InstallSnapshotResponse
 		err := l.transport.GuardedTransport.InstallSnapshot(id, target, &raft.InstallSnapshotRequest{
 			RPCHeader: header, SnapshotVersion: raft.SnapshotVersionMax, Term: status.Term,

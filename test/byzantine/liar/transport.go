@@ -18,7 +18,7 @@ type transport struct {
 
 // AppendEntries sends what the lie makes of the request.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
-	if t.liar.lie.Load().mute {
+	if t.liar.lie.Load().mute || t.starves(id) {
 		return errMute
 	}
 	if entries := t.liar.lie.Load().entries; entries != nil {
