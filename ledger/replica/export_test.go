@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -188,7 +189,7 @@ func (r *Replica) RaftLast() (index, term uint64) {
 // the disk and whether it was kept.
 func Install(genesisEntry []byte, limit int64, from io.Reader) (written int64, kept bool, err error) {
 	disk := &countingSink{}
-	store := &provingSnapshots{SnapshotStore: disk, point: func(string) {}, prove: func(r io.Reader, _ raft.Configuration) error {
+	store := &provingSnapshots{SnapshotStore: disk, point: func(string) {}, prove: func(r io.Reader, _ snapshotOrigin) error {
 		content, err := readSnapshot(r, limit)
 		if err != nil {
 			return err
@@ -244,4 +245,40 @@ func (r *Replica) Believe(term uint64, id raft.ServerID) {
 	r.elections.mu.Lock()
 	defer r.elections.mu.Unlock()
 	r.elections.note(term, id)
+}
+
+// JudgeSnapshot judges another replica's newest snapshot as though it came as
+// what a leader's log has at an index, after a change of what it says; 0 for the
+// index that it was taken at.
+func (r *Replica) JudgeSnapshot(ctx context.Context, from *Replica, index uint64, change func(*SnapshotClaims)) error {
+	meta := from.restored()[0]
+	b, err := os.ReadFile(from.files.path(snapshotFile(meta.ID, "state.bin")))
+	if err != nil {
+		return err
+	}
+	content, err := readSnapshot(bytes.NewReader(b), 1<<30)
+	if err != nil {
+		return err
+	}
+	claims := &SnapshotClaims{Commands: content.commands, Servers: meta.Configuration.Servers}
+	if change != nil {
+		change(claims)
+	}
+	content.commands = claims.Commands
+	var again bytes.Buffer
+	if err := content.write(&again); err != nil {
+		return err
+	}
+	o := snapshotOrigin{index: meta.Index, term: meta.Term, configuration: raft.Configuration{Servers: claims.Servers},
+		configurationIndex: meta.ConfigurationIndex, own: func() bool { return false }}
+	if index > 0 {
+		o.index, o.term = index, 0
+	}
+	return r.proveSnapshot(ctx, &again, o)
+}
+
+// SnapshotClaims is what a snapshot says that its certified seal does not prove.
+type SnapshotClaims struct {
+	Commands [][]byte
+	Servers  []raft.Server
 }

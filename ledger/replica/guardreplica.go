@@ -103,15 +103,24 @@ func (r *Replica) knownSets() [][]fsm.ReplicaRecord {
 	return sets
 }
 
+// restored lists the snapshots on disk, the newest first.
+func (r *Replica) restored() []*raft.SnapshotMeta {
+	store, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(r.cfg.Dir, raftDir), r.limits.SnapshotRetain, newRaftLogger(r.log, "snapshots"))
+	if err != nil {
+		return nil
+	}
+	list, err := store.List()
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
 // restoredConfiguration is that of the newest snapshot on disk, and the index
 // that it was written at; 0 when there is none.
 func (r *Replica) restoredConfiguration() (raft.Configuration, uint64) {
-	store, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(r.cfg.Dir, raftDir), r.limits.SnapshotRetain, newRaftLogger(r.log, "snapshots"))
-	if err != nil {
-		return raft.Configuration{}, 0
-	}
-	list, err := store.List()
-	if err != nil || len(list) == 0 {
+	list := r.restored()
+	if len(list) == 0 {
 		return raft.Configuration{}, 0
 	}
 	return list[0].Configuration, list[0].ConfigurationIndex
@@ -124,8 +133,10 @@ func (r *Replica) heldConfiguration(index uint64) []byte {
 	if err := r.store.GetLog(index, &entry); err == nil && entry.Type == raft.LogConfiguration {
 		return entry.Data
 	}
-	if c, at := r.restoredConfiguration(); at == index && at > 0 {
-		return raft.EncodeConfiguration(c)
+	for _, one := range r.restored() {
+		if one.ConfigurationIndex == index && index > 0 {
+			return raft.EncodeConfiguration(one.Configuration)
+		}
 	}
 	return nil
 }
@@ -135,6 +146,8 @@ type positionMessage struct {
 	Commit        uint64      `json:"commit"`
 	Term          uint64      `json:"term"`          // of the entry at the index asked for; 0: none here
 	Configuration ledger.Hash `json:"configuration"` // SHA-256 of the entry at the index asked for; zero: none here
+	Size          uint64      `json:"size"`          // of the ledger once all up to the index asked for is applied; 0: not known
+	Root          ledger.Hash `json:"root"`          // and its root
 }
 
 func (r *Replica) servePosition(w http.ResponseWriter, q *http.Request, _ *peer) error {
@@ -145,6 +158,7 @@ func (r *Replica) servePosition(w http.ResponseWriter, q *http.Request, _ *peer)
 	var said positionMessage
 	if node := r.node.Load(); node != nil {
 		said.Commit, said.Term = r.raftCommitted(), r.heldTerm(index)
+		said.Size, said.Root = r.position(index)
 		if data := r.heldConfiguration(index); data != nil {
 			said.Configuration = sha256.Sum256(data)
 		}

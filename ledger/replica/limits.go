@@ -125,6 +125,8 @@ const (
 	handingWait      = 500 * time.Millisecond // and how long it waits until all have heard it
 	doubtPause       = 250 * time.Millisecond // least time between two questions for the replica set
 	stepWait         = 2 * time.Second        // for what authorises a change of Raft's configuration
+	maxLogEnds       = 65_536                 // entries of Raft's log after which the ledger's size is remembered, and twice that
+	maxForeseen      = 64                     // entries of Raft's log that are applied in thought to say what they make
 	maxWatched       = 64                     // submissions watched for censorship
 	maxBusy          = 1_024                  // submissions for which the leader was too busy, remembered
 	maxWatchedOfPeer = 16                     // and of those, passed on by one peer

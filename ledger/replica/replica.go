@@ -382,7 +382,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	if err != nil {
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
-	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: r.proveSnapshot, point: r.cfg.Hooks.point}
+	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: func(from io.Reader, o snapshotOrigin) error { return r.proveSnapshot(ctx, from, o) }, point: r.cfg.Hooks.point}
 	disk := &diskLogStore{LogStore: r.cfg.Hooks.log(r.store), stable: r.cfg.Hooks.stable(r.store),
 		watchdog: r.watchdog, failure: &r.logFailure, stopping: n.ending, report: r.logWritten}
 	logs, err := raft.NewLogCache(512, disk)
@@ -421,23 +421,6 @@ func (n *raftNode) shutdown() error {
 	n.guard.shut()
 	n.wg.Wait()
 	return err
-}
-
-// proveSnapshot checks a snapshot that is being written here, by a leader or
-// by ourselves.
-func (r *Replica) proveSnapshot(from io.Reader, c raft.Configuration) error {
-	content, err := readSnapshot(from, r.limits.SnapshotBytes)
-	if err != nil {
-		return err
-	}
-	p, err := content.prove(r.cfg.Genesis, r.genesis)
-	if err != nil {
-		return err
-	}
-	if err := r.withstand(p.chain, p.links); err != nil {
-		return err
-	}
-	return r.proveServers(p, c)
 }
 
 // logWritten hears how each write to Raft's log went.

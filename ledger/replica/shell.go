@@ -51,6 +51,7 @@ type shell struct {
 	hooks        shellHooks
 	test         *Hooks // nil but in tests
 	recent       *recent
+	ends         logEnds
 
 	now       atomic.Pointer[applied]
 	certified atomic.Pointer[sealedState] // the newest certified one whose state is here
@@ -140,6 +141,7 @@ func (s *shell) ApplyBatch(logs []*raft.Log) []any {
 			count++
 		}
 		now.index = log.Index
+		s.ends.add(log.Index, now.state.Next())
 	}
 	s.now.Store(&now)
 	s.hooks.counted(entries, count)

@@ -48,6 +48,9 @@ func (s *shell) Snapshot() (raft.FSMSnapshot, error) {
 // Persist writes the snapshot. It finishes only once the history is durable up
 // to it, because Raft then drops its log.
 func (p *snapshot) Persist(sink raft.SnapshotSink) error {
+	if proving, ok := sink.(*provingSink); ok {
+		proving.own.Store(true)
+	}
 	err := p.write(sink)
 	if err == nil {
 		_, err = p.shell.archive.Sync()
@@ -156,6 +159,7 @@ func (s *shell) Restore(from io.ReadCloser) error {
 	if err := s.startAt(content); err != nil {
 		return err
 	}
+	s.ends.forget()
 	return s.install(p)
 }
 

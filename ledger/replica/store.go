@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -101,7 +102,7 @@ func openPlainStore(cfg *Config, log *slog.Logger) (logStore, error) {
 // prove itself before it becomes a snapshot here.
 type provingSnapshots struct {
 	raft.SnapshotStore
-	prove func(r io.Reader, c raft.Configuration) error
+	prove func(r io.Reader, o snapshotOrigin) error
 	point func(point string)
 }
 
@@ -112,8 +113,9 @@ func (s *provingSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c 
 	}
 	reader, writer := io.Pipe()
 	proving := &provingSink{SnapshotSink: sink, pipe: writer, result: make(chan error, 1), point: s.point}
+	origin := snapshotOrigin{index: index, term: term, configuration: c, configurationIndex: ci, own: proving.own.Load}
 	go func() {
-		err := s.prove(reader, c)
+		err := s.prove(reader, origin)
 		_ = reader.CloseWithError(errors.Join(errSnapshotRead, err))
 		proving.result <- err
 	}()
@@ -129,6 +131,7 @@ type provingSink struct {
 	result chan error
 	done   bool
 	point  func(point string)
+	own    atomic.Bool // set before the first byte
 }
 
 func (s *provingSink) Write(b []byte) (int, error) {

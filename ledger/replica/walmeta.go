@@ -36,7 +36,8 @@ func walStateSum(state types.PersistentState) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, castagnoli)), nil
 }
 
-// Load is types.MetaStore; damage is a *FileError.
+// Load is types.MetaStore; damage is a *FileError, that of the tail, which raft-wal
+// reads next, too.
 func (m *summedMeta) Load(dir string) (types.PersistentState, error) {
 	state, err := m.BoltMetaDB.Load(dir)
 	if err != nil {
@@ -53,7 +54,7 @@ func (m *summedMeta) Load(dir string) (types.PersistentState, error) {
 	if !fresh && !(len(sums) == 8 && (bytes.Equal(sums[:4], m.current) || bytes.Equal(sums[4:], m.current))) {
 		return state, &FileError{File: walMetaFile, Reason: "the checksum of the list of segments differs"}
 	}
-	return state, nil
+	return state, checkWALTail(dir, state.Segments)
 }
 
 // CommitState is types.MetaStore.
