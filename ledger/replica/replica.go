@@ -43,6 +43,7 @@ type Replica struct {
 	peers     *peers
 	store     *summedLog
 	watchdog  *watchdog
+	patience  *patience
 	metrics   *metrics
 
 	changed     broadcast // applied or certified size, leadership, alarms
@@ -105,7 +106,7 @@ func Open(cfg Config) (r *Replica, err error) {
 		id: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{}, futures: newFutures(),
-		watchdog: newWatchdog(cfg.Limits.DiskStall), logFailure: logFailure{happened: make(chan struct{})},
+		watchdog: newWatchdog(cfg.Limits.DiskStall), patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},
 		damages: damages{found: map[uint64]*archive.DamageError{}, wake: make(chan struct{}, 1)},
 	}
 	r.files = files{cfg.Dir, r.watchdog}
@@ -405,7 +406,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 			return fail(fmt.Errorf("bootstrap raft: %w", err))
 		}
 	}
-	fenced := &fence{n.guard, func() error { return r.watchdog.stalled(diskLog) }, r.diskUnfit}
+	fenced := &fence{n.guard, func() error { return r.watchdog.stalled(diskLog) }, r.diskUnfit, r.patience.asks}
 	if n.raft, err = newRaft(config, r.shell, logs, disk, snapshots, r.cfg.Hooks.transport(fenced)); err != nil {
 		return fail(fmt.Errorf("start raft: %w", err))
 	}

@@ -54,7 +54,7 @@ func checkWALTail(dir string, segments []types.SegmentInfo) error {
 	if torn < 0 {
 		return &FileError{File: filepath.Join(raftDir, "wal", filepath.Base(path)), Offset: int64(whole),
 			Reason: "entries that were written whole do not parse any more, and raft-wal would drop them as if they were torn; " +
-				"they may have been acknowledged, so remove this replica's data and let it rejoin (deploy/playbooks: damaged disk)"}
+				"they may have been acknowledged, so re-key this replica (deploy/playbooks/damaged-disk.md)"}
 	}
 	if torn == whole {
 		return nil

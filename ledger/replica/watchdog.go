@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // errDiskStalled: a write or an fsync has been under way for longer than
-// Limits.DiskStall.
+// Limits.DiskStall, and than the recent ones let expect.
 var errDiskStalled = errors.New("the disk does not answer")
 
 // watchdog times every write while it is under way, so that a disk that hangs
@@ -29,6 +30,7 @@ type watchdog struct {
 	mu      sync.Mutex
 	next    uint64
 	writes  map[uint64]diskWrite
+	recent  map[string][]time.Duration    // of each part, the newest last
 	waiting map[uint64]context.CancelFunc // of those who wait for Raft's main loop
 }
 
@@ -39,7 +41,7 @@ type diskWrite struct {
 }
 
 func newWatchdog(limit time.Duration) *watchdog {
-	return &watchdog{limit: limit, writes: map[uint64]diskWrite{}, waiting: map[uint64]context.CancelFunc{}}
+	return &watchdog{limit: limit, writes: map[uint64]diskWrite{}, recent: map[string][]time.Duration{}, waiting: map[uint64]context.CancelFunc{}}
 }
 
 // begin says that a write to a part of the disk is under way until end is called.
@@ -51,12 +53,38 @@ func (w *watchdog) begin(part string) (end func()) {
 	defer w.mu.Unlock()
 	id := w.next
 	w.next++
-	w.writes[id] = diskWrite{part, time.Now()}
+	began := time.Now()
+	w.writes[id] = diskWrite{part, began}
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.writes, id)
+		list := append(w.recent[part], time.Since(began))
+		w.recent[part] = list[max(0, len(list)-recentWrites):]
 	}
+}
+
+// usual is the median of what recent writes to a part took; requires mu.
+func (w *watchdog) usual(part string) time.Duration {
+	list := slices.Clone(w.recent[part])
+	if len(list) == 0 {
+		return 0
+	}
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+func (w *watchdog) usually(part string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.usual(part)
+}
+
+// patience is how long a write to a part may take before it is overdue: a disk
+// that is slow by nature, as all may be, is worked with; one that becomes slow is
+// not waited for. Requires mu.
+func (w *watchdog) patience(part string) time.Duration {
+	return min(max(w.limit, stallFactor*w.usual(part)), max(w.limit, maxDiskStall))
 }
 
 // stalled is an errDiskStalled while a write to one of the parts, or to any if
@@ -69,7 +97,7 @@ func (w *watchdog) stalled(parts ...string) error {
 	defer w.mu.Unlock()
 	for _, write := range w.writes {
 		since := time.Since(write.began)
-		if since < w.limit {
+		if since < w.limit || since < w.patience(write.part) {
 			continue
 		}
 		for _, part := range parts {
@@ -150,6 +178,7 @@ type fence struct {
 	GuardedTransport
 	stalled func() error // of Raft's log
 	unfit   func() error
+	asks    func(term uint64) // hears of each request for votes
 }
 
 func (f *fence) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
@@ -163,6 +192,7 @@ func (f *fence) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.Req
 	if err := f.unfit(); err != nil {
 		return err
 	}
+	f.asks(q.Term)
 	return f.GuardedTransport.RequestVote(id, to, q, a)
 }
 
