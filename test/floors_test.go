@@ -106,10 +106,10 @@ func floorOf(room string) (int, bool) {
 	switch {
 	case slices.Contains(testGround, room):
 		return groundFloor, true
+	case room != "test" && strings.HasSuffix(room, "test"):
+		return helperFloor, true
 	case room == "test" || strings.HasPrefix(room, "test/"):
 		return testFloor, true
-	case strings.HasSuffix(room, "test"):
-		return helperFloor, true
 	}
 	floor, ok := floors[room]
 	return floor, ok

@@ -18,12 +18,12 @@ import (
 	"github.com/quorate/quorate/ledger/canon"
 	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/ledger/replica"
-	"github.com/quorate/quorate/test/onereplica"
+	"github.com/quorate/quorate/test/onereplicatest"
 )
 
 // liar is the replica, the lie that it tells, and what it did and heard.
 type liar struct {
-	settings *onereplica.Settings
+	settings *onereplicatest.Settings
 	replica  *replica.Replica
 	key      *keys.PrivateKey
 	cosigner *keys.Cosigner44
@@ -76,7 +76,7 @@ type cosignature struct {
 	Root    string `json:"root"`
 }
 
-func newLiar(s *onereplica.Settings, key *keys.PrivateKey, genesisEntry []byte) (*liar, error) {
+func newLiar(s *onereplicatest.Settings, key *keys.PrivateKey, genesisEntry []byte) (*liar, error) {
 	founding, genesis, err := ledger.ParseGenesis(genesisEntry)
 	if err != nil {
 		return nil, err

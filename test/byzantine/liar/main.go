@@ -17,14 +17,14 @@ import (
 
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/ledger/replica"
-	"github.com/quorate/quorate/test/onereplica"
+	"github.com/quorate/quorate/test/onereplicatest"
 )
 
-func main() { onereplica.Main("liar", run) }
+func main() { onereplicatest.Main("liar", run) }
 
 // run is a replica's server: the replica, its API, its operator's socket, and
 // the socket that says which lie to tell.
-func run(ctx context.Context, own *onereplica.Replica) error {
+func run(ctx context.Context, own *onereplicatest.Replica) error {
 	l, err := newLiar(own.Settings, own.Key.Key, own.Config.Genesis)
 	if err != nil {
 		return err

@@ -21,15 +21,15 @@ import (
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/ledger/audit"
 	"github.com/quorate/quorate/ledger/replica"
-	"github.com/quorate/quorate/test/onereplica"
+	"github.com/quorate/quorate/test/onereplicatest"
 )
 
 func main() {
 	bug := flag.String("bug", "", "early-ack, stale-read or drop-fsync")
-	onereplica.Main("replica", func(ctx context.Context, own *onereplica.Replica) error { return run(ctx, own, *bug) })
+	onereplicatest.Main("replica", func(ctx context.Context, own *onereplicatest.Replica) error { return run(ctx, own, *bug) })
 }
 
-func run(ctx context.Context, own *onereplica.Replica, bug string) error {
+func run(ctx context.Context, own *onereplicatest.Replica, bug string) error {
 	f, cfg := &faults{}, own.Config
 	cfg.Hooks = f.hooks()
 	if err := plant(bug, &cfg, f); err != nil {
@@ -60,7 +60,7 @@ func run(ctx context.Context, own *onereplica.Replica, bug string) error {
 
 // serve runs replica and API until ctx ends. Orders are taken for as long as
 // the process lives.
-func serve(ctx context.Context, s *onereplica.Settings, r *replica.Replica, server *api.Server, f *faults) error {
+func serve(ctx context.Context, s *onereplicatest.Settings, r *replica.Replica, server *api.Server, f *faults) error {
 	public, err := net.Listen("tcp", s.API.Listen)
 	if err != nil {
 		return errors.Join(err, r.Close())

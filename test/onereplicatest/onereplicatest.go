@@ -1,7 +1,7 @@
-// Package onereplica opens a replica from the configuration of a server, as the
+// Package onereplicatest opens a replica from the configuration of a server, as the
 // test programs need it that are one replica with hooks: what they share with
 // quorate server, and nothing that they alter.
-package onereplica
+package onereplicatest
 
 import (
 	"context"
