@@ -22,18 +22,19 @@ import (
 // certificate of the connection that it came on.
 type guard struct {
 	*raft.NetworkTransport
-	config  *raft.NetworkTransportConfig
-	conns   *handoff
-	who     func(net.Conn) []*peer // whose certificate a connection has
-	rules   []guardRule
-	answers func(to raft.ServerID, sent, answered uint64) error   // may an answer name this term?
-	handing func(to raft.ServerID)                                // before leadership is handed on
-	changes func(q *request) (*raft.AppendEntriesResponse, error) // takes entries that change the configuration
-	have    func(*raft.InstallSnapshotRequest) bool               // all that a snapshot covers
-	refused func(rule, name string, reason error)
-	out     chan raft.RPC
-	stop    chan struct{}
-	wg      sync.WaitGroup
+	config    *raft.NetworkTransportConfig
+	conns     *handoff
+	who       func(net.Conn) []*peer // whose certificate a connection has
+	rules     []guardRule
+	answers   func(to raft.ServerID, sent, answered uint64) error   // may an answer name this term?
+	handing   func(to raft.ServerID)                                // before leadership is handed on
+	changes   func(q *request) (*raft.AppendEntriesResponse, error) // takes entries that change the configuration
+	have      func(*raft.InstallSnapshotRequest) bool               // all that a snapshot covers
+	refused   func(rule, name string, reason error)
+	receiving receiving
+	out       chan raft.RPC
+	stop      chan struct{}
+	wg        sync.WaitGroup
 
 	mu        sync.Mutex
 	heartbeat func(raft.RPC)
@@ -109,6 +110,8 @@ func (g *guard) receive(conn net.Conn) {
 		delete(g.inbound, transport)
 		g.mu.Unlock()
 	})
+	measured := &measuredConn{Conn: conn, name: (&request{pinned: g.who(conn)}).name(), total: &g.receiving, ended: ended,
+		refuse: func(name string, reason error) { g.refused("size", name, reason) }}
 	g.wg.Go(func() { // whatever is being read from it
 		select {
 		case <-g.stop:
@@ -118,7 +121,7 @@ func (g *guard) receive(conn net.Conn) {
 	})
 	g.wg.Go(func() {
 		select {
-		case one.conns <- &endingConn{conn, ended}:
+		case one.conns <- measured:
 		case <-one.done:
 			_ = conn.Close()
 		}
@@ -153,18 +156,6 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	_ = b.conn.SetReadDeadline(limit)
 	defer func() { _ = b.conn.SetReadDeadline(time.Time{}) }()
 	return b.Reader.Read(p)
-}
-
-// endingConn tells when Raft's transport is done with a connection.
-type endingConn struct {
-	net.Conn
-	ended func()
-}
-
-func (c *endingConn) Close() error {
-	err := c.Conn.Close()
-	c.ended()
-	return err
 }
 
 // handle checks a request and passes it on.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -105,8 +104,8 @@ func (r *Replica) knownSets() [][]fsm.ReplicaRecord {
 
 // restored lists the snapshots on disk, the newest first.
 func (r *Replica) restored() []*raft.SnapshotMeta {
-	store, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(r.cfg.Dir, raftDir), r.limits.SnapshotRetain, newRaftLogger(r.log, "snapshots"))
-	if err != nil {
+	store := r.snapshots.Load()
+	if store == nil {
 		return nil
 	}
 	list, err := store.List()
@@ -129,8 +128,14 @@ func (r *Replica) restoredConfiguration() (raft.Configuration, uint64) {
 // heldConfiguration is the configuration entry at an index of Raft's log, or of
 // a snapshot; nil when there is none here.
 func (r *Replica) heldConfiguration(index uint64) []byte {
+	if index == 0 {
+		return nil // it asks for something else
+	}
 	var entry raft.Log
-	if err := r.store.GetLog(index, &entry); err == nil && entry.Type == raft.LogConfiguration {
+	if err := r.store.GetLog(index, &entry); err == nil {
+		if entry.Type != raft.LogConfiguration {
+			return nil
+		}
 		return entry.Data
 	}
 	for _, one := range r.restored() {

@@ -1,6 +1,10 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+)
 
 // Limits bounds every queue, list, message and wait of this room. A zero field
 // takes its default.
@@ -112,26 +116,29 @@ const (
 	repairPause      = 30 * time.Second
 	keptAuthorities  = 3 // whose keys the certifier keeps unpacked
 
-	termSlack          = 10_000                 // terms that a ledger may have had at once
-	termEvery          = 100 * time.Millisecond // and one more in so long
-	termBurst          = 16                     // times that one peer may raise the term in a row
-	termRefill         = 5                      // and once more in so many election timeouts
-	snapshotRate       = 1 << 20                // bytes a second, the least at which a leader sends a snapshot
-	maxAppendBytes     = 8 << 20                // of entries in one request to a follower, which has PeerTimeout
-	maxRaisers         = 256                    // peers whose raises are counted
-	maxElections       = 8                      // terms whose winner is remembered
-	askAgain           = 50 * time.Millisecond  // between two questions for an election, of one replica
-	handedOnFresh      = 10 * time.Second       // how long a leader's word counts that it hands on
-	handingWait        = 500 * time.Millisecond // and how long it waits until all have heard it
-	doubtPause         = 250 * time.Millisecond // least time between two questions for the replica set
-	stepWait           = 2 * time.Second        // for what authorises a change of Raft's configuration
-	maxLogEnds         = 65_536                 // entries of Raft's log after which the ledger's size is remembered, and twice that
-	maxForeseen        = 64                     // entries of Raft's log that are applied in thought to say what they make
-	maxElectionTimeout = 8 * time.Second        // however many elections were in vain
-	voteWrites         = 6                      // with an fsync each, for one vote: three at the candidate, three at the voter
-	stableTerms        = 10                     // election timeouts after which a leader is taken to stay
-	stallFactor        = 4                      // what a write may take, in what recent ones took, before it is overdue
-	maxDiskStall       = 10 * time.Second       // and at most, however slow the disk
+	termSlack          = 10_000                                                         // terms that a ledger may have had at once
+	termEvery          = 100 * time.Millisecond                                         // and one more in so long
+	termBurst          = 16                                                             // times that one peer may raise the term in a row
+	termRefill         = 5                                                              // and once more in so many election timeouts
+	snapshotRate       = 1 << 20                                                        // bytes a second, the least at which a leader sends a snapshot
+	maxAppendBytes     = 8 << 20                                                        // of entries in one request to a follower, which has PeerTimeout
+	maxRequestBytes    = maxAppendBytes + ledger.MaxBundle*(ledger.MaxEnvelopeBytes+16) // of one request of Raft's: the largest entry is always sent
+	maxReceiving       = 2 * maxRequestBytes                                            // of one peer's that are not answered: one that is sent again, and the first
+	maxRequestValues   = 1 << 16                                                        // MessagePack values in one: 14 an entry, 512 entries
+	maxRaisers         = 256                                                            // peers whose raises are counted
+	maxElections       = 8                                                              // terms whose winner is remembered
+	askAgain           = 50 * time.Millisecond                                          // between two questions for an election, of one replica
+	handedOnFresh      = 10 * time.Second                                               // how long a leader's word counts that it hands on
+	handingWait        = 500 * time.Millisecond                                         // and how long it waits until all have heard it
+	doubtPause         = 250 * time.Millisecond                                         // least time between two questions for the replica set
+	stepWait           = 2 * time.Second                                                // for what authorises a change of Raft's configuration
+	maxLogEnds         = 65_536                                                         // entries of Raft's log after which the ledger's size is remembered, and twice that
+	maxForeseen        = 64                                                             // entries of Raft's log that are applied in thought to say what they make
+	maxElectionTimeout = 8 * time.Second                                                // however many elections were in vain
+	voteWrites         = 6                                                              // with an fsync each, for one vote: three at the candidate, three at the voter
+	stableTerms        = 10                                                             // election timeouts after which a leader is taken to stay
+	stallFactor        = 4                                                              // what a write may take, in what recent ones took, before it is overdue
+	maxDiskStall       = 10 * time.Second                                               // and at most, however slow the disk
 	recentWrites       = 16
 	maxWatched         = 64               // submissions watched for censorship
 	maxBusy            = 1_024            // submissions for which the leader was too busy, remembered

@@ -293,7 +293,7 @@ type streams struct {
 func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	return s.wire.dial(ctx, string(address), raftProtocol(s.wire.generation()), func(pin ledger.Hash) bool {
+	conn, err := s.wire.dial(ctx, string(address), raftProtocol(s.wire.generation()), func(pin ledger.Hash) bool {
 		for _, p := range s.wire.pins.now.Load().atAddress(string(address)) {
 			if p.TLSPin == pin {
 				return true
@@ -301,6 +301,10 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 		}
 		return false
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &answersConn{Conn: conn}, nil
 }
 
 // peerAddr is a net.Addr that is only a text.

@@ -9,7 +9,7 @@ import (
 
 // Refusal is what the guard refused of a peer, by rule.
 type Refusal struct {
-	Rule   string // halted, malformed, sender, transfer, stamp_ahead, configuration, snapshot, censor, term, election, snapshot_content, snapshot_configuration, snapshot_history
+	Rule   string // halted, malformed, sender, transfer, stamp_ahead, configuration, snapshot, censor, term, election, size, snapshot_content, snapshot_configuration, snapshot_history
 	Peer   string // the replica's name; "" when its certificate is pinned no more
 	Reason string // of the newest
 	Count  uint64

@@ -51,6 +51,7 @@ type Replica struct {
 	headSize    atomic.Uint64 // of the durable signed head
 
 	node       atomic.Pointer[raft.Raft] // nil until it may vote
+	snapshots  atomic.Pointer[raft.FileSnapshotStore]
 	leading    atomic.Pointer[leadership]
 	caughtUp   atomic.Bool
 	stopping   atomic.Bool
@@ -383,6 +384,7 @@ func (r *Replica) startRaft(ctx context.Context, conns *handoff) (*raftNode, err
 	if err != nil {
 		return fail(fmt.Errorf("open snapshots: %w", err))
 	}
+	r.snapshots.Store(inner)
 	snapshots := &provingSnapshots{SnapshotStore: &summedSnapshots{inner, r.files}, prove: func(from io.Reader, o snapshotOrigin) error { return r.proveSnapshot(ctx, from, o) }, point: r.cfg.Hooks.point}
 	disk := &diskLogStore{LogStore: r.cfg.Hooks.log(r.store), stable: r.cfg.Hooks.stable(r.store),
 		watchdog: r.watchdog, failure: &r.logFailure, stopping: n.ending, report: r.logWritten}
