@@ -152,6 +152,18 @@ const (
 
 	// Of a recovery.
 	NotAtHead
+
+	// Observation and evidence.
+	OutOfWindow
+	NotMonitor
+	NoElectorate
+	Muted
+	TooManyLinks
+	NodeIsExcluded
+	ProvesNothing
+	EvidenceTooOld
+	OffenceKnown
+	AttestedAlready
 )
 
 type codeInfo struct {
@@ -250,6 +262,17 @@ var codes = [...]codeInfo{
 	JoinAlone: {"join_alone", ClassContent, "a join comes in a bundle with the proposal that names it"},
 
 	NotAtHead: {"not_at_head", ClassConflict, "a recovery, and each approval of it, follows at once what it names"},
+
+	OutOfWindow:     {"out_of_window", ClassExpired, "it speaks of ticks or epochs that are over, or not yet there"},
+	NotMonitor:      {"not_monitor", ClassAuthor, "the node is not drawn to watch, or to attest, in that epoch, or its word does not count yet"},
+	NoElectorate:    {"no_electorate", ClassConflict, "fewer than three operators have nodes whose word counts"},
+	Muted:           {"muted", ClassAuthor, "the accused do not accuse their accusers"},
+	TooManyLinks:    {"too_many_links", ClassLimit, "one of its ends has as many links as allowed"},
+	NodeIsExcluded:  {"excluded", ClassAuthor, "the node is excluded"},
+	ProvesNothing:   {"proves_nothing", ClassContent, "the exhibits do not prove what the evidence says"},
+	EvidenceTooOld:  {"evidence_too_old", ClassExpired, "the offence is of an epoch too long ago"},
+	OffenceKnown:    {"offence_known", ClassConflict, "this offence was proven before"},
+	AttestedAlready: {"attested_already", ClassConflict, "the node has attested this window, or it is settled"},
 }
 
 var codesByName = func() map[string]Code {

@@ -116,11 +116,18 @@ func (t *transition) advanceBySchedule() {
 
 // announceEpoch appends the effect of the epoch just entered.
 func (t *transition) announceEpoch(causes ...uint64) {
+	if t.protects() {
+		t.seedEpoch()
+	}
 	t.appendEffect(EffectEpoch, &EpochEffect{
 		Epoch: t.meta.Epoch,
 		Keys:  t.activeKeys(),
 		Start: t.meta.EpochStart,
 	}, causes...)
+	if t.protects() {
+		t.settleAttestations()
+		t.settleStandings()
+	}
 }
 
 // appendSeal appends the seal. A handover first refreshes the record
@@ -136,6 +143,7 @@ func (t *transition) appendSeal() {
 	}
 	t.flush()
 	seal.Digest = t.trie.Root()
+	t.digest = seal.Digest
 	t.sealSeq = t.append(ledger.KindSeal, encode(seal))
 	t.seal = seal
 	t.sealed = t.next

@@ -23,9 +23,13 @@ func (t *transition) upgradeFormat(args formatArgs, when occasion) *problem {
 	if want := t.drawAuthority().CosignThreshold; when == executing && ready < want {
 		return refuse(ReplicasNotReady, "", fmt.Sprintf("%d of %d replicas stated format %d", ready, want, args.Format))
 	}
+	before := t.protects()
 	t.changeMeta(func(m *Meta) {
 		m.Format = args.Format
 		m.Versions["format"] = t.next
 	})
+	if t.protects() && !before {
+		t.beginProtection()
+	}
 	return nil
 }

@@ -14,6 +14,10 @@ const (
 	maxTextBytes       = 16_384  // of a record's text
 	maxLabelBytes      = 255     // of a record's name or media type
 	maxRecipient       = 4_096   // bytes of an age recipient
+	maxLinks           = 64      // of one node
+
+	evidenceEpochs      = 1_008 // an offence is punished so long after it
+	linkRetentionEpochs = 144   // a link that nobody speaks of is forgotten
 
 	// maxChangedKeys is how many changes wait for the next seal to be hashed. No
 	// rule depends on it.

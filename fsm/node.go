@@ -104,6 +104,7 @@ func (t *transition) admitNodes(args admitArgs, _ occasion) *problem {
 	}
 	for _, join := range joins {
 		t.seatNode(join)
+		t.enrolNode(join.Join.Name)
 	}
 	return nil
 }
@@ -133,6 +134,18 @@ func (t *transition) seatNode(join *JoinRecord) {
 	})
 	t.seatKey(j.Public, j.Name, RoleNode)
 	t.remove(joinOf(join.ID))
+}
+
+// enrolNode gives a node that was admitted its ordinal and reputation.
+func (t *transition) enrolNode(name string) {
+	if !t.protects() {
+		return
+	}
+	n, ok := lookup[NodeRecord](&t.view, tableNode+name)
+	invariant(ok, "a node that was seated is there")
+	next := *n
+	t.enrol(&next, t.meta.Epoch == 0)
+	t.put(tableNode+name, &next)
 }
 
 // rekeyedNode is the tables of node.rekey: the node that the join names.
@@ -175,7 +188,7 @@ func (t *transition) rekeyNode(args nodeRekeyArgs, _ occasion) *problem {
 	fresh, ok := lookup[NodeRecord](&t.view, tableNode+j.Name)
 	invariant(ok, "a node that was seated is there")
 	next := *fresh
-	next.Admitted, next.Standing, next.Reason = old.Admitted, old.Standing, old.Reason
+	next.Admitted, next.Standing, next.Reason, next.Ordinal = old.Admitted, old.Standing, old.Reason, old.Ordinal
 	t.put(tableNode+j.Name, &next)
 	return nil
 }
@@ -189,6 +202,7 @@ func (t *transition) removeNode(args nodeArgs, _ occasion) *problem {
 	if p != nil {
 		return p
 	}
+	t.dismiss(old)
 	t.remove(tableNode + old.Name)
 	t.remove(tableWindow + old.Name)
 	t.revokeKey(old.Key)
@@ -204,10 +218,18 @@ func (t *transition) quarantineNode(args nodeReasonArgs, _ occasion) *problem {
 	if p := checkReason(args.Reason); p != nil {
 		return p
 	}
-	if old.Standing == NodeQuarantined {
-		return refuse(AlreadyQuarantined, "body.args.name", fmt.Sprintf("%s is quarantined: %s", old.Name, old.Reason))
+	switch old.Standing {
+	case NodeExcluded:
+		return refuse(NodeIsExcluded, "body.args.name", fmt.Sprintf("%s is excluded: %s", old.Name, old.Reason))
+	case NodeQuarantined:
+		// One that the rules hold may be held by decision, so that they do not
+		// release it.
+		if r, ok := lookup[ReputationRecord](&t.view, tableReputation+old.Name); !ok || r.Decided {
+			return refuse(AlreadyQuarantined, "body.args.name", fmt.Sprintf("%s is quarantined: %s", old.Name, old.Reason))
+		}
 	}
 	t.restand(old, NodeQuarantined, args.Reason)
+	t.holdByDecision(old.Name, true)
 	return nil
 }
 
@@ -221,11 +243,30 @@ func (t *transition) releaseNode(args nodeReasonArgs, _ occasion) *problem {
 	if p := checkReason(args.Reason); p != nil {
 		return p
 	}
+	if old.Standing == NodeExcluded {
+		return refuse(NodeIsExcluded, "body.args.name", fmt.Sprintf("%s is excluded; only its removal and a new admission bring it back", old.Name))
+	}
 	if old.Standing != NodeQuarantined {
 		return refuse(NotQuarantined, "body.args.name", fmt.Sprintf("%s is %s", old.Name, old.Standing))
 	}
 	t.restand(old, NodeActive, "")
+	t.holdByDecision(old.Name, false)
 	return nil
+}
+
+// holdByDecision takes note that a quarantine, or its end, was decided: the rules leave
+// it alone, and who is released starts where a new node starts, at least.
+func (t *transition) holdByDecision(name string, held bool) {
+	if !t.protects() {
+		return
+	}
+	r := t.reputation(name)
+	t.holdSubjective(r, false)
+	r.Decided, r.Stay = held, 0
+	if !held {
+		r.Reputation = max(r.Reputation, t.policy.Protects().StartReputation)
+	}
+	t.put(tableReputation+name, r)
 }
 
 func (t *transition) restand(old *NodeRecord, standing, reason string) {

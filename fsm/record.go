@@ -54,8 +54,14 @@ func (t *transition) record(st *ledger.Statement, a author) *problem {
 // checkNode checks that a node may speak: it is not quarantined, and its key is
 // valid in the epoch that the statement names, or was until the grace epochs.
 func (t *transition) checkNode(st *ledger.Statement, n *NodeRecord) *problem {
-	if n.Standing == NodeQuarantined {
+	switch n.Standing {
+	case NodeQuarantined:
 		return refuse(Quarantined, "author", n.Reason)
+	case NodeExcluded:
+		return refuse(NodeIsExcluded, "author", n.Reason)
+	}
+	if t.protects() && st.Payload.Type != ledger.TypeEvidence && len(st.PayloadBytes()) > ledger.MaxNodePayloadBytes {
+		return refuse(TooLarge, "", fmt.Sprintf("a payload of %d bytes; a node's is at most %d", len(st.PayloadBytes()), ledger.MaxNodePayloadBytes))
 	}
 	epoch := *st.Payload.Epoch
 	if epoch < n.ValidFrom || epoch > n.ValidTo+t.policy.GraceEpochs {

@@ -57,6 +57,7 @@ type ReplicaRecord struct {
 const (
 	NodeActive      = "active"
 	NodeQuarantined = "quarantined"
+	NodeExcluded    = "excluded" // from format 2 on
 )
 
 // NodeRecord is the record "node/NAME".
@@ -65,10 +66,11 @@ type NodeRecord struct {
 	Key       ledger.Hash `json:"key"`
 	Name      string      `json:"name"`
 	Operator  string      `json:"operator"`
-	Peer      []byte      `json:"peer"`             // Ed25519 public key
-	Public    []byte      `json:"public"`           // ML-DSA-65
-	Reason    string      `json:"reason,omitempty"` // of the quarantine
-	Since     uint64      `json:"since"`            // seq of the last change
+	Ordinal   uint64      `json:"ordinal,omitempty"` // from 1; by which attestations name it, from format 2 on
+	Peer      []byte      `json:"peer"`              // Ed25519 public key
+	Public    []byte      `json:"public"`            // ML-DSA-65
+	Reason    string      `json:"reason,omitempty"`  // of the quarantine
+	Since     uint64      `json:"since"`             // seq of the last change
 	Standing  string      `json:"standing"`
 	ValidFrom uint64      `json:"valid_from"` // epoch, inclusive
 	ValidTo   uint64      `json:"valid_to"`   // epoch, inclusive
@@ -175,13 +177,24 @@ const (
 	EffectEpoch     = "epoch"
 	EffectTick      = "tick"
 	EffectActive    = "replica.active"
+
+	// From format 2 on.
+	EffectBreaker     = "breaker"
+	EffectExcluded    = "excluded"
+	EffectLink        = "link"
+	EffectOffence     = "offence"
+	EffectPartition   = "partition"
+	EffectQuarantined = "quarantined"
+	EffectReleased    = "released"
+	EffectVerdict     = "verdict"
 )
 
 // KnownEffect says whether an effect of that type exists.
 func KnownEffect(typ string) bool {
 	switch typ {
 	case EffectDecision, EffectExecuted, EffectFailed, EffectRejected, EffectExpired, EffectWithdrawn,
-		EffectVetoed, EffectEpoch, EffectTick, EffectActive:
+		EffectVetoed, EffectEpoch, EffectTick, EffectActive,
+		EffectBreaker, EffectExcluded, EffectLink, EffectOffence, EffectPartition, EffectQuarantined, EffectReleased, EffectVerdict:
 		return true
 	}
 	return false

@@ -58,5 +58,6 @@ func Load(records iter.Seq2[string, []byte], seal *ledger.Entry) (*State, error)
 	}
 	t.next, t.sealed = seal.Seq+1, seal.Seq+1
 	t.prev = ledger.LeafHash(entry)
+	t.digest = content.Digest
 	return t.commit(), nil
 }

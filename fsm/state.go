@@ -27,6 +27,7 @@ type State struct {
 	prev   ledger.Hash // leaf hash of the last entry
 	stamp  uint64      // of the last entry
 	sealed uint64      // seq after the last seal: entries from here are unsealed
+	digest ledger.Hash // what the last seal sealed
 
 	// Between seals only:
 	urgent  bool     // an unsealed entry wants a seal at once
@@ -102,6 +103,9 @@ func (t *transition) found(g *ledger.Genesis, hash ledger.Hash) {
 	}
 	authority := ledger.GenesisAuthority(g, hash)
 	t.put(keyAuthority, &authority)
+	if t.protects() {
+		t.beginProtection()
+	}
 }
 
 // Next returns the seq of the next entry, which is the ledger's size.

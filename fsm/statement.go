@@ -91,6 +91,14 @@ func (t *transition) accept(st *ledger.Statement, a author) *problem {
 		return t.ready(st, a)
 	case ledger.TypeRecover:
 		return t.recover(st, a)
+	case ledger.TypeObserve:
+		return t.observe(st, a)
+	case ledger.TypeAttest:
+		return t.attest(st, a)
+	case ledger.TypeEvidence:
+		return t.evidence(st, a)
+	case ledger.TypeProbe, ledger.TypeAck:
+		return refuse(WrongTyp, "type", "probes and acks are no entries")
 	}
 	return refuse(WrongTyp, "type", "unknown statement type")
 }

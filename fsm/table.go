@@ -39,6 +39,7 @@ const (
 func countOpen(author string) string            { return "open/" + author }
 func countClosed(author string) string          { return "closed/" + author }
 func countNonces(author string) string          { return "nonces/" + author }
+func countLinks(node string) string             { return "links/" + node }
 func countOperatorJoins(operator string) string { return "joins/" + operator }
 func countOperatorNodes(operator string) string { return "nodes/" + operator }
 
@@ -52,6 +53,13 @@ func indexOf(key string, record any) indexed {
 		return indexed{lapse: r.Expires, counts: []string{countJoins, countOperatorJoins(r.Join.Operator)}}
 	case *NodeRecord:
 		return indexed{counts: []string{countNodes, countOperatorNodes(r.Operator)}}
+	case *TallyRecord:
+		return indexed{lapse: r.Lapses}
+	case *OffenceRecord:
+		return indexed{lapse: r.Lapses}
+	case *LinkRecord:
+		a, b, _ := strings.Cut(strings.TrimPrefix(key, tableLink), "/")
+		return indexed{lapse: r.Lapses, counts: []string{countLinks(a), countLinks(b)}}
 	case *Proposal:
 		switch r.Standing {
 		case ProposalOpen:
@@ -84,6 +92,8 @@ func decodeRecord(key string, value []byte) (any, error) {
 		return decodeAs[ledger.Recovery](value)
 	case keyAuthority:
 		return decodeAs[ledger.Authority](value)
+	case keyProtection:
+		return decodeAs[ProtectionRecord](value)
 	}
 	table, name, found := strings.Cut(key, "/")
 	if !found || name == "" {
@@ -108,6 +118,18 @@ func decodeRecord(key string, value []byte) (any, error) {
 		return decodeAs[NonceRecord](value)
 	case tableWindow:
 		return decodeAs[WindowRecord](value)
+	case tableAttest:
+		return decodeAs[AttestRecord](value)
+	case tableLink:
+		return decodeAs[LinkRecord](value)
+	case tableOffence:
+		return decodeAs[OffenceRecord](value)
+	case tableOrdinal:
+		return decodeAs[OrdinalRecord](value)
+	case tableReputation:
+		return decodeAs[ReputationRecord](value)
+	case tableTally:
+		return decodeAs[TallyRecord](value)
 	}
 	return nil, fmt.Errorf("no such table")
 }

@@ -30,6 +30,7 @@ type transition struct {
 	stamp  uint64
 	before uint64 // the stamp of the last entry before the command
 	sealed uint64
+	digest ledger.Hash
 
 	urgent  bool
 	pending bool
@@ -62,6 +63,7 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 		stamp:   stamp,
 		before:  s.stamp,
 		sealed:  s.sealed,
+		digest:  s.digest,
 		urgent:  s.urgent,
 		pending: s.pending,
 		causes:  s.causes,
@@ -191,7 +193,8 @@ func (t *transition) appendEffect(typ string, body any, causes ...uint64) uint64
 	content, err := canon.Marshal(&ledger.Effect{Body: raw, Causes: causes, Type: typ})
 	invariant(err == nil, "an effect has a canonical form")
 	switch typ {
-	case EffectDecision, EffectExecuted, EffectFailed, EffectVetoed, EffectActive:
+	case EffectDecision, EffectExecuted, EffectFailed, EffectVetoed, EffectActive,
+		EffectExcluded, EffectQuarantined, EffectReleased, EffectVerdict, EffectLink:
 		t.urgent = true
 	}
 	return t.append(ledger.KindEffect, content)
@@ -269,6 +272,7 @@ func (t *transition) commit() *State {
 		prev:    t.prev,
 		stamp:   t.stamp,
 		sealed:  t.sealed,
+		digest:  t.digest,
 		urgent:  t.urgent,
 		pending: t.pending,
 		causes:  t.causes,

@@ -17,6 +17,8 @@ const (
 	keyRecovery  = "recovery"
 	keyAuthority = "authority"
 
+	keyProtection = "protection"
+
 	tableCouncil  = "council/"
 	tableOperator = "operator/"
 	tableReplica  = "replica/"
@@ -26,6 +28,14 @@ const (
 	tableProposal = "proposal/"
 	tableNonce    = "nonce/"
 	tableWindow   = "window/"
+
+	// From format 2 on.
+	tableAttest     = "attest/"
+	tableLink       = "link/"
+	tableOffence    = "offence/"
+	tableOrdinal    = "ordinal/"
+	tableReputation = "reputation/"
+	tableTally      = "tally/"
 )
 
 func keyOf(id ledger.Hash) string      { return tableKey + hex.EncodeToString(id[:]) }

@@ -113,8 +113,8 @@ func TestEveryActionHandsOver(t *testing.T) {
 			return w.decide("replica.rekey", map[string]any{"replica": testReplica("r02", "bolt", "r02:new")}, "alice", "bob")
 		}, func(a *Authority) { a.Replicas[1] = authorityReplica(testReplica("r02", "bolt", "r02:new"), true) }},
 		{"format.upgrade", func(w *world) []uint64 {
-			return w.decide("format.upgrade", map[string]any{"format": uint64(2)}, "alice", "bob")
-		}, func(a *Authority) { a.Format = 2 }},
+			return w.decide("format.upgrade", map[string]any{"format": uint64(Format + 1)}, "alice", "bob")
+		}, func(a *Authority) { a.Format = Format + 1 }},
 		{"log.rekey", func(w *world) []uint64 {
 			return w.decide("log.rekey", NewLogSigner(worldOrigin, testSeed("a"), testSeed("b")).Keys(), "alice", "bob")
 		}, func(a *Authority) { a.Log = NewLogSigner(worldOrigin, testSeed("a"), testSeed("b")).Keys() }},

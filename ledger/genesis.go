@@ -13,7 +13,7 @@ import (
 )
 
 // Format is the version of FORMAT.md that this code speaks.
-const Format = 1
+const Format = 2
 
 // Member is a governor: a seat in the council, held by one operator.
 type Member struct {
@@ -91,7 +91,8 @@ type Policy struct {
 	MaxHeadAgeMillis       uint64          `json:"max_head_age_millis"`
 	MaxSkewMillis          uint64          `json:"max_skew_millis"`
 	ProposalLifetimeMillis uint64          `json:"proposal_lifetime_millis"`
-	Quota                  uint64          `json:"quota"` // statements of one node or replica in one epoch
+	Protection             *Protection     `json:"protection,omitempty"` // from format 2 on; absent: DefaultProtection
+	Quota                  uint64          `json:"quota"`                // statements of one node or replica in one epoch
 	Rules                  map[string]Rule `json:"rules"`
 	TickMillis             uint64          `json:"tick_millis"`
 }
@@ -263,13 +264,27 @@ func ValidatePolicy(p Policy, operators int) error {
 			return fmt.Errorf("%s: %d is outside %d to %d", b.name, b.value, b.lo, b.hi)
 		}
 	}
+	if p.Protection != nil {
+		return p.Protection.validate()
+	}
 	return nil
+}
+
+// Protects returns the protection in force under the policy.
+func (p *Policy) Protects() Protection {
+	if p.Protection != nil {
+		return *p.Protection
+	}
+	return DefaultProtection()
 }
 
 // Validate checks everything that genesis alone can show to be wrong.
 func (g *Genesis) Validate() error {
-	if g.Format != Format {
-		return fmt.Errorf("format: this program speaks format %d, genesis has %d", Format, g.Format)
+	if g.Format < 1 || g.Format > Format {
+		return fmt.Errorf("format: this program speaks formats 1 to %d, genesis has %d", Format, g.Format)
+	}
+	if g.Format < 2 && g.Policy.Protection != nil {
+		return errors.New("policy.protection: from format 2 on")
 	}
 	if err := ValidOrigin(g.Origin); err != nil {
 		return err

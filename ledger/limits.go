@@ -25,4 +25,10 @@ const (
 	MaxNoteLines       = 128 // signature lines of a checkpoint
 	MaxLinkStatements  = 1 + MaxCouncil
 	MaxProofFileBytes  = 64 << 20
+
+	// From format 2 on.
+	MaxNodePayloadBytes = 6_144 // of a node's statement that is no evidence: two fit one evidence
+	MaxObservedTicks    = 1_000
+	MaxAttestEpochs     = 16
+	MaxAttested         = 1_024 // nodes in one attestation, over all its epochs
 )

@@ -24,6 +24,7 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"proofs-with-test-keys.json":       func(t testing.TB) any { return makeProofs(t) },
 	"recover-with-test-keys.json":      func(t testing.TB) any { return makeRecover(t) },
 	"recoveruntil-with-test-keys.json": func(t testing.TB) any { return makeRecoverUntil(t) },
+	"protection-with-test-keys.json":   func(t testing.TB) any { return makeProtection(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -37,6 +37,7 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"proofs-with-test-keys.json":       checks(checkProofs),
 	"recover-with-test-keys.json":      checks(checkAuthority),
 	"recoveruntil-with-test-keys.json": checks(checkAuthority),
+	"protection-with-test-keys.json":   checks(checkProtection),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

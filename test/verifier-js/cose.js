@@ -67,6 +67,11 @@ const bodies = {
   record: object({ digest: optional(bytes(32)), media: optional(string), name: optional(string), text: optional(string) }),
   join: object({ name, operator: name, peer: bytes(32), public: bytes(publicKeyBytes) }),
   ready: object({ format: uint, root: bytes(32), size: uint }),
+  probe: object({ nonce: bytes(16), subject: name, tick: uint }),
+  ack: object({ challenge: bytes(32), prober: name, tick: uint }),
+  observe: object({ cause: optional(string), counter: uint, from: uint, kind: string, subject: name, to: uint }),
+  evidence: object({ exhibits: list(bytes(), { min: 1, max: 2 }), kind: string }),
+  attest: object({ epochs: list(object({ clean: bytes(), epoch: uint })) }),
   recover: object({
     at: uint, generation: uint, head: object({ last: bytes(32), root: bytes(32), size: uint }), keep: list(name),
     memo: optional(string), new: optional(list(anyObject)), until: optional(uint),
@@ -78,7 +83,8 @@ const seqForm = (p) => p.epoch !== undefined && p.nonce === undefined;
 const noForm = (p) => p.nonce === undefined && p.epoch === undefined;
 const replayForms = {
   propose: nonceForm, join: nonceForm, approve: noForm, reject: noForm, withdraw: noForm, veto: noForm, recover: noForm,
-  ready: seqForm, record: (p) => nonceForm(p) || seqForm(p),
+  ready: seqForm, probe: seqForm, ack: seqForm, observe: seqForm, attest: seqForm,
+  record: (p) => nonceForm(p) || seqForm(p), evidence: (p) => nonceForm(p) || seqForm(p),
 };
 
 /** parseStatement checks everything that needs no state but the signature. */

@@ -16,6 +16,12 @@ export const logShape = object({ ed25519: bytes(32), mldsa44: bytes(cosignerByte
 export const policyShape = object({
   closed_retention_millis: uint, epoch_millis: uint, grace_epochs: uint, key_epochs: uint, max_head_age_millis: uint,
   max_skew_millis: uint, proposal_lifetime_millis: uint, quota: uint, tick_millis: uint,
+  protection: optional(object(Object.fromEntries([
+    'age_epochs', 'attest_epochs', 'attestors', 'bad_points', 'breaker_basis_points', 'clean_points', 'down_points',
+    'exclude_strikes', 'forget_epochs', 'heat_points', 'leave_reputation', 'minor_points', 'monitors', 'muted_epochs',
+    'partition_basis_points', 'probe_quota', 'probe_ticks', 'quarantine_below', 'start_reputation', 'stay_epochs',
+    'vote_reputation', 'window_ticks',
+  ].map((field) => [field, uint])))),
   rules: map(object({ delay_millis: uint, threshold: uint, vetoers: optional(list(name)) })),
 });
 const genesisShape = object({
@@ -37,7 +43,8 @@ export function parseGenesis(entryBytes, trusted) {
   if (entry.prev.some((b) => b)) throw new Refused('entry 0 follows another');
   const raw = canon.decode(entry.content);
   const genesis = genesisShape(raw);
-  if (genesis.format !== 1) throw new Refused(`format ${genesis.format}; this verifier reads 1`);
+  if (genesis.format < 1 || genesis.format > 2) throw new Refused(`format ${genesis.format}; this verifier reads 1 and 2`);
+  if (genesis.format < 2 && genesis.policy.protection) throw new Refused('policy.protection: from format 2 on');
   if (genesis.created !== entry.stamp) throw new Refused('created is not the stamp of entry 0');
   checkOrigin(genesis.origin);
   checkSeats(genesis);

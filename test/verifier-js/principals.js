@@ -14,6 +14,9 @@ const speakers = {
   veto: ['governor', 'recovery'],
   record: ['governor', 'replica', 'node'],
   ready: ['replica'],
+  observe: ['node'],
+  attest: ['node'],
+  evidence: ['governor', 'replica', 'node'],
   recover: ['governor'],
 };
 

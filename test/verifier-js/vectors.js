@@ -8,11 +8,12 @@ import * as canon from './canon.js';
 import { Chain, recordShape } from './authority.js';
 import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { parseCommand } from './command.js';
-import { keyID, parseOuter, verifySignature } from './cose.js';
+import { keyID, parseOuter, parseStatement, verifySignature } from './cose.js';
 import { effect, leafHash, parseEntry, seal } from './entry.js';
 import { parseGenesis } from './genesis.js';
 import { verifyProofFile } from './prooffile.js';
 import { digest, parseProof, verifyProof } from './trie.js';
+import { attests, draw, judge } from './protection.js';
 import { words } from './words.js';
 
 const files = {
@@ -27,6 +28,7 @@ const files = {
   'proofs-with-test-keys.json': { cases: proofFileCase },
   'recover-with-test-keys.json': authorityFile,
   'recoveruntil-with-test-keys.json': authorityFile,
+  'protection-with-test-keys.json': { offences: offenceCase, draws: drawCase },
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */
@@ -111,8 +113,13 @@ function statementCase(c) {
   same('signature', refused ? 'invalid' : 'valid', c.signature);
 }
 
+// Cases that were refused as of a later format, which this verifier knows by
+// now: files of vectors are never altered.
+const validSince = { 'genesis: format 2': 2 };
+
 function entryCase(c) {
   const bytes = unhex(c.entry);
+  if (validSince[c.name]) return void parseGenesis(bytes, leafHash(bytes));
   const e = expect(!c.error, () => {
     const entry = parseEntry(bytes);
     if (entry.kind === 'genesis') parseGenesis(bytes, leafHash(bytes));
@@ -125,6 +132,19 @@ function entryCase(c) {
   for (const field of ['seq', 'stamp', 'kind']) same(field, e[field], c[field]);
   same('prev', hex(e.prev), c.prev);
   same('content', hex(e.content), c.content);
+}
+
+function offenceCase(c) {
+  const exhibits = c.exhibits.map((x) => parseStatement(unhex(x)));
+  const offence = expect(!!c.offence, () => judge(c.kind, exhibits, c.quota));
+  if (offence) same('offence', offence, c.offence);
+}
+
+function drawCase(c) {
+  const seed = unhex(c.seed);
+  const drawn = draw(seed, c.subject, c.operator, c.stables, c.limit);
+  const said = drawn.map((m) => ({ ...m, attests: attests(seed, m.node, c.attestors, drawn.length) }));
+  same('drawn', JSON.stringify(said), JSON.stringify(c.drawn));
 }
 
 function commandCase(c) {

@@ -1,0 +1,89 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
+
+// Stable is an operator's nodes that may be drawn.
+type Stable struct {
+	Operator string
+	Nodes    []string
+}
+
+// Monitor is a drawn node and its operator.
+type Monitor struct {
+	Operator, Node string
+}
+
+// Draw chooses who watches subject, which belongs to operator own: by
+// rendezvous hashing (Thaler and Ravishankar 1998) the limit operators of
+// lowest hash, without own, and in each the node of lowest hash. The result is
+// by operator. Whoever knows seed, which is sealed just before the epoch, gets
+// the same draw; nobody knows it long ahead. Stables without nodes are passed
+// over. It costs one SHA-256 for each operator and each node of a drawn one.
+func Draw(seed Hash, subject, own string, stables []Stable, limit int) []Monitor {
+	type ranked struct {
+		rank  Hash
+		index int
+	}
+	order := make([]ranked, 0, len(stables))
+	for i, s := range stables {
+		if s.Operator != own && len(s.Nodes) > 0 {
+			order = append(order, ranked{drawHash("operator", seed, subject, s.Operator), i})
+		}
+	}
+	slices.SortFunc(order, func(a, b ranked) int {
+		return cmp.Or(bytes.Compare(a.rank[:], b.rank[:]), cmp.Compare(stables[a.index].Operator, stables[b.index].Operator))
+	})
+	if len(order) > limit {
+		order = order[:limit]
+	}
+	drawn := make([]Monitor, len(order))
+	for i, o := range order {
+		s := stables[o.index]
+		drawn[i] = Monitor{Operator: s.Operator, Node: drawNode(seed, subject, s.Nodes)}
+	}
+	slices.SortFunc(drawn, func(a, b Monitor) int { return cmp.Compare(a.Operator, b.Operator) })
+	return drawn
+}
+
+func drawNode(seed Hash, subject string, nodes []string) string {
+	best, lowest := "", Hash{}
+	for _, n := range nodes {
+		rank := drawHash("node", seed, subject, n)
+		if c := bytes.Compare(rank[:], lowest[:]); best == "" || c < 0 || c == 0 && n < best {
+			best, lowest = n, rank
+		}
+	}
+	return best
+}
+
+// Attests reports whether node is drawn to attest in the window of epochs whose
+// seed this is: one in drawn/wanted of those who watch, so that about wanted of
+// a subject's drawn monitors attest.
+func Attests(seed Hash, node string, wanted, drawn uint64) bool {
+	if wanted >= drawn {
+		return true
+	}
+	rank := drawHash("attest", seed, "", node)
+	// rank/2^32 < wanted/drawn, in integers.
+	return uint64(binary.BigEndian.Uint32(rank[:]))*drawn < wanted<<32
+}
+
+// drawHash is SHA-256("quorate/draw/v1\n" || what || 0 || seed || subject || 0
+// || name). Names have no zero byte.
+func drawHash(what string, seed Hash, subject, name string) Hash {
+	var buf [256]byte
+	b := append(buf[:0], "quorate/draw/v1\n"...)
+	b = append(b, what...)
+	b = append(b, 0)
+	b = append(b, seed[:]...)
+	b = append(b, subject...)
+	b = append(b, 0)
+	b = append(b, name...)
+	return sha256.Sum256(b)
+}
