@@ -47,12 +47,16 @@ func newElections(r *Replica) *elections {
 	}
 }
 
-// refuseUnelected is the rule. A term below ours is Raft's to refuse, whose
-// answer tells an old leader of the newer one.
-func refuseUnelected(ctx context.Context, e *elections) guardRule {
+// electionFormat is the format from which every replica vouches for elections.
+// In a ledger of an earlier one, programs that do not may run beside this one.
+const electionFormat = 2
+
+// refuseUnelected is the rule, once it is in force. A term below ours is Raft's
+// to refuse, whose answer tells an old leader of the newer one.
+func refuseUnelected(ctx context.Context, e *elections, inForce func() bool) guardRule {
 	return guardRule{"election", func(q *request) error {
 		term, leads := claimed(q.Command)
-		if !leads || term < e.current() {
+		if !leads || term < e.current() || !inForce() {
 			return nil
 		}
 		return e.prove(ctx, q.sender, term)

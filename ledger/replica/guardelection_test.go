@@ -116,7 +116,7 @@ func TestElectionsAreProvenByVoters(t *testing.T) {
 		if err := e.prove(t.Context(), peers[1], 7); err != nil {
 			t.Errorf("its follower's word: %v", err)
 		}
-		rule := refuseUnelected(t.Context(), e)
+		rule := refuseUnelected(t.Context(), e, func() bool { return true })
 		if err := rule.check(&request{RPC: raft.RPC{Command: &raft.AppendEntriesRequest{Term: 4}}, sender: peers[1]}); err != nil {
 			t.Errorf("an old leader does not hear of the newer term: %v", err)
 		}

@@ -34,7 +34,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseMalformed(),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
-		refuseUsurpers(func() (uint64, raft.ServerID) { return r.raftTerm(), r.raftLeader() }, r.votedFor),
+		refuseUsurpers(r.termAndLeader, r.votedFor),
 		cutCommits(),
 		refuseOverwrites(r.raftCommitted, r.store.GetLog),
 		refuseSnapshots(r.raftCommitted, func(index, term uint64) bool { return r.indexVouched(ctx, index, term) }),
@@ -47,7 +47,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseCensor(r.censors, r.votedFor),
 		refuseTerms(t),
-		refuseUnelected(ctx, r.elections))
+		refuseUnelected(ctx, r.elections, func() bool { return r.shell.now.Load().state.Meta().Format >= electionFormat }))
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)
 		if err != nil {
@@ -340,4 +340,16 @@ func (r *Replica) proveServers(p *provenSnapshot, c raft.Configuration) error {
 		}
 	}
 	return knownServers(c, ever, active)
+}
+
+// termAndLeader reads two things of Raft's that change one after the other: the
+// leader goes before the term rises, and the new one comes after it.
+func (r *Replica) termAndLeader() (uint64, raft.ServerID) {
+	for {
+		term := r.raftTerm()
+		leader := r.raftLeader()
+		if r.raftTerm() == term {
+			return term, leader
+		}
+	}
 }
