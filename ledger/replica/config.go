@@ -87,12 +87,12 @@ type RaftTuning struct {
 }
 
 func (t RaftTuning) withDefaults() RaftTuning {
-	// A follower stands for election after 0.5 to 1 s of silence, and again 0.5
-	// to 1 s after a tie: writers wait less than 1.5 s for a new leader. The
-	// leader speaks ten times as often, and steps down as late as Raft lets it,
-	// so that a starved machine does not elect for nothing. test/bench measures
-	// both.
-	orInt(&t.Heartbeat, 500*time.Millisecond)
+	// A follower stands for election after 0.45 to 0.9 s of silence, and again
+	// 0.45 to 0.9 s after a tie: writers wait less than 1.5 s for a new leader,
+	// also where all three of four that are left must have missed it. The leader
+	// speaks ten times as often, and steps down as late as Raft lets it, so that a
+	// starved machine does not elect for nothing. test/bench measures both.
+	orInt(&t.Heartbeat, 450*time.Millisecond)
 	orInt(&t.Election, t.Heartbeat)
 	orInt(&t.LeaderLease, t.Heartbeat)
 	orInt(&t.Commit, 25*time.Millisecond)

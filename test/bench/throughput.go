@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -113,7 +114,10 @@ func (c *cluster) cpu() time.Duration {
 
 // foundTarget founds and starts a ledger.
 func (b *bench) foundTarget(ctx context.Context, system, store string, replicas int) (*target, error) {
-	dir := filepath.Join(b.dir, fmt.Sprintf("%s-%d", store, replicas))
+	dir, err := os.MkdirTemp(b.dir, fmt.Sprintf("%s-%d-", store, replicas)) // sections found alike
+	if err != nil {
+		return nil, err
+	}
 	c, err := found(b.program, dir, replicas, "--log-store", store)
 	if err != nil {
 		return nil, err
