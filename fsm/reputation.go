@@ -15,6 +15,7 @@ type ReputationRecord struct {
 	Founder    bool   `json:"founder,omitempty"`    // admitted before the first epoch: its age is waived
 	Heat       uint64 `json:"heat,omitempty"`       // as of HeatEpoch; it falls by 1 an epoch
 	HeatEpoch  uint64 `json:"heat_epoch,omitempty"` //
+	Last       uint64 `json:"last,omitempty"`       // seq of the newest effect that is about the node
 	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted
 	Mutes      []Mute `json:"mutes,omitempty"`      // by operator
 	Reputation uint64 `json:"reputation"`

@@ -197,7 +197,9 @@ func (t *transition) appendEffect(typ string, body any, causes ...uint64) uint64
 		EffectExcluded, EffectQuarantined, EffectReleased, EffectVerdict, EffectLink:
 		t.urgent = true
 	}
-	return t.append(ledger.KindEffect, content)
+	seq := t.append(ledger.KindEffect, content)
+	t.rememberLast(body, seq)
+	return seq
 }
 
 // flush brings the trie up to date: each changed record is encoded once, and
