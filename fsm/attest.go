@@ -21,8 +21,9 @@ type AttestRecord struct {
 }
 
 // AttestedNodes is what was attested of one epoch: of the nodes that the author
-// watched, those that gave no cause for complaint.
+// watched, those that gave no cause for complaint, and those that did.
 type AttestedNodes struct {
+	Cause []byte `json:"cause,omitempty"`
 	Clean []byte `json:"clean"` // ordinals, as in the statement
 	Epoch uint64 `json:"epoch"`
 }
@@ -69,19 +70,22 @@ func (t *transition) attest(st *ledger.Statement, a author) *problem {
 	t.useSeq(st, seq)
 	record := &AttestRecord{Operator: a.operator, Seq: seq, Epochs: []AttestedNodes{}}
 	for _, e := range body.Epochs {
-		record.Epochs = append(record.Epochs, AttestedNodes{Clean: t.watched(a, &e, electorate), Epoch: e.Epoch})
+		record.Epochs = append(record.Epochs, AttestedNodes{
+			Cause: t.watched(a, e.Epoch, e.Cause, electorate), Clean: t.watched(a, e.Epoch, e.Clean, electorate), Epoch: e.Epoch,
+		})
 	}
 	t.put(attestOf(window, a.name), record)
 	return nil
 }
 
-// watched leaves in an attested epoch those nodes that its author was drawn to
-// watch: who may be drawn has moved a little since, and what an author says of
-// nodes that are not its to watch counts for nothing.
-func (t *transition) watched(a author, e *ledger.AttestedEpoch, electorate Electorate) []byte {
-	ordinals, err := e.Ordinals()
-	invariant(err == nil, "an attestation was checked")
+// watched leaves of the nodes of an attested epoch those that its author was
+// drawn to watch: who may be drawn has moved a little since, and what an author
+// says of nodes that are not its to watch counts for nothing.
+func (t *transition) watched(a author, epoch uint64, list []byte, electorate Electorate) []byte {
+	ordinals := attestedOrdinals(list)
 	kept := make([]uint32, 0, len(ordinals))
+	seed, seeded := t.Seed(epoch)
+	limit := int(t.policy.Protects().Monitors)
 	for _, n := range ordinals {
 		named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(uint64(n)))
 		if !ok {
@@ -91,16 +95,24 @@ func (t *transition) watched(a author, e *ledger.AttestedEpoch, electorate Elect
 		if !ok || subject.Operator == a.operator {
 			continue
 		}
-		if electorate.Bootstrap || slices.Contains(t.Monitors(subject, e.Epoch, electorate), ledger.Monitor{Operator: a.operator, Node: a.name}) {
+		if electorate.Bootstrap || seeded && ledger.Watches(seed, subject.Name, subject.Operator, ledger.Monitor{Operator: a.operator, Node: a.name}, electorate.Stables, limit) {
 			kept = append(kept, n)
 		}
 	}
 	return ledger.EncodeOrdinals(kept)
 }
 
+func attestedOrdinals(list []byte) []uint32 {
+	ordinals, err := (&ledger.AttestedEpoch{Clean: list}).Ordinals()
+	invariant(err == nil, "an attestation was checked")
+	return ordinals
+}
+
 // settleAttestations, at the beginning of an epoch, credits the windows whose
-// time to attest is over: an epoch of a node is clean if three operators
-// attest it, or as many as there are others.
+// time to attest is over: an epoch of a node is clean if three operators call
+// it so, or as many as there are others, and they are more than two thirds of
+// those that speak of it. Who is silent is not counted: few are drawn to attest,
+// and some of them shall not stop anybody's recovery by saying nothing.
 func (t *transition) settleAttestations() {
 	policy := t.policy.Protects()
 	due := t.meta.Epoch / policy.AttestEpochs
@@ -108,8 +120,7 @@ func (t *transition) settleAttestations() {
 		return
 	}
 	due--
-	type one struct{ epoch, ordinal uint64 }
-	attested := map[one][]string{} // operators
+	said := map[nodeEpoch]*attesters{}
 	var keys []string
 	each(&t.view, tableAttest, func(name string, r *AttestRecord) bool {
 		window, _, _ := strings.Cut(name, "/")
@@ -118,13 +129,13 @@ func (t *transition) settleAttestations() {
 		}
 		keys = append(keys, name)
 		for _, e := range r.Epochs {
-			ordinals, err := (&ledger.AttestedEpoch{Clean: e.Clean}).Ordinals()
-			invariant(err == nil, "an attestation was checked")
-			for _, n := range ordinals {
-				k := one{e.Epoch, uint64(n)}
-				if !slices.Contains(attested[k], r.Operator) {
-					attested[k] = append(attested[k], r.Operator)
-				}
+			for _, n := range attestedOrdinals(e.Clean) {
+				by := saidOf(said, e.Epoch, n)
+				by.clean = addOperator(by.clean, r.Operator)
+			}
+			for _, n := range attestedOrdinals(e.Cause) {
+				by := saidOf(said, e.Epoch, n)
+				by.cause = addOperator(by.cause, r.Operator)
 			}
 		}
 		return true
@@ -137,12 +148,34 @@ func (t *transition) settleAttestations() {
 	operators := uint64(len(t.Electorate().Stables))
 	want := int(min(ledger.MinAccusers, max(operators, 2)-1))
 	clean := map[uint64]uint64{} // epochs by ordinal
-	for k, by := range attested {
-		if len(by) >= want {
-			clean[k.ordinal]++
+	for of, by := range said {
+		if len(by.clean) >= want && len(by.clean)*3 > (len(by.clean)+len(by.cause))*2 {
+			clean[of.ordinal]++
 		}
 	}
 	t.creditAll(clean, policy)
+}
+
+// nodeEpoch is one epoch of a node, attesters the operators who speak of it.
+type nodeEpoch struct{ epoch, ordinal uint64 }
+
+type attesters struct{ clean, cause []string }
+
+func saidOf(said map[nodeEpoch]*attesters, epoch uint64, ordinal uint32) *attesters {
+	of := nodeEpoch{epoch, uint64(ordinal)}
+	by := said[of]
+	if by == nil {
+		by = &attesters{}
+		said[of] = by
+	}
+	return by
+}
+
+func addOperator(operators []string, operator string) []string {
+	if slices.Contains(operators, operator) {
+		return operators
+	}
+	return append(operators, operator)
 }
 
 // creditAll gives each node its clean epochs.

@@ -256,7 +256,7 @@ func (f *fleet) attestAll(except ...string) int {
 func TestGoodBehaviourRestores(t *testing.T) {
 	f := newFleet(t, 5, 2, func(g *ledger.Genesis) {
 		p := ledger.DefaultProtection()
-		p.AttestEpochs, p.Attestors = 4, 4
+		p.AttestEpochs, p.Attestors = 4, 5 // all attest
 		g.Policy.Protection = &p
 	})
 	f.epochs(8)

@@ -12,16 +12,19 @@ import (
 type Word struct {
 	Author   string `json:"author"`
 	Down     bool   `json:"down,omitempty"`
+	From     uint64 `json:"from"` // the first tick of which it speaks
 	Operator string `json:"operator"`
 	Seq      uint64 `json:"seq"`  // of the observation's entry
 	Tick     uint64 `json:"tick"` // of the ledger, when it was accepted
+	To       uint64 `json:"to"`   // the last tick of which it speaks
 }
 
 // TallyRecord is the record "tally/EPOCH/MATTER/SUBJECT": what a node's
 // monitors of one epoch say of it. It leaves the state when its window is over.
 type TallyRecord struct {
-	Lapses uint64 `json:"lapses"` // stamp
-	Words  []Word `json:"words"`  // by operator
+	Judged bool   `json:"judged,omitempty"` // node.bad: one draw gives one verdict
+	Lapses uint64 `json:"lapses"`           // stamp
+	Words  []Word `json:"words"`            // by operator
 }
 
 // LinkRecord is the record "link/A/B", A before B: what both ends say of their
@@ -123,13 +126,13 @@ func (t *transition) observeNode(st *ledger.Statement, a author, body *ledger.Ob
 	key := tallyOf(epoch, body.Matter(), subject.Name)
 	tally := &TallyRecord{Lapses: t.windowEnd()}
 	if old, ok := lookup[TallyRecord](&t.view, key); ok {
+		if old.Judged {
+			return nil // said, and of no more effect
+		}
 		tally.Words = t.current(old.Words)
 	}
-	tally.Words = say(tally.Words, Word{Author: a.name, Down: body.Down(), Operator: a.operator, Seq: seq, Tick: t.tick()})
+	tally.Words = say(tally.Words, t.wordOf(a, body, seq))
 	t.put(key, tally)
-	if body.Down() {
-		t.mute(subject.Name, a.operator)
-	}
 	t.judge(key, tally, body.Matter(), subject, uint64(len(monitors)))
 	return nil
 }
@@ -147,6 +150,10 @@ func (t *transition) current(words []Word) []Word {
 	})
 }
 
+func (t *transition) wordOf(a author, body *ledger.Observe, seq uint64) Word {
+	return Word{Author: a.name, Down: body.Down(), From: body.From, Operator: a.operator, Seq: seq, Tick: t.tick(), To: body.To}
+}
+
 // say puts a word in the place of its operator's last one.
 func say(words []Word, w Word) []Word {
 	words = slices.DeleteFunc(slices.Clone(words), func(old Word) bool { return old.Operator == w.Operator })
@@ -154,14 +161,18 @@ func say(words []Word, w Word) []Word {
 	return slices.Insert(words, at, w)
 }
 
-// mute keeps the accused from accusing its accusers in return.
-func (t *transition) mute(accused, operator string) {
+// mute keeps whom a verdict found bad from accusing those who said so in
+// return. An accusation alone mutes nobody: it is free, so whoever accuses the
+// whole fleet once would never be accused itself.
+func (t *transition) mute(accused string, accusers []Word) {
 	p := t.policy.Protects()
 	if p.MutedEpochs == 0 {
 		return
 	}
 	r := t.reputation(accused)
-	r.mute(operator, t.meta.Epoch, t.meta.Epoch+p.MutedEpochs)
+	for _, w := range accusers {
+		r.mute(w.Operator, t.meta.Epoch, t.meta.Epoch+p.MutedEpochs)
+	}
 	t.put(tableReputation+accused, r)
 }
 
@@ -172,11 +183,16 @@ func (t *transition) judge(key string, tally *TallyRecord, matter string, subjec
 	down, up := sides(tally.Words)
 	switch {
 	case quorum(down, total) && matter == "bad":
-		if t.protection().Partition || t.breakerHolds(subject.Name, seqsOf(down)...) {
+		// A partition is no excuse: whoever takes a fifth of the fleet down, its
+		// own nodes, would else be safe from being found bad.
+		if t.breakerHolds(subject.Name, seqsOf(down)...) {
 			return // the words stay: the verdict may follow when there is room
 		}
-		t.remove(key)
+		// One draw gives one verdict, or a draw that happened to fall to a
+		// coalition would be worth an exclusion.
+		t.put(key, &TallyRecord{Judged: true, Lapses: t.stamp + 2*t.policy.EpochMillis, Words: []Word{}})
 		t.verdict(ledger.NodeBad, subject.Name, down, total)
+		t.mute(subject.Name, down)
 		t.punish(subject.Name, ledger.NodeBad, p.BadPoints, true, seqsOf(down)...)
 	case quorum(down, total) && !t.reputation(subject.Name).Down:
 		t.verdict(ledger.NodeDown, subject.Name, down, total)
@@ -190,28 +206,43 @@ func (t *transition) judge(key string, tally *TallyRecord, matter string, subjec
 			t.setDown(subject.Name, false, seqsOf(up)...)
 			return
 		}
-		t.contradicted(key, tally, down, up)
+		t.contradicted(key, tally, down, up, total)
 	}
 }
 
 // contradicted punishes those whose accusation more than two thirds of the
-// drawn contradict: the first time is free.
-func (t *transition) contradicted(key string, tally *TallyRecord, down, up []Word) {
-	if len(down) == 0 {
-		return
-	}
+// drawn contradict: they reached the accused in a tick of which it speaks. Who
+// saw it down before it came back is right, however many see it up since. The
+// first time is free, and times long ago are forgotten.
+func (t *transition) contradicted(key string, tally *TallyRecord, down, up []Word, total uint64) {
 	p := t.policy.Protects()
-	t.put(key, &TallyRecord{Lapses: tally.Lapses, Words: up}) // each word is judged once
+	left := slices.Clone(tally.Words)
 	for _, w := range down {
-		r := t.reputation(w.Author)
-		r.Misses++
-		misses := r.Misses
-		t.put(tableReputation+w.Author, r)
+		against := slices.DeleteFunc(slices.Clone(up), func(u Word) bool { return u.To < w.From || w.To < u.From })
+		if !quorum(against, total) {
+			continue
+		}
+		left = slices.DeleteFunc(left, func(old Word) bool { return old.Seq == w.Seq }) // each word is judged once
+		t.put(key, &TallyRecord{Lapses: tally.Lapses, Words: left})
+		misses := t.miss(w.Author)
 		if misses > 1 {
 			points := p.MinorPoints << min(misses-2, 4)
-			t.punish(w.Author, "accusation", points, false, append(seqsOf(up), w.Seq)...)
+			t.punish(w.Author, "accusation", points, false, seqsOf(append(against, w))...)
 		}
 	}
+}
+
+// miss counts an accusation that was contradicted, and gives how many there
+// are that are not forgotten.
+func (t *transition) miss(name string) uint64 {
+	r := t.reputation(name)
+	if r.MissEpoch+t.policy.Protects().ForgetEpochs <= t.meta.Epoch {
+		r.Misses = 0
+	}
+	r.Misses++
+	r.MissEpoch = t.meta.Epoch
+	t.put(tableReputation+name, r)
+	return r.Misses
 }
 
 func sides(words []Word) (down, up []Word) {
@@ -260,7 +291,7 @@ func (t *transition) observeLink(st *ledger.Statement, a author, body *ledger.Ob
 		link.Down = old.Down
 		link.Words = slices.DeleteFunc(slices.Clone(old.Words), func(w Word) bool { return w.Author == a.name })
 	}
-	link.Words = append(link.Words, Word{Author: a.name, Down: body.Down(), Operator: a.operator, Seq: seq, Tick: t.tick()})
+	link.Words = append(link.Words, t.wordOf(a, body, seq))
 	slices.SortFunc(link.Words, func(x, y Word) int { return strings.Compare(x.Author, y.Author) })
 
 	words := t.current(link.Words)

@@ -16,7 +16,8 @@ type ReputationRecord struct {
 	Heat       uint64 `json:"heat,omitempty"`       // as of HeatEpoch; it falls by 1 an epoch
 	HeatEpoch  uint64 `json:"heat_epoch,omitempty"` //
 	Last       uint64 `json:"last,omitempty"`       // seq of the newest effect that is about the node
-	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted
+	MissEpoch  uint64 `json:"miss_epoch,omitempty"` // of the last of them
+	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted, but for those forgotten
 	Mutes      []Mute `json:"mutes,omitempty"`      // by operator
 	Reputation uint64 `json:"reputation"`
 	Stay       uint64 `json:"stay,omitempty"` // epoch before which a quarantine does not end

@@ -51,6 +51,30 @@ func Draw(seed Hash, subject, own string, stables []Stable, limit int) []Monitor
 	return drawn
 }
 
+// Watches reports whether Draw would draw monitor for subject. It costs one
+// SHA-256 for each operator, none while all are drawn, and one for each node of
+// the monitor's own.
+func Watches(seed Hash, subject, own string, monitor Monitor, stables []Stable, limit int) bool {
+	mine := slices.IndexFunc(stables, func(s Stable) bool { return s.Operator == monitor.Operator })
+	if mine < 0 || monitor.Operator == own || drawNode(seed, subject, stables[mine].Nodes) != monitor.Node {
+		return false
+	}
+	if len(stables) <= limit {
+		return true
+	}
+	rank, before := drawHash("operator", seed, subject, monitor.Operator), 0
+	for i, s := range stables {
+		if i == mine || s.Operator == own || len(s.Nodes) == 0 {
+			continue
+		}
+		other := drawHash("operator", seed, subject, s.Operator)
+		if cmp.Or(bytes.Compare(other[:], rank[:]), cmp.Compare(s.Operator, monitor.Operator)) < 0 {
+			before++
+		}
+	}
+	return before < limit
+}
+
 func drawNode(seed Hash, subject string, nodes []string) string {
 	best, lowest := "", Hash{}
 	for _, n := range nodes {

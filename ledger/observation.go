@@ -129,31 +129,39 @@ func (o *Observe) Check(author string) error {
 }
 
 // Attest is the body of an attest statement: of each epoch since the author's
-// last one, which of the nodes that it monitored gave no cause for complaint.
+// last one, which of the nodes that it monitored gave no cause for complaint, and
+// which did. Of the others it says nothing.
 type Attest struct {
 	Epochs []AttestedEpoch `json:"epochs"` // ascending
 }
 
 // AttestedEpoch is one epoch of an attestation.
 type AttestedEpoch struct {
-	Clean []byte `json:"clean"` // ordinals of nodes, 3 bytes each, big-endian, ascending
+	Cause []byte `json:"cause,omitempty"` // as Clean: nodes that gave cause for complaint
+	Clean []byte `json:"clean"`           // ordinals of nodes, 3 bytes each, big-endian, ascending
 	Epoch uint64 `json:"epoch"`
 }
 
-// Ordinals decodes the nodes of an attested epoch. The error is a
+// Ordinals decodes the nodes that an attested epoch calls clean. The error is a
 // *StatementError.
-func (e *AttestedEpoch) Ordinals() ([]uint32, error) {
+func (e *AttestedEpoch) Ordinals() ([]uint32, error) { return decodeOrdinals("clean", e.Clean) }
+
+// Complaints decodes the nodes that gave cause for complaint. The error is a
+// *StatementError.
+func (e *AttestedEpoch) Complaints() ([]uint32, error) { return decodeOrdinals("cause", e.Cause) }
+
+func decodeOrdinals(field string, b []byte) ([]uint32, error) {
 	bad := func(format string, args ...any) error {
-		return &StatementError{Code: "bad_field", Path: "body.epochs", Message: fmt.Sprintf(format, args...)}
+		return &StatementError{Code: "bad_field", Path: "body.epochs", Message: field + ": " + fmt.Sprintf(format, args...)}
 	}
-	if len(e.Clean)%3 != 0 || len(e.Clean) > 3*MaxAttested {
-		return nil, bad("clean: want 3 bytes a node, at most %d nodes", MaxAttested)
+	if len(b)%3 != 0 || len(b) > 3*MaxAttested {
+		return nil, bad("want 3 bytes a node, at most %d nodes", MaxAttested)
 	}
-	ordinals := make([]uint32, 0, len(e.Clean)/3)
-	for c := range slices.Chunk(e.Clean, 3) {
+	ordinals := make([]uint32, 0, len(b)/3)
+	for c := range slices.Chunk(b, 3) {
 		n := binary.BigEndian.Uint32([]byte{0, c[0], c[1], c[2]})
 		if len(ordinals) > 0 && n <= ordinals[len(ordinals)-1] {
-			return nil, bad("clean: the ordinals do not ascend")
+			return nil, bad("the ordinals do not ascend")
 		}
 		ordinals = append(ordinals, n)
 	}
@@ -184,7 +192,16 @@ func (a *Attest) Check() error {
 		if err != nil {
 			return err
 		}
-		total += len(ordinals)
+		complaints, err := a.Epochs[i].Complaints()
+		if err != nil {
+			return err
+		}
+		total += len(ordinals) + len(complaints)
+		for _, n := range complaints {
+			if _, both := slices.BinarySearch(ordinals, n); both {
+				return &StatementError{Code: "bad_field", Path: "body.epochs", Message: "a node is in clean and in cause"}
+			}
+		}
 	}
 	if total > MaxAttested {
 		return &StatementError{Code: "bad_field", Path: "body.epochs", Message: fmt.Sprintf("at most %d nodes in all", MaxAttested)}

@@ -50,7 +50,7 @@ func DefaultProtection() Protection {
 		HeatPoints:           100,
 		LeaveReputation:      5_000,
 		MinorPoints:          400,
-		Monitors:             32,
+		Monitors:             48,
 		MutedEpochs:          32,
 		PartitionBasisPoints: 2_000,
 		ProbeQuota:           4_096,
