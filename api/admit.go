@@ -57,7 +57,7 @@ func (g *gate) now() int {
 
 // gates are the bounds by what a request costs.
 type gates struct {
-	reads, writes, waiting, exports, costly *gate
+	reads, writes, waiting, exports, states, costly *gate
 }
 
 func newGates(l Limits) gates {
@@ -66,6 +66,7 @@ func newGates(l Limits) gates {
 		writes:  newGate("writes", l.Writes, l.Writes),
 		waiting: newGate("waiting", l.Waiting, l.WaitingPerAddress),
 		exports: newGate("exports", l.Exports, 1),
+		states:  newGate("states", l.States, max(l.States/2, 1)),
 		costly:  newGate("costly", l.Costly, max(l.Costly/2, 1)),
 	}
 }
@@ -77,6 +78,8 @@ func (g gates) of(r *http.Request) (*gate, int) {
 	switch {
 	case r.URL.Path == "/v1/export":
 		return g.exports, tokens
+	case r.URL.Path == "/v1/state":
+		return g.states, tokens
 	case r.URL.Path == "/v1/watch", r.URL.RawQuery != "" && r.URL.Query().Has("wait"):
 		return g.waiting, tokens
 	case tokens > 1:
@@ -93,8 +96,10 @@ func costOf(r *http.Request) int {
 	switch path := r.URL.Path; {
 	case path == "/v1/export":
 		return 100
-	case path == "/v1/epochs":
+	case path == "/v1/epochs", path == "/v1/state", strings.HasPrefix(path, "/v1/nodes/") && strings.HasSuffix(path, "/history"):
 		return 50
+	case path == "/v1/fleet":
+		return 5
 	case path == "/v1/simulate", strings.HasPrefix(path, "/receipts/"):
 		return 20
 	case path == "/v1/entries":

@@ -86,10 +86,13 @@ type slowWriter struct {
 
 var _ io.Writer = (*slowWriter)(nil)
 
+// grace begins the time that the whole has.
+func (s *slowWriter) grace() { s.end = time.Now().Add(exportGrace) }
+
 func (s *slowWriter) Write(b []byte) (int, error) {
 	if !s.begun {
 		s.begun = true
-		s.end = time.Now().Add(exportGrace)
+		s.grace()
 		header := s.w.Header()
 		header.Set("Content-Type", "application/zstd")
 		header.Set("Cache-Control", "no-store")

@@ -6,6 +6,7 @@ import "time"
 const (
 	entryScan        = 4_096   // entries that one page of a filtered list looks at
 	epochScan        = 16_384  // entries that one page of past epochs looks at
+	historyScan      = 16_384  // entries that one page of a node's history looks at
 	pageBytes        = 4 << 20 // of entries in one page
 	watchBatch       = 256     // entries that a watch reads at once
 	watchFrames      = 256     // encoded events kept for all watchers
@@ -31,6 +32,7 @@ type Limits struct {
 	WaitingPerAddress int           // of them, of one address
 	Costly            int           // receipts, simulations and walks over the history at once
 	Exports           int           // at once; of one address one
+	States            int           // whole states sent at once; of one address half of them
 	RatePerSecond     float64       // requests of one address
 	RateBurst         int           // of one address
 	Addresses         int           // remembered for rates
@@ -77,6 +79,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.WaitingPerAddress, d.WaitingPerAddress)
 	orInt(&l.Costly, d.Costly)
 	orInt(&l.Exports, d.Exports)
+	orInt(&l.States, d.States)
 	orInt(&l.RateBurst, d.RateBurst)
 	orInt(&l.Addresses, d.Addresses)
 	orInt(&l.PageDefault, d.PageDefault)
@@ -109,6 +112,7 @@ func DefaultLimits() Limits {
 		WaitingPerAddress: 512,
 		Costly:            8,
 		Exports:           2,
+		States:            8,
 		RatePerSecond:     500,
 		RateBurst:         2_000,
 		Addresses:         16_384,

@@ -30,8 +30,13 @@ func (s *Server) nodeRoutes(h huma.API) {
 			if !ok {
 				return nil, notFound("there is no node of that name; /v1/nodes lists them")
 			}
-			out := presentNode(n)
+			out := presentNode(v.State, n)
+			s.lastEvents(v, []*client.Node{&out})
 			return &out, nil
+		})
+	registerRead(s, h, "get-node-history", "/v1/nodes/{name}/history", "What became of one node, newest first: its admission, verdicts, offences, changes of standing and links, and decisions about it",
+		func(_ context.Context, v *View, in *historyInput) (*client.NodeHistory, error) {
+			return s.history(v, in)
 		})
 	registerRead(s, h, "list-joins", "/v1/joins", "The nodes that ask to be admitted, by statement id",
 		func(_ context.Context, v *View, in *PageInput) (*client.Joins, error) { return s.joins(v, in) })
@@ -54,12 +59,12 @@ func (s *Server) nodes(v *View, in *PageInput, list string, keep func(fsm.NodeRe
 			}
 			if len(out.Nodes) == limit {
 				out.Next = encodeCursor(list, out.Nodes[limit-1].Name)
-				return out, nil
+				return s.withLast(v, out), nil
 			}
-			out.Nodes = append(out.Nodes, presentNode(n))
+			out.Nodes = append(out.Nodes, presentNode(v.State, n))
 		}
 		if len(step) <= limit {
-			return out, nil
+			return s.withLast(v, out), nil
 		}
 		after = step[len(step)-1].Name
 	}

@@ -33,12 +33,28 @@ func presentReplica(r fsm.ReplicaRecord) client.Replica {
 	}
 }
 
-func presentNode(n fsm.NodeRecord) client.Node {
-	return client.Node{
+func presentNode(state *fsm.State, n fsm.NodeRecord) client.Node {
+	out := client.Node{
 		Name: n.Name, Operator: n.Operator, Standing: n.Standing, Reason: n.Reason, Key: n.Key.String(),
 		Public: n.Public, Peer: n.Peer, Admitted: n.Admitted, ValidFrom: n.ValidFrom, ValidTo: n.ValidTo,
-		Since: n.Since, Version: n.Version,
+		Since: n.Since, Version: n.Version, Ordinal: n.Ordinal,
 	}
+	r, ok := state.Reputation(n.Name)
+	if !ok {
+		return out
+	}
+	out.Reputation = &client.Reputation{
+		Points: r.Reputation, Strikes: r.Strikes, Heat: r.HeatIn(state.Epoch()), Misses: r.Misses, Down: r.Down,
+		Subjective: r.Subjective, Decided: r.Decided, Founder: r.Founder, Stay: r.Stay,
+	}
+	if p := state.Probation(&n); p != nil {
+		out.Standing = client.Probation
+		out.Reputation.Young, out.Reputation.Disreputable = p.Young, p.Disreputable
+		if p.Young {
+			out.Reputation.OldFrom = p.Until
+		}
+	}
+	return out
 }
 
 func presentJoin(j fsm.JoinRecord) client.Join {

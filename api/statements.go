@@ -82,6 +82,9 @@ func (s *Server) submitBody(ctx context.Context, body []byte, wait client.Wait, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := checkForLedger(statements); err != nil {
+		return nil, nil, err
+	}
 	if check != nil {
 		if err := check(statements); err != nil {
 			return nil, nil, err
@@ -97,6 +100,23 @@ func (s *Server) submitBody(ctx context.Context, body []byte, wait client.Wait, 
 		Level: string(receipt.Level), First: receipt.First, Last: receipt.Last, Stamp: receipt.Stamp,
 		Checkpoint: receipt.Checkpoint, Statements: statementResults(receipt.Verdicts, statements),
 	}, statements, nil
+}
+
+// checkForLedger refuses what is said from node to node and never stands on the
+// ledger by itself.
+func checkForLedger(statements []*ledger.Statement) error {
+	for i, st := range statements {
+		if ledger.SeqSpaceOf(st.Payload.Type) != ledger.SpaceProbe {
+			continue
+		}
+		where := "type"
+		if len(statements) > 1 {
+			where = joinPath(statementAt(i), where)
+		}
+		return newProblem(http.StatusUnprocessableEntity, codeWrongStatement, where,
+			fmt.Sprintf("%s is said from node to node and is not for the ledger; what it proves goes there as an exhibit of evidence", st.Payload.Type))
+	}
+	return nil
 }
 
 // parseStatements reads a CBOR sequence of statements, strictly. It verifies

@@ -22,6 +22,14 @@ const (
 	leaderPatience  = 8 * time.Second  // for a leader: an election takes 1 to 3 s
 	probeTimeout    = 2 * time.Second  // of asking a server whether it knows a leader
 
+	maxStateBytes = 1 << 30          // of /v1/state: 50,000 nodes take about 300 MB
+	maxStateLine  = 4 << 20          // one record
+	stateTimeout  = 10 * time.Minute // for all of it
+	stateSilence  = 30 * time.Second // between two records
+
+	maxStoryPages  = 4_096 // of a node's history: 16,384 entries each
+	maxStoryEvents = 1_000 // of them, with their causes, in one story
+
 	// MaxEntriesPage is the most entries that one page of /v1/entries holds.
 	MaxEntriesPage = 256
 )
