@@ -16,5 +16,22 @@ const (
 	failOverWithin = 75 * time.Second // a client waits 30 s for a slow server
 	maxSkew        = 3 * time.Second  // of a scene's ledger
 	lagRounds      = 10               // of a laggard, until the liar is asked for history
-	replicaLogs    = 12               // lines of each log that a failed stage shows
+	nodeStageLimit = 3 * time.Minute  // of a whole attack by nodes
+	auditKeys      = 256              // unpacked keys of the auditor
+	signatureBytes = 3_309            // of ML-DSA-65, the end of an envelope
+	forgeRounds    = 10
+	replayRounds   = 8
+	floodWaves     = 6  // epochs in which a node floods, until it is out
+	floodAtOnce    = 16 // submissions of the flooder
+	floodBundle    = 64
+	accuseEpochs   = 3
+	aloneEpochs    = 24 // of one slanderer, which is drawn in half of them
+	onOffRounds    = 12
+	onOffPause     = 8 // epochs from offence to offence
+	trafficPace    = 50 * time.Millisecond
+	trafficAtOnce  = 32
+	trafficBefore  = 60 // honest statements before an attack begins
+	trafficDuring  = 60
+	trafficBound   = 2 * time.Second // what an attack may make of their p99
+	replicaLogs    = 12              // lines of each log that a failed stage shows
 )

@@ -1,7 +1,8 @@
 // Command byzantine stages what one replica with legitimate keys can do to the
-// three others, to their clients and to their auditors: real processes, one
-// ledger for each lie. It prints what each did, and exits 1 when any lie got
-// more than DESIGN.md says.
+// three others, to their clients and to their auditors, and what nodes with
+// legitimate keys can do to the fleet: real processes, one ledger for each lie
+// or attack. It prints what each did, and exits 1 when any got more than
+// DESIGN.md says.
 package main
 
 import (
@@ -18,6 +19,7 @@ func main() {
 	bin := flag.String("bin", "bin", "where the programs quorate and liar are")
 	only := flag.String("only", "", "only the stages whose name contains this")
 	keep := flag.Bool("keep", false, "keep each stage's directory")
+	quiet := flag.Bool("quiet", false, "do not show the replicas' logs of an attack by nodes that failed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -27,7 +29,21 @@ func main() {
 			chosen = append(chosen, s)
 		}
 	}
-	if !attack(ctx, os.Stdout, options{bin: *bin, keep: *keep}, chosen) {
+	var byNodes []nodeStage
+	for _, s := range nodeStages {
+		if strings.Contains(s.name, *only) {
+			byNodes = append(byNodes, s)
+		}
+	}
+	o := options{bin: *bin, keep: *keep, quiet: *quiet}
+	good := len(chosen)+len(byNodes) > 0
+	if len(chosen) > 0 {
+		good = attack(ctx, os.Stdout, o, chosen)
+	}
+	if len(byNodes) > 0 {
+		good = attackByNodes(ctx, os.Stdout, o, byNodes) && good
+	}
+	if !good {
 		fmt.Fprintln(os.Stderr, "byzantine: FAILED")
 		os.Exit(1)
 	}

@@ -25,14 +25,16 @@ import (
 )
 
 const (
-	liarName = "r4"
-	replicas = 4
+	liarName       = "r4"
+	replicas       = 4
+	quorateProgram = "quorate"
 )
 
 // scene is a ledger of three honest replicas and a liar, each a process, in a
 // directory of its own.
 type scene struct {
 	*report
+	founding
 	bin, dir   string
 	genesis    ledger.Hash
 	entry      []byte
@@ -57,17 +59,30 @@ func (m *member) url() string { return "http://" + m.api }
 
 func (m *member) running() bool { return m.process != nil }
 
+// founding is what tells one scene's ledger from another's.
+type founding struct {
+	fourth    string // the program of r4
+	operators string // of the ceremony, in YAML
+	policy    string // likewise
+}
+
+// ofReplicas is the founding of a scene of which a replica is the liar.
+var ofReplicas = founding{
+	fourth:    "liar",
+	operators: "[{name: aurora}, {name: borealis}, {name: cirrus}, {name: delta, sponsor: aurora}]",
+	policy:    "{max_skew_millis: 3000, tick_millis: 2000}",
+}
+
 // found makes keys and genesis, with a new ledger's usual policy but a tick and
 // a skew that suit a test.
-func found(ctx context.Context, bin, dir string, r *report) (*scene, error) {
-	s := &scene{report: r, bin: bin, dir: dir, people: map[string]*keys.File{},
+func found(ctx context.Context, bin, dir string, r *report, f founding) (*scene, error) {
+	s := &scene{report: r, founding: f, bin: bin, dir: dir, people: map[string]*keys.File{},
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
 	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil {
 		return nil, err
 	}
 	var ceremony strings.Builder
-	ceremony.WriteString("origin: example.com/byzantine\noperators: [{name: aurora}, {name: borealis}, {name: cirrus}, {name: delta, sponsor: aurora}]\ncouncil: [keys/alice.pub, keys/bob.pub, keys/carol.pub]\n" +
-		"policy: {max_skew_millis: 3000, tick_millis: 2000}\nreplicas:\n")
+	fmt.Fprintf(&ceremony, "origin: example.com/byzantine\noperators: %s\ncouncil: [keys/alice.pub, keys/bob.pub, keys/carol.pub]\npolicy: %s\nreplicas:\n", f.operators, f.policy)
 	for _, g := range [][2]string{{"alice", "aurora"}, {"bob", "borealis"}, {"carol", "cirrus"}} {
 		if err := s.keygen(ctx, "governor", g[0], g[1]); err != nil {
 			return nil, err
@@ -78,9 +93,9 @@ func found(ctx context.Context, bin, dir string, r *report) (*scene, error) {
 		return nil, err
 	}
 	for i, operator := range []string{"aurora", "borealis", "cirrus", "delta"} {
-		m := &member{name: fmt.Sprintf("r%d", i+1), peer: fmt.Sprintf("127.0.0.1:%d", port+i), api: fmt.Sprintf("127.0.0.1:%d", port+replicas+i), program: "quorate"}
+		m := &member{name: fmt.Sprintf("r%d", i+1), peer: fmt.Sprintf("127.0.0.1:%d", port+i), api: fmt.Sprintf("127.0.0.1:%d", port+replicas+i), program: quorateProgram}
 		if m.name == liarName {
-			m.program = "liar"
+			m.program = f.fourth
 		}
 		if err := s.keygen(ctx, "replica", m.name, operator, "--peer", m.peer, "--api", m.url()); err != nil {
 			return nil, err
@@ -144,7 +159,7 @@ func (s *scene) start(m *member) error {
 	}
 	defer log.Close()
 	args := []string{"--config", filepath.Join("ledger", m.name+".yaml")}
-	if m.program == "quorate" {
+	if m.program == quorateProgram {
 		args = append([]string{"server"}, args...)
 	}
 	c := exec.Command(filepath.Join(s.bin, m.program), args...)
@@ -254,8 +269,13 @@ func (s *scene) member(name string) *member {
 
 func (s *scene) liar() *member { return s.member(liarName) }
 
-// honest lists the three others.
-func (s *scene) honest() []*member { return s.members[:replicas-1] }
+// honest lists the three others, or all four where no replica lies.
+func (s *scene) honest() []*member {
+	if s.fourth == quorateProgram {
+		return s.members
+	}
+	return s.members[:replicas-1]
+}
 
 // await looks until something holds, or ctx or patience ends.
 func (s *scene) await(ctx context.Context, what string, holds func() bool) error {

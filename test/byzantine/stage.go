@@ -21,15 +21,17 @@ type stage struct {
 
 // options say how to stage.
 type options struct {
-	bin  string // folder of the programs
-	keep bool
+	bin   string // folder of the programs
+	keep  bool
+	quiet bool // do not show the logs of a stage of nodes that failed
 }
 
 // report is what a stage found: what each party did, and what should not be.
 type report struct {
-	lines  []line
-	faults []string
-	began  time.Time
+	lines   []line
+	faults  []string
+	began   time.Time
+	refused map[string]int // statements of attackers, by the code of the rule
 }
 
 type line struct{ who, what string }
@@ -50,6 +52,9 @@ func (r *report) demand(holds bool, format string, args ...any) {
 		r.fail(format, args...)
 	}
 }
+
+// counts takes note of statements that a rule refused.
+func (r *report) counts(code string, n int) { r.refused[code] += n }
 
 func (r *report) took() time.Duration { return time.Since(r.began) }
 
@@ -106,7 +111,7 @@ func perform(ctx context.Context, o options, one stage) (*report, tally) {
 		r.fail("%v", err)
 		return r, tally{}
 	}
-	s, err := found(ctx, bin, dir, r)
+	s, err := found(ctx, bin, dir, r, ofReplicas)
 	if err != nil {
 		r.fail("found the ledger: %v", err)
 		return r, tally{}

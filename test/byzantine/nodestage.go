@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// nodeStage is one attack by holders of nodes' keys, on a ledger of its own.
+type nodeStage struct {
+	name   string
+	attack string // in a sentence
+	short  bool   // among those of make test
+	run    func(ctx context.Context, f *fleet) error
+}
+
+// attackByNodes stages attacks one after the other, and says whether all got
+// what they should.
+func attackByNodes(ctx context.Context, w io.Writer, o options, chosen []nodeStage) bool {
+	began, harmed := time.Now(), 0
+	failed := []string{}
+	for _, one := range chosen {
+		if ctx.Err() != nil {
+			break
+		}
+		r, hurt := performByNodes(ctx, o, one)
+		harmed += hurt
+		word := "PASS"
+		if len(r.faults) > 0 {
+			word = "FAIL"
+			failed = append(failed, one.name)
+		}
+		fmt.Fprintf(w, "%s  %s (%.1f s)\n", word, one.name, r.took().Seconds())
+		fmt.Fprintf(w, "      %-10s %s\n", "the attack", one.attack)
+		for _, l := range r.lines {
+			fmt.Fprintf(w, "      %-10s %s\n", l.who, l.what)
+		}
+		for _, f := range r.faults {
+			fmt.Fprintf(w, "      %-10s %s\n", "FAULT", f)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "honest nodes that were quarantined or excluded, in any staged attack: %d\n", harmed)
+	fmt.Fprintf(w, "%d attacks by nodes staged in %.0f s, %d failed%s\n", len(chosen), time.Since(began).Seconds(), len(failed), listed(failed))
+	return ctx.Err() == nil && len(failed) == 0 && len(chosen) > 0
+}
+
+// performByNodes stages one attack, and counts the honest nodes that it hurt.
+func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int) {
+	r := &report{began: time.Now(), refused: map[string]int{}}
+	ctx, cancel := context.WithTimeout(ctx, nodeStageLimit)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "byz-")
+	if err != nil {
+		r.fail("%v", err)
+		return r, 0
+	}
+	if !o.keep {
+		defer func() { _ = os.RemoveAll(dir) }()
+	} else {
+		r.says("kept", "%s", dir)
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		r.fail("%v", err)
+		return r, 0
+	}
+	s, err := found(ctx, bin, dir, r, ofNodes())
+	if err != nil {
+		r.fail("found the ledger: %v", err)
+		return r, 0
+	}
+	hurt := 0
+	if err = s.startAll(ctx); err == nil {
+		hurt, err = s.attacked(ctx, one)
+	}
+	if err != nil {
+		r.fail("%v", err)
+	}
+	s.stopAll()
+	if len(r.faults) > 0 && !o.quiet {
+		s.logs()
+	}
+	return r, hurt
+}
+
+// attacked founds the fleet, runs the attack under an auditor's eyes, and looks
+// at what it did to others.
+func (s *scene) attacked(ctx context.Context, one nodeStage) (int, error) {
+	f := &fleet{scene: s, audit: newAudit(s), guilty: map[string]bool{}, signed: map[ledger.Hash]bool{}}
+	watching, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); f.audit.run(watching) }()
+	defer func() { stop(); <-done }()
+	if err := f.found(ctx); err != nil {
+		return 0, err
+	}
+	err := one.run(ctx, f)
+	if len(s.refused) > 0 {
+		var list []string
+		for _, code := range slices.Sorted(maps.Keys(s.refused)) {
+			list = append(list, fmt.Sprintf("%s (%d×)", code, s.refused[code]))
+		}
+		s.says("refused", "%s", strings.Join(list, ", "))
+	}
+	// What the last seal of the attack says must be derived too.
+	if e := f.mark(ctx); err == nil {
+		err = e
+	}
+	count, strange := f.audit.strangers(f)
+	s.says("auditor", "derived %d entries anew; %d statements of nodes, %d that their authors never signed", f.audit.now().Next(), count, strange)
+	s.demand(strange == 0, "statements are on the ledger that their authors never signed")
+	harmed := f.audit.harmed(f.guilty)
+	for _, h := range harmed {
+		s.fail("an honest node was harmed: %s", h)
+	}
+	return len(harmed), err
+}
