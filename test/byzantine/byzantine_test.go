@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // build makes the two programs that the stages need.
@@ -57,5 +59,51 @@ func TestInconsistentPairsAreFound(t *testing.T) {
 		if _, got := comparePairs(one.found, one.trees); got != one.want {
 			t.Errorf("%s: %d inconsistent pairs, want %d", one.name, got, one.want)
 		}
+	}
+}
+
+// The attacks of nodes of the short run.
+func TestAttacksByNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	var chosen []nodeStage
+	for _, s := range nodeStages {
+		if s.short {
+			chosen = append(chosen, s)
+		}
+	}
+	// An excluded node that nobody calls guilty must make its stage fail, or the
+	// zero that the others print means nothing.
+	planted := nodeStage{name: "planted", run: func(ctx context.Context, f *fleet) error {
+		err := equivocated(ctx, f)
+		clear(f.guilty)
+		return err
+	}}
+	t.Setenv("TMPDIR", t.TempDir())
+	bin := build(t)
+	var out strings.Builder
+	if !attackByNodes(t.Context(), &out, options{bin: bin}, chosen) {
+		t.Errorf("an attack got more than it should")
+	}
+	if attackByNodes(t.Context(), &out, options{bin: bin, quiet: true}, []nodeStage{planted}) ||
+		!strings.Contains(out.String(), "honest nodes that were quarantined or excluded, in any staged attack: 2\n") {
+		t.Errorf("honest nodes were excluded and nobody noticed")
+	}
+	t.Log("\n" + out.String())
+}
+
+func TestPercentile(t *testing.T) {
+	var list []time.Duration
+	for i := range 200 {
+		list = append(list, time.Duration(200-i))
+	}
+	for p, want := range map[int]time.Duration{50: 100, 99: 198, 100: 200} {
+		if got := percentileOf(list, p); got != want {
+			t.Errorf("p%d of 1 to 200 is %d, want %d", p, got, want)
+		}
+	}
+	if percentileOf(nil, 99) != 0 {
+		t.Error("nothing has a percentile")
 	}
 }
