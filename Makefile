@@ -33,7 +33,7 @@ run: build ## run a ledger of four replicas on loopback, in the foreground; Ctrl
 demo: build ## the main job as a script that a reader can follow
 	@exec bash test/demo/demo.sh
 
-attack: build ## what one lying replica of four can do, staged with real processes; STAGE=name for some
+attack: build ## what a lying replica of four and attacking nodes can do, staged with real processes; STAGE=name for some (node- for the nodes)
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar
 	@exec bin/byzantine -bin bin -only "$(STAGE)"
 
