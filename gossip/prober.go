@@ -35,7 +35,7 @@ type peer struct {
 	probed        uint64                 // the last tick
 	misses        int                    // in a row
 	missed        uint64                 // the tick of the first of them
-	reached       uint64                 // the last tick for which there is a sign of life
+	reached       uint64                 // the last tick whose probe it answered; 0: none
 	answers       []uint64               // the last ticks whose probes it answered, ascending
 	node, wire    said                   // what we said last of the node and of the link
 }
@@ -156,7 +156,7 @@ func (q *peer) expire(now uint64) {
 
 func (q *peer) miss(tick uint64) {
 	if tick <= q.reached {
-		return // it has been heard since
+		return // a later one was answered
 	}
 	if q.misses == 0 || tick < q.missed {
 		q.missed = tick
@@ -199,7 +199,7 @@ func (p *Prober) Answered(author string, ack *ledger.Ack) bool {
 		return false
 	}
 	delete(q.asked, ack.Challenge)
-	p.alive(q, author, tick, true)
+	p.alive(q, author, tick)
 	return true
 }
 
@@ -218,21 +218,9 @@ func (p *Prober) Acknowledge(prober string, tick, now uint64) bool {
 	return p.vows.Acknowledge(prober, tick, now)
 }
 
-// Heard says that a peer gave a sign of life in a tick of our clock: a verified
-// probe to us. It shows that the peer runs, not that it can be reached, so it
-// ends no row of misses of a link, and credits nothing.
-func (p *Prober) Heard(name string, tick uint64) {
-	if q, ok := p.peers[name]; ok && q.link == nil {
-		p.alive(q, name, tick, false)
-	}
-}
-
-func (p *Prober) alive(q *peer, name string, tick uint64, answered bool) {
+func (p *Prober) alive(q *peer, name string, tick uint64) {
 	if tick >= q.reached {
 		q.reached, q.misses = tick, 0
-	}
-	if !answered {
-		return
 	}
 	at, _ := slices.BinarySearch(q.answers, tick)
 	q.answers = slices.Insert(q.answers, at, tick)
@@ -345,7 +333,7 @@ func (p *Prober) word(q *peer, last *said, name string, kinds [2]string, down bo
 			p.mark(name, false)
 		}
 		return ledger.Observe{Kind: kinds[0], Subject: name, From: from, To: p.now - 1}, true
-	case q.misses == 0 && q.reached > 0 && (last.down || down && due) && q.reached+window > p.now:
+	case q.misses == 0 && q.reached > 0 && (last.down || down && due) && q.reached+window > p.now && q.reached+1 >= last.tick:
 		*last = said{tick: p.now}
 		return ledger.Observe{Kind: kinds[1], Subject: name, From: q.reached, To: q.reached}, true
 	}
