@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -12,7 +11,7 @@ import (
 // A window of attestation is attest_epochs epochs. Who is drawn for it attests
 // in the window after it, once; at the end of that it is settled.
 
-// AttestRecord is the record "attest/WINDOW/NAME": what a node attested, until
+// AttestRecord is the record "attest/FIRST/NAME", FIRST being the window's first epoch: what a node attested, until
 // its window is settled.
 type AttestRecord struct {
 	Epochs   []AttestedNodes `json:"epochs"`
@@ -21,15 +20,38 @@ type AttestRecord struct {
 }
 
 // AttestedNodes is what was attested of one epoch: of the nodes that the author
-// watched, those that gave no cause for complaint, and those that did.
+// watched, which gave cause for complaint and which did not.
 type AttestedNodes struct {
 	Cause []byte `json:"cause,omitempty"`
 	Clean []byte `json:"clean"` // ordinals, as in the statement
 	Epoch uint64 `json:"epoch"`
 }
 
-func attestOf(window uint64, name string) string {
-	return fmt.Sprintf("%s%012d/%s", tableAttest, window, name)
+func attestOf(first uint64, name string) string {
+	return fmt.Sprintf("%s%012d/%s", tableAttest, first, name)
+}
+
+// AttestWindow returns the first epoch of the window that may be attested now,
+// and whether n is drawn to attest it.
+func (v *view) AttestWindow(n *NodeRecord) (first uint64, drawn bool) {
+	p := v.policy.Protects()
+	if v.meta.Epoch < p.AttestEpochs {
+		return 0, false
+	}
+	first = (v.meta.Epoch/p.AttestEpochs - 1) * p.AttestEpochs
+	return first, first >= v.protection().Settled && n.Elector && v.attests(n.Name, first, v.electorOperators())
+}
+
+// attests draws by the seed of the window's first epoch, or of the first that was
+// not passed over.
+func (v *view) attests(name string, first uint64, operators []string) bool {
+	p := v.policy.Protects()
+	for epoch := first; epoch < first+p.AttestEpochs; epoch++ {
+		if seed, ok := v.Seed(epoch); ok {
+			return ledger.Attests(seed, name, p.Attestors, min(p.Monitors, uint64(len(operators))))
+		}
+	}
+	return false
 }
 
 // attest is the statement attest.
@@ -41,101 +63,169 @@ func (t *transition) attest(st *ledger.Statement, a author) *problem {
 	if err := body.Check(); err != nil {
 		return fromStatementError(err)
 	}
-	policy := t.policy.Protects()
-	window := t.meta.Epoch / policy.AttestEpochs
-	if window == 0 {
+	if t.meta.Frozen != "" {
+		return refuse(Frozen, "", t.meta.Frozen)
+	}
+	length := t.policy.Protects().AttestEpochs
+	first := t.meta.Epoch / length * length
+	if first < t.protection().Settled+length {
 		return refuse(OutOfWindow, "body.epochs", "no window of attestation is over")
 	}
-	window--
-	first := window * policy.AttestEpochs
+	first -= length
 	for _, e := range body.Epochs {
-		if e.Epoch < first || e.Epoch >= first+policy.AttestEpochs {
-			return refuse(OutOfWindow, "body.epochs", fmt.Sprintf("the window is epochs %d to %d", first, first+policy.AttestEpochs-1))
+		if e.Epoch < first || e.Epoch >= first+length {
+			return refuse(OutOfWindow, "body.epochs", fmt.Sprintf("the window is epochs %d to %d", first, first+length-1))
 		}
 	}
-	if _, done := lookup[AttestRecord](&t.view, attestOf(window, a.name)); done || window < t.protection().Settled {
-		return refuse(AttestedAlready, "", fmt.Sprintf("window %d is attested", window))
+	if _, done := lookup[AttestRecord](&t.view, attestOf(first, a.name)); done {
+		return refuse(AttestedAlready, "", fmt.Sprintf("the window from epoch %d is attested", first))
 	}
-	electorate := t.Electorate()
-	if !electorate.Bootstrap && !t.eligible(a.node, &policy) {
-		return refuse(NotMonitor, "author", fmt.Sprintf("the word of %s does not count yet", a.name))
+	operators := t.electorOperators()
+	if !a.node.Elector {
+		return refuse(NotMonitor, "author", fmt.Sprintf("the word of %s does not count in this epoch", a.name))
 	}
-	seed, ok := t.Seed(first)
-	drawn := min(policy.Monitors, uint64(len(electorate.Stables)))
-	if !ok || !ledger.Attests(seed, a.name, policy.Attestors, drawn) {
-		return refuse(NotMonitor, "author", fmt.Sprintf("%s does not attest window %d", a.name, window))
+	if !t.attests(a.name, first, operators) {
+		return refuse(NotMonitor, "author", fmt.Sprintf("%s does not attest the window from epoch %d", a.name, first))
 	}
 
 	seq := t.append(ledger.KindStatement, st.Envelope)
 	t.useSeq(st, seq)
 	record := &AttestRecord{Operator: a.operator, Seq: seq, Epochs: []AttestedNodes{}}
+	stables := t.stablesFor(a.operator, operators)
 	for _, e := range body.Epochs {
 		record.Epochs = append(record.Epochs, AttestedNodes{
-			Cause: t.watched(a, e.Epoch, e.Cause, electorate), Clean: t.watched(a, e.Epoch, e.Clean, electorate), Epoch: e.Epoch,
+			Cause: t.watched(a, e.Epoch, e.Cause, stables), Clean: t.watched(a, e.Epoch, e.Clean, stables), Epoch: e.Epoch,
 		})
 	}
-	t.put(attestOf(window, a.name), record)
+	t.put(attestOf(first, a.name), record)
 	return nil
 }
 
-// watched leaves of the nodes of an attested epoch those that its author was
+// watched leaves in what was attested of an epoch those nodes that the author was
 // drawn to watch: who may be drawn has moved a little since, and what an author
 // says of nodes that are not its to watch counts for nothing.
-func (t *transition) watched(a author, epoch uint64, list []byte, electorate Electorate) []byte {
-	ordinals := attestedOrdinals(list)
-	kept := make([]uint32, 0, len(ordinals))
-	seed, seeded := t.Seed(epoch)
-	limit := int(t.policy.Protects().Monitors)
+func (t *transition) watched(a author, epoch uint64, attested []byte, stables []ledger.Stable) []byte {
+	seed, ok := t.Seed(epoch)
+	if !ok {
+		return nil // the epoch was passed over
+	}
+	ordinals, err := ledger.DecodeOrdinals("", attested)
+	invariant(err == nil, "an attestation was checked")
+	kept, limit, all := make([]uint32, 0, len(ordinals)), int(t.policy.Protects().Monitors), t.bootstrap(len(stables))
 	for _, n := range ordinals {
 		named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(uint64(n)))
 		if !ok {
 			continue
 		}
 		subject, ok := lookup[NodeRecord](&t.view, tableNode+named.Name)
-		if !ok || subject.Operator == a.operator {
+		invariant(ok, "an ordinal is a node's")
+		if subject.Operator == a.operator {
 			continue
 		}
-		if electorate.Bootstrap || seeded && ledger.Watches(seed, subject.Name, subject.Operator, ledger.Monitor{Operator: a.operator, Node: a.name}, electorate.Stables, limit) {
+		if all || ledger.Watches(seed, subject.Name, subject.Operator, ledger.Monitor{Operator: a.operator, Node: a.name}, stables, limit) {
 			kept = append(kept, n)
 		}
+	}
+	if len(kept) == 0 {
+		return nil
 	}
 	return ledger.EncodeOrdinals(kept)
 }
 
-func attestedOrdinals(list []byte) []uint32 {
-	ordinals, err := (&ledger.AttestedEpoch{Clean: list}).Ordinals()
-	invariant(err == nil, "an attestation was checked")
-	return ordinals
+// voidAttestations drops what was attested and not settled: the windows are
+// others from now on.
+func (t *transition) voidAttestations() {
+	length := t.policy.Protects().AttestEpochs
+	var keys []string
+	each(&t.view, tableAttest, func(name string, _ *AttestRecord) bool {
+		keys = append(keys, name)
+		return true
+	})
+	for _, name := range keys {
+		t.remove(tableAttest + name)
+	}
+	t.changeProtection(func(p *ProtectionRecord) { p.Settled = (t.meta.Epoch + length - 1) / length * length })
 }
 
 // settleAttestations, at the beginning of an epoch, credits the windows whose
-// time to attest is over: an epoch of a node is clean if three operators call
-// it so, or as many as there are others, and they are more than two thirds of
-// those that speak of it. Who is silent is not counted: few are drawn to attest,
-// and some of them shall not stop anybody's recovery by saying nothing.
+// time to attest is over: an epoch of a node is clean if three operators, or as
+// many as there are others, call it so, and they are more than two thirds of those
+// who speak of it. Who is silent is not counted: few are drawn to attest, and some
+// of them shall not stop anybody's recovery by saying nothing.
 func (t *transition) settleAttestations() {
-	policy := t.policy.Protects()
-	due := t.meta.Epoch / policy.AttestEpochs
-	if due == 0 || due-1 <= t.protection().Settled {
+	length := t.policy.Protects().AttestEpochs
+	now := t.meta.Epoch / length * length
+	if now < t.protection().Settled+2*length {
 		return
 	}
-	due--
-	said := map[nodeEpoch]*attesters{}
+	settled := now - length
+	votes := t.takeAttestations(settled)
+	t.changeProtection(func(p *ProtectionRecord) { p.Settled = settled })
+
+	want := min(ledger.MinAccusers, max(len(t.electorOperators()), 2)-1)
+	for len(votes) > 0 {
+		ordinal, epochs := votes[0].ordinal(), uint64(0)
+		for len(votes) > 0 && votes[0].ordinal() == ordinal {
+			clean, complaints, rest := countEpoch(votes)
+			if votes = rest; clean >= want && clean*3 > (clean+complaints)*2 {
+				epochs++
+			}
+		}
+		t.credit(ordinal, epochs)
+	}
+}
+
+// attestedWord is one operator's word on one node in one epoch, packed so that
+// those of a large fleet are sorted quickly: 24 bits of ordinal, the last 16 of the
+// epoch, which tell those of two windows apart, 16 of operator, 1 of complaint.
+type attestedWord uint64
+
+func (a attestedWord) ordinal() uint64 { return uint64(a) >> 33 }
+func (a attestedWord) matter() uint64  { return uint64(a) >> 17 } // ordinal and epoch
+func (a attestedWord) speaker() uint64 { return uint64(a) >> 1 }  // and operator
+func (a attestedWord) complains() bool { return a&1 == 1 }
+
+// countEpoch counts the operators that speak of the first node and epoch of
+// sorted attestations. Of an operator that says both, the complaint counts.
+func countEpoch(votes []attestedWord) (clean, complaints int, rest []attestedWord) {
+	matter, i := votes[0].matter(), 0
+	for i < len(votes) && votes[i].matter() == matter {
+		speaker, complains := votes[i].speaker(), false
+		for ; i < len(votes) && votes[i].speaker() == speaker; i++ {
+			complains = complains || votes[i].complains()
+		}
+		if complains {
+			complaints++
+		} else {
+			clean++
+		}
+	}
+	return clean, complaints, votes[i:]
+}
+
+// takeAttestations removes the attestations of windows that begin before an
+// epoch and returns them sorted.
+func (t *transition) takeAttestations(before uint64) []attestedWord {
 	var keys []string
+	var votes []attestedWord
+	operators := map[string]uint64{}
+	end := fmt.Sprintf("%012d", before)
 	each(&t.view, tableAttest, func(name string, r *AttestRecord) bool {
-		window, _, _ := strings.Cut(name, "/")
-		if window >= fmt.Sprintf("%012d", due) {
+		first, _, _ := strings.Cut(name, "/")
+		if first >= end {
 			return false
 		}
 		keys = append(keys, name)
+		if _, ok := operators[r.Operator]; !ok {
+			operators[r.Operator] = uint64(len(operators))
+		}
 		for _, e := range r.Epochs {
-			for _, n := range attestedOrdinals(e.Clean) {
-				by := saidOf(said, e.Epoch, n)
-				by.clean = addOperator(by.clean, r.Operator)
-			}
-			for _, n := range attestedOrdinals(e.Cause) {
-				by := saidOf(said, e.Epoch, n)
-				by.cause = addOperator(by.cause, r.Operator)
+			for complaint, list := range [][]byte{e.Clean, e.Cause} {
+				ordinals, err := ledger.DecodeOrdinals("", list)
+				invariant(err == nil, "an attestation was checked")
+				for _, n := range ordinals {
+					votes = append(votes, attestedWord(uint64(n)<<33|(e.Epoch&0xffff)<<17|operators[r.Operator]<<1|uint64(complaint)))
+				}
 			}
 		}
 		return true
@@ -143,55 +233,27 @@ func (t *transition) settleAttestations() {
 	for _, name := range keys {
 		t.remove(tableAttest + name)
 	}
-	t.changeProtection(func(p *ProtectionRecord) { p.Settled = due })
-
-	operators := uint64(len(t.Electorate().Stables))
-	want := int(min(ledger.MinAccusers, max(operators, 2)-1))
-	clean := map[uint64]uint64{} // epochs by ordinal
-	for of, by := range said {
-		if len(by.clean) >= want && len(by.clean)*3 > (len(by.clean)+len(by.cause))*2 {
-			clean[of.ordinal]++
-		}
-	}
-	t.creditAll(clean, policy)
+	slices.Sort(votes)
+	return votes
 }
 
-// nodeEpoch is one epoch of a node, attesters the operators who speak of it.
-type nodeEpoch struct{ epoch, ordinal uint64 }
-
-type attesters struct{ clean, cause []string }
-
-func saidOf(said map[nodeEpoch]*attesters, epoch uint64, ordinal uint32) *attesters {
-	of := nodeEpoch{epoch, uint64(ordinal)}
-	by := said[of]
-	if by == nil {
-		by = &attesters{}
-		said[of] = by
+// credit gives a node its clean epochs.
+func (t *transition) credit(ordinal, epochs uint64) {
+	named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(ordinal))
+	if !ok || epochs == 0 {
+		return
 	}
-	return by
-}
-
-func addOperator(operators []string, operator string) []string {
-	if slices.Contains(operators, operator) {
-		return operators
+	n, ok := lookup[NodeRecord](&t.view, tableNode+named.Name)
+	invariant(ok, "an ordinal is a node's")
+	if n.Standing == NodeExcluded {
+		return
 	}
-	return append(operators, operator)
-}
-
-// creditAll gives each node its clean epochs.
-func (t *transition) creditAll(clean map[uint64]uint64, policy ledger.Protection) {
-	for _, ordinal := range slices.Sorted(maps.Keys(clean)) {
-		named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(ordinal))
-		if !ok {
-			continue
-		}
-		r := t.reputation(named.Name)
-		before := *r
-		for range clean[ordinal] {
-			r.credit(&policy, t.meta.Epoch)
-		}
-		if r.Reputation != before.Reputation || r.Clean != before.Clean || r.Strikes != before.Strikes {
-			t.put(tableReputation+named.Name, r)
-		}
+	policy, r := t.policy.Protects(), t.reputation(named.Name)
+	before := *r
+	for range epochs {
+		r.credit(&policy, t.meta.Epoch)
+	}
+	if r.Reputation != before.Reputation || r.Clean != before.Clean || r.Strikes != before.Strikes {
+		t.put(tableReputation+named.Name, r)
 	}
 }

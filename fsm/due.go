@@ -119,14 +119,13 @@ func (t *transition) announceEpoch(causes ...uint64) {
 	if t.protects() {
 		t.seedEpoch()
 	}
-	t.appendEffect(EffectEpoch, &EpochEffect{
+	seq := t.appendEffect(EffectEpoch, &EpochEffect{
 		Epoch: t.meta.Epoch,
 		Keys:  t.activeKeys(),
 		Start: t.meta.EpochStart,
 	}, causes...)
 	if t.protects() {
-		t.settleAttestations()
-		t.settleStandings()
+		t.beginEpoch(seq)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestReputationNamesItsLastEffect(t *testing.T) {
 		t.Errorf("last is %d, the offences are at %v", r.Last, offences)
 	}
 	for r.Reputation >= f.policy.QuarantineBelow {
-		f.epochs(1) // one draw gives one verdict
+		f.epochs(1)
 		for _, m := range f.monitors("n-00-0") {
 			f.observes(m.Node, ledger.NodeBad, "n-00-0")
 		}

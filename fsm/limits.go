@@ -14,7 +14,10 @@ const (
 	maxTextBytes       = 16_384  // of a record's text
 	maxLabelBytes      = 255     // of a record's name or media type
 	maxRecipient       = 4_096   // bytes of an age recipient
-	maxLinks           = 64      // of one node
+	maxLinks           = 64      // that one node speaks of
+	maxMutes           = 256     // of one node
+	maxMisses          = 6       // more count as so many
+	maxOrdinal         = 1<<24 - 1
 
 	evidenceEpochs      = 1_008 // an offence is punished so long after it
 	linkRetentionEpochs = 144   // a link that nobody speaks of is forgotten

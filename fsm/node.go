@@ -75,6 +75,9 @@ func (t *transition) admitNodes(args admitArgs, _ occasion) *problem {
 	if t.count(countNodes)+uint64(len(args.Joins)) > maxNodes {
 		return refuse(TooManySeats, "body.args.joins", fmt.Sprintf("at most %d nodes", maxNodes))
 	}
+	if t.protects() && t.protection().Ordinals+uint64(len(args.Joins)) > maxOrdinal {
+		return refuse(TooManySeats, "body.args.joins", fmt.Sprintf("at most %d admissions", maxOrdinal))
+	}
 	governed := t.councilOperators()
 	joins := make([]*JoinRecord, len(args.Joins))
 	names, ids := map[string]bool{}, map[ledger.Hash]bool{}
@@ -105,6 +108,9 @@ func (t *transition) admitNodes(args admitArgs, _ occasion) *problem {
 	for _, join := range joins {
 		t.seatNode(join)
 		t.enrolNode(join.Join.Name)
+	}
+	if t.protects() && t.meta.Epoch == 0 {
+		t.elect() // founders begin at once
 	}
 	return nil
 }
@@ -189,6 +195,7 @@ func (t *transition) rekeyNode(args nodeRekeyArgs, _ occasion) *problem {
 	invariant(ok, "a node that was seated is there")
 	next := *fresh
 	next.Admitted, next.Standing, next.Reason, next.Ordinal = old.Admitted, old.Standing, old.Reason, old.Ordinal
+	next.Elector = old.Elector
 	t.put(tableNode+j.Name, &next)
 	return nil
 }
@@ -273,6 +280,7 @@ func (t *transition) restand(old *NodeRecord, standing, reason string) {
 	next := *old
 	next.Standing, next.Reason = standing, reason
 	next.Since, next.Version = t.next, t.next
+	next.Elector = false // at the earliest from the next epoch on
 	t.put(tableNode+old.Name, &next)
 }
 

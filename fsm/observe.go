@@ -8,21 +8,21 @@ import (
 	"github.com/quorate/quorate/ledger"
 )
 
-// Word is what one operator's monitor said last of a subject.
+// Word is what one operator's monitor, or one end of a link, said last.
 type Word struct {
+	At       uint64 `json:"at"` // stamp of its entry
 	Author   string `json:"author"`
 	Down     bool   `json:"down,omitempty"`
-	From     uint64 `json:"from"` // the first tick of which it speaks
+	From     uint64 `json:"from"` // ticks of which it speaks
 	Operator string `json:"operator"`
-	Seq      uint64 `json:"seq"`  // of the observation's entry
-	Tick     uint64 `json:"tick"` // of the ledger, when it was accepted
-	To       uint64 `json:"to"`   // the last tick of which it speaks
+	Seq      uint64 `json:"seq"` // of its entry
+	To       uint64 `json:"to"`
 }
 
 // TallyRecord is the record "tally/EPOCH/MATTER/SUBJECT": what a node's
 // monitors of one epoch say of it. It leaves the state when its window is over.
 type TallyRecord struct {
-	Judged bool   `json:"judged,omitempty"` // node.bad: one draw gives one verdict
+	Judged bool   `json:"judged,omitempty"` // node.bad: a verdict was given, and is once an epoch
 	Lapses uint64 `json:"lapses"`           // stamp
 	Words  []Word `json:"words"`            // by operator
 }
@@ -32,7 +32,12 @@ type TallyRecord struct {
 type LinkRecord struct {
 	Down   bool   `json:"down,omitempty"`
 	Lapses uint64 `json:"lapses"`
-	Words  []Word `json:"words"` // at most one of each end
+	Words  []Word `json:"words"` // at most one of each end, by author
+}
+
+// mutual reports whether the link is down by the word of both ends.
+func (l *LinkRecord) mutual() bool {
+	return l.Down && len(l.Words) == 2 && l.Words[0].Down && l.Words[1].Down
 }
 
 // VerdictEffect is the body of verdict: what the monitors' quorum said.
@@ -74,8 +79,8 @@ func (t *transition) observe(st *ledger.Statement, a author) *problem {
 	if body.To > now+1 || body.To+window < now {
 		return refuse(OutOfWindow, "body.to", fmt.Sprintf("it is tick %d", now))
 	}
-	if body.Down() && t.reputation(a.name).muted(subject.Operator, t.meta.Epoch) {
-		return refuse(Muted, "body.subject", fmt.Sprintf("%s was accused by %s", a.name, subject.Operator))
+	if subject.Standing == NodeExcluded {
+		return refuse(NodeIsExcluded, "body.subject", fmt.Sprintf("%s is excluded", subject.Name))
 	}
 	if body.Matter() == "link" {
 		return t.observeLink(st, a, &body, subject)
@@ -109,49 +114,52 @@ func nodeStatement[B any](t *transition, st *ledger.Statement, a author) (B, *pr
 // observeNode takes the word of one of the subject's monitors.
 func (t *transition) observeNode(st *ledger.Statement, a author, body *ledger.Observe, subject *NodeRecord) *problem {
 	epoch := *st.Payload.Epoch
-	if subject.Standing == NodeExcluded {
-		return refuse(NodeIsExcluded, "body.subject", fmt.Sprintf("%s is excluded", subject.Name))
-	}
-	electorate := t.Electorate()
-	if electorate.Bootstrap {
+	operators := t.electorOperators()
+	if t.bootstrap(len(operators)) {
 		return refuse(NoElectorate, "", fmt.Sprintf("fewer than %d operators have nodes whose word counts", ledger.MinAccusers))
 	}
-	monitors := t.Monitors(subject, epoch, electorate)
+	monitors := t.monitors(subject, epoch, operators)
 	if !slices.Contains(monitors, ledger.Monitor{Operator: a.operator, Node: a.name}) {
 		return refuse(NotMonitor, "body.subject", fmt.Sprintf("%s does not watch %s in epoch %d", a.name, subject.Name, epoch))
 	}
-	seq := t.append(ledger.KindStatement, st.Envelope)
-	t.useSeq(st, seq)
-
+	if body.Down() && t.reputation(a.name).muted(subject.Operator, t.meta.Epoch) {
+		return refuse(Muted, "body.subject", fmt.Sprintf("%s was accused by %s", a.name, subject.Operator))
+	}
 	key := tallyOf(epoch, body.Matter(), subject.Name)
 	tally := &TallyRecord{Lapses: t.windowEnd()}
 	if old, ok := lookup[TallyRecord](&t.view, key); ok {
 		if old.Judged {
+			t.useSeq(st, t.append(ledger.KindStatement, st.Envelope))
 			return nil // said, and of no more effect
 		}
-		tally.Words = t.current(old.Words)
+		tally.Words = t.counting(old.Words, monitors)
 	}
-	tally.Words = say(tally.Words, t.wordOf(a, body, seq))
+	seq := t.append(ledger.KindStatement, st.Envelope)
+	t.useSeq(st, seq)
+	tally.Words = say(tally.Words, t.word(a, body, seq))
 	t.put(key, tally)
 	t.judge(key, tally, body.Matter(), subject, uint64(len(monitors)))
 	return nil
 }
 
-func (t *transition) tick() uint64 { return t.stamp / t.policy.TickMillis }
-
-func (t *transition) windowEnd() uint64 {
-	return (t.tick() + t.policy.Protects().WindowTicks + 1) * t.policy.TickMillis
+func (t *transition) word(a author, body *ledger.Observe, seq uint64) Word {
+	return Word{At: t.stamp, Author: a.name, Down: body.Down(), From: body.From, Operator: a.operator, Seq: seq, To: body.To}
 }
 
-// current leaves out the words that are older than the window.
-func (t *transition) current(words []Word) []Word {
+func (t *transition) windowMillis() uint64 {
+	return t.policy.Protects().WindowTicks * t.policy.TickMillis
+}
+
+func (t *transition) windowEnd() uint64 { return t.stamp + t.windowMillis() + 1 }
+
+func (t *transition) current(w Word) bool { return w.At+t.windowMillis() >= t.stamp }
+
+// counting leaves out the words that are older than the window, and those of
+// who is drawn no more: it left, or is quarantined, excluded or down.
+func (t *transition) counting(words []Word, monitors []ledger.Monitor) []Word {
 	return slices.DeleteFunc(slices.Clone(words), func(w Word) bool {
-		return w.Tick+t.policy.Protects().WindowTicks < t.tick()
+		return !t.current(w) || !slices.Contains(monitors, ledger.Monitor{Operator: w.Operator, Node: w.Author})
 	})
-}
-
-func (t *transition) wordOf(a author, body *ledger.Observe, seq uint64) Word {
-	return Word{Author: a.name, Down: body.Down(), From: body.From, Operator: a.operator, Seq: seq, Tick: t.tick(), To: body.To}
 }
 
 // say puts a word in the place of its operator's last one.
@@ -181,69 +189,53 @@ func (t *transition) mute(accused string, accusers []Word) {
 func (t *transition) judge(key string, tally *TallyRecord, matter string, subject *NodeRecord, total uint64) {
 	p := t.policy.Protects()
 	down, up := sides(tally.Words)
+	causes := seqsOf(down)
 	switch {
 	case quorum(down, total) && matter == "bad":
-		// A partition is no excuse: whoever takes a fifth of the fleet down, its
-		// own nodes, would else be safe from being found bad.
-		if t.breakerHolds(subject.Name, seqsOf(down)...) {
+		if t.breakerHolds(subject, p.BadPoints, causes...) {
 			return // the words stay: the verdict may follow when there is room
 		}
-		// One draw gives one verdict, or a draw that happened to fall to a
-		// coalition would be worth an exclusion.
-		t.put(key, &TallyRecord{Judged: true, Lapses: t.stamp + 2*t.policy.EpochMillis, Words: []Word{}})
+		// Its epoch's statements are accepted until the next epoch ends.
+		t.put(key, &TallyRecord{Judged: true, Lapses: t.meta.EpochStart + 2*t.policy.EpochMillis + 1, Words: []Word{}})
 		t.verdict(ledger.NodeBad, subject.Name, down, total)
 		t.mute(subject.Name, down)
-		t.punish(subject.Name, ledger.NodeBad, p.BadPoints, true, seqsOf(down)...)
+		t.punish(subject.Name, ledger.NodeBad, p.BadPoints, true, causes...)
 	case quorum(down, total) && !t.reputation(subject.Name).Down:
-		t.verdict(ledger.NodeDown, subject.Name, down, total)
-		t.setDown(subject.Name, true, seqsOf(down)...)
-		if p.DownPoints > 0 && !t.protection().Partition && !t.breakerHolds(subject.Name, seqsOf(down)...) {
-			t.punish(subject.Name, ledger.NodeDown, p.DownPoints, true, seqsOf(down)...)
-		}
-	case quorum(up, total) && matter == "node":
-		if t.reputation(subject.Name).Down {
+		seq := t.verdict(ledger.NodeDown, subject.Name, down, total)
+		t.setDown(subject.Name, seq, causes...)
+	case matter == "node" && t.reputation(subject.Name).Down:
+		if quorum(up, total) {
 			t.verdict(ledger.NodeUp, subject.Name, up, total)
-			t.setDown(subject.Name, false, seqsOf(up)...)
-			return
+			t.setDown(subject.Name, 0, seqsOf(up)...)
 		}
-		t.contradicted(key, tally, down, up, total)
+	case matter == "node":
+		t.contradict(key, tally, total)
 	}
 }
 
-// contradicted punishes those whose accusation more than two thirds of the
-// drawn contradict: they reached the accused in a tick of which it speaks. Who
-// saw it down before it came back is right, however many see it up since. The
-// first time is free, and times long ago are forgotten.
-func (t *transition) contradicted(key string, tally *TallyRecord, down, up []Word, total uint64) {
-	p := t.policy.Protects()
-	left := slices.Clone(tally.Words)
+// contradict judges the accusations that more than two thirds of the drawn
+// contradict: they reached the accused in a tick of which the accusation speaks.
+// Each is judged once.
+func (t *transition) contradict(key string, tally *TallyRecord, total uint64) {
+	down, up := sides(tally.Words)
 	for _, w := range down {
-		against := slices.DeleteFunc(slices.Clone(up), func(u Word) bool { return u.To < w.From || w.To < u.From })
+		against := slices.DeleteFunc(slices.Clone(up), func(u Word) bool { return u.From > w.To || u.To < w.From })
 		if !quorum(against, total) {
 			continue
 		}
-		left = slices.DeleteFunc(left, func(old Word) bool { return old.Seq == w.Seq }) // each word is judged once
-		t.put(key, &TallyRecord{Lapses: tally.Lapses, Words: left})
-		misses := t.miss(w.Author)
-		if misses > 1 {
-			points := p.MinorPoints << min(misses-2, 4)
-			t.punish(w.Author, "accusation", points, false, seqsOf(append(against, w))...)
+		tally = &TallyRecord{Lapses: tally.Lapses, Words: slices.DeleteFunc(slices.Clone(tally.Words), func(old Word) bool { return old == w })}
+		t.put(key, tally)
+		p, r := t.policy.Protects(), t.reputation(w.Author)
+		points := r.miss(&p, t.meta.Epoch)
+		t.put(tableReputation+w.Author, r)
+		if points > 0 {
+			t.punish(w.Author, offenceAccusation, points, false, seqsOf(append(against, w))...)
 		}
 	}
 }
 
-// miss counts an accusation that was contradicted, and gives how many there
-// are that are not forgotten.
-func (t *transition) miss(name string) uint64 {
-	r := t.reputation(name)
-	if r.MissEpoch+t.policy.Protects().ForgetEpochs <= t.meta.Epoch {
-		r.Misses = 0
-	}
-	r.Misses++
-	r.MissEpoch = t.meta.Epoch
-	t.put(tableReputation+name, r)
-	return r.Misses
-}
+// offenceAccusation is the kind of offence that a contradicted accusation is.
+const offenceAccusation = "accusation"
 
 func sides(words []Word) (down, up []Word) {
 	for _, w := range words {
@@ -271,46 +263,42 @@ func seqsOf(words []Word) []uint64 {
 	return seqs
 }
 
-func (t *transition) verdict(kind, name string, words []Word, total uint64) {
-	t.appendEffect(EffectVerdict, &VerdictEffect{Kind: kind, Name: name, Operators: uint64(len(words)), Total: total}, seqsOf(words)...)
+func (t *transition) verdict(kind, name string, words []Word, total uint64) uint64 {
+	return t.appendEffect(EffectVerdict, &VerdictEffect{Kind: kind, Name: name, Operators: uint64(len(words)), Total: total}, seqsOf(words)...)
 }
 
-// observeLink takes the word of one end. A link is down when both ends say so,
-// or one does and the far end is down by its monitors' verdict; it is up again
-// when both say so.
+// observeLink takes the word of one end. A link is down when both ends say so
+// in one window, or one does and the far end is down by its monitors' verdict; it
+// is up again when the last word of both is that.
 func (t *transition) observeLink(st *ledger.Statement, a author, body *ledger.Observe, far *NodeRecord) *problem {
 	key := linkOf(a.name, far.Name)
 	old, there := lookup[LinkRecord](&t.view, key)
-	if !there && (t.count(countLinks(a.name)) >= maxLinks || t.count(countLinks(far.Name)) >= maxLinks) {
+	if !there {
+		old = &LinkRecord{}
+	}
+	others := slices.DeleteFunc(slices.Clone(old.Words), func(w Word) bool { return w.Author == a.name })
+	if len(others) == len(old.Words) && t.count(countLinks(a.name)) >= maxLinks {
 		return refuse(TooManyLinks, "body.subject", fmt.Sprintf("at most %d links of one node", maxLinks))
 	}
 	seq := t.append(ledger.KindStatement, st.Envelope)
 	t.useSeq(st, seq)
-	link := &LinkRecord{Lapses: t.stamp + linkRetentionEpochs*t.policy.EpochMillis}
-	if there {
-		link.Down = old.Down
-		link.Words = slices.DeleteFunc(slices.Clone(old.Words), func(w Word) bool { return w.Author == a.name })
-	}
-	link.Words = append(link.Words, t.wordOf(a, body, seq))
+	link := &LinkRecord{Down: old.Down, Lapses: t.stamp + linkRetentionEpochs*t.policy.EpochMillis, Words: append(others, t.word(a, body, seq))}
 	slices.SortFunc(link.Words, func(x, y Word) int { return strings.Compare(x.Author, y.Author) })
 
-	words := t.current(link.Words)
+	words, kind := link.Words, ledger.LinkUp
 	down, up := sides(words)
-	gone := t.reputation(far.Name).Down
-	changed := false
-	switch {
-	case !link.Down && (len(down) == 2 || len(down) == 1 && down[0].Author == a.name && gone):
-		link.Down, changed = true, true
+	switch gone := t.reputation(far.Name).Down; {
+	case !link.Down && body.Down() && (len(down) == 2 && t.current(down[0]) && t.current(down[1]) || gone):
+		link.Down, words, kind = true, down, ledger.LinkDown
 	case link.Down && len(up) == 2:
-		link.Down, changed = false, true
+		link.Down = false
 	}
 	t.put(key, link)
-	if changed {
-		kind := ledger.LinkUp
-		if link.Down {
-			kind = ledger.LinkDown
-		}
+	if link.Down != old.Down {
 		t.appendEffect(EffectLink, &LinkEffect{Ends: []string{min(a.name, far.Name), max(a.name, far.Name)}, Kind: kind}, seqsOf(words)...)
+	}
+	if link.mutual() != old.mutual() {
+		t.watchPartition(seqsOf(words)...)
 	}
 	return nil
 }

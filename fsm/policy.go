@@ -41,7 +41,9 @@ func (t *transition) changePolicy(args policyArgs, _ occasion) *problem {
 	if bytes.Equal(encode(&next), encode(t.policy)) {
 		return refuse(NothingChanges, "body.args.policy", "it is the policy in force")
 	}
+	old := t.policy
 	t.put(keyPolicy, &next)
+	t.changeProtectionPolicy(old)
 	t.touch("policy")
 	return nil
 }

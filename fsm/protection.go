@@ -13,13 +13,15 @@ const protectionFormat = 2
 // ProtectionRecord is the record "protection": what the protection of the
 // fleet remembers as a whole.
 type ProtectionRecord struct {
-	Breaker    bool        `json:"breaker,omitempty"` // subjective verdicts are withheld
-	Down       uint64      `json:"down,omitempty"`    // nodes that are down by verdict
-	Ordinals   uint64      `json:"ordinals"`          // the last one given
+	Bootstrap  bool        `json:"bootstrap,omitempty"` // in this epoch fewer than three operators are eligible
+	Breaker    bool        `json:"breaker,omitempty"`   // subjective verdicts are withheld
+	Down       uint64      `json:"down,omitempty"`      // nodes that are down by verdict
+	Ordinals   uint64      `json:"ordinals"`            // the last one given
 	Partition  bool        `json:"partition,omitempty"`
-	Seeds      []EpochSeed `json:"seeds"`                // of the newest epochs, ascending
-	Settled    uint64      `json:"settled,omitempty"`    // windows of attestation before this one are settled
-	Subjective uint64      `json:"subjective,omitempty"` // nodes in quarantine by the word of others
+	QuotaSince uint64      `json:"quota_since,omitempty"` // epoch from which a flood is told by the quotas of now
+	Seeds      []EpochSeed `json:"seeds"`                 // of the newest epochs, ascending
+	Settled    uint64      `json:"settled,omitempty"`     // attestations of windows that begin before this epoch are settled
+	Subjective uint64      `json:"subjective,omitempty"`  // nodes in quarantine by the word of others
 }
 
 // EpochSeed is the seed of an epoch's draws: the digest that the last seal
@@ -54,14 +56,8 @@ func (t *transition) changeProtection(change func(*ProtectionRecord)) {
 // beginProtection turns the rules on: at genesis, or when the format becomes 2.
 // Nodes that are there count as admitted before the first epoch.
 func (t *transition) beginProtection() {
-	seed := t.digest
-	if seed.IsZero() {
-		seed = t.meta.Ledger // before the first seal
-	}
-	t.put(keyProtection, &ProtectionRecord{
-		Seeds:   []EpochSeed{{Epoch: t.meta.Epoch, Seed: seed}},
-		Settled: t.meta.Epoch / t.policy.Protects().AttestEpochs,
-	})
+	t.put(keyProtection, &ProtectionRecord{Seeds: []EpochSeed{{Epoch: t.meta.Epoch, Seed: t.seed()}}})
+	t.voidAttestations()
 	var nodes []*NodeRecord
 	each(&t.view, tableNode, func(_ string, n *NodeRecord) bool {
 		nodes = append(nodes, n)
@@ -72,6 +68,15 @@ func (t *transition) beginProtection() {
 		t.enrol(&next, true)
 		t.put(tableNode+n.Name, &next)
 	}
+	t.elect()
+}
+
+// seed is that of an epoch that begins now.
+func (t *transition) seed() ledger.Hash {
+	if t.digest.IsZero() {
+		return t.meta.Ledger // before the first seal
+	}
+	return t.digest
 }
 
 // enrol gives a node its ordinal and its first reputation.
@@ -108,6 +113,39 @@ func (t *transition) dismiss(n *NodeRecord) {
 	})
 	t.remove(tableReputation + n.Name)
 	t.remove(ordinalOf(n.Ordinal))
+	// A node of the same name, if one comes, begins anew.
+	for _, epoch := range [...]uint64{t.meta.Epoch, t.meta.Epoch - min(t.meta.Epoch, 1)} {
+		t.remove(tallyOf(epoch, "node", n.Name))
+		t.remove(tallyOf(epoch, "bad", n.Name))
+	}
+}
+
+// changeProtectionPolicy does what a policy's change means for what is under way.
+func (t *transition) changeProtectionPolicy(old *ledger.Policy) {
+	if !t.protects() {
+		return
+	}
+	before, after := old.Protects(), t.policy.Protects()
+	if before.AttestEpochs != after.AttestEpochs {
+		t.voidAttestations()
+	}
+	if t.policy.Quota < old.Quota || after.ProbeQuota < before.ProbeQuota {
+		// Who has not heard of it yet is no flooder.
+		t.changeProtection(func(p *ProtectionRecord) { p.QuotaSince = t.meta.Epoch + 2 })
+	}
+	if t.policy.EpochMillis == old.EpochMillis {
+		return
+	}
+	var offences []*OffenceRecord
+	each(&t.view, tableOffence, func(_ string, o *OffenceRecord) bool {
+		offences = append(offences, o)
+		return true
+	})
+	for _, o := range offences {
+		next := *o
+		next.Lapses = t.offenceLapses(o.Epoch)
+		t.put(offenceOf(o.Key), &next)
+	}
 }
 
 // reputation returns a copy of a node's record for the caller to change.
@@ -116,48 +154,6 @@ func (v *view) reputation(name string) *ReputationRecord {
 	invariant(ok, "a node of a ledger of format 2 has a reputation")
 	c := *r
 	return &c
-}
-
-// Eligible reports whether a node's word counts: it is active, not down, has the
-// reputation and the age, and its key is valid.
-func (v *view) eligible(n *NodeRecord, p *ledger.Protection) bool {
-	if !v.mayWatch(n) {
-		return false
-	}
-	r, ok := lookup[ReputationRecord](v, tableReputation+n.Name)
-	return ok && !r.Down && r.Reputation >= p.VoteReputation &&
-		(r.Founder || v.meta.Epoch >= n.Admitted+p.AgeEpochs)
-}
-
-// mayWatch is what is asked of a node as long as too few are eligible.
-func (v *view) mayWatch(n *NodeRecord) bool {
-	return n.Standing == NodeActive && n.ValidFrom <= v.meta.Epoch && v.meta.Epoch <= n.ValidTo
-}
-
-// Electorate is who may be drawn: the operators with eligible nodes, or, in
-// the beginning, with any active ones.
-type Electorate struct {
-	Stables   []ledger.Stable // by operator
-	Bootstrap bool            // fewer than three operators are eligible: verdicts by quorum are off
-}
-
-// Electorate returns who may be drawn now.
-func (v *view) Electorate() Electorate {
-	p := v.policy.Protects()
-	eligible, active := newStables(), newStables()
-	each(v, tableNode, func(_ string, n *NodeRecord) bool {
-		if v.mayWatch(n) {
-			active.add(n)
-			if v.eligible(n, &p) {
-				eligible.add(n)
-			}
-		}
-		return true
-	})
-	if len(eligible.byOperator) < ledger.MinAccusers {
-		return Electorate{Stables: active.sorted(), Bootstrap: true}
-	}
-	return Electorate{Stables: eligible.sorted()}
 }
 
 // Seed returns the seed of an epoch's draws, if the state still has it.
@@ -170,17 +166,6 @@ func (v *view) Seed(epoch uint64) (ledger.Hash, bool) {
 	return ledger.Hash{}, false
 }
 
-// Monitors returns who watches a node in an epoch, as far as the state knows
-// that epoch's seed.
-func (v *view) Monitors(n *NodeRecord, epoch uint64, electorate Electorate) []ledger.Monitor {
-	seed, ok := v.Seed(epoch)
-	if !ok {
-		return nil
-	}
-	p := v.policy.Protects()
-	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, int(p.Monitors))
-}
-
 // seedEpoch takes note of the seed of the epoch that begins.
 func (t *transition) seedEpoch() {
 	keep := 2*t.policy.Protects().AttestEpochs + 2
@@ -191,6 +176,6 @@ func (t *transition) seedEpoch() {
 				seeds = append(seeds, s)
 			}
 		}
-		p.Seeds = append(seeds, EpochSeed{Epoch: t.meta.Epoch, Seed: t.digest})
+		p.Seeds = append(seeds, EpochSeed{Epoch: t.meta.Epoch, Seed: t.seed()})
 	})
 }

@@ -62,7 +62,8 @@ const (
 
 // NodeRecord is the record "node/NAME".
 type NodeRecord struct {
-	Admitted  uint64      `json:"admitted"` // epoch
+	Admitted  uint64      `json:"admitted"`          // epoch
+	Elector   bool        `json:"elector,omitempty"` // may be drawn to watch; from format 2 on
 	Key       ledger.Hash `json:"key"`
 	Name      string      `json:"name"`
 	Operator  string      `json:"operator"`

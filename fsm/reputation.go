@@ -9,6 +9,7 @@ const fullReputation = 10_000
 
 // ReputationRecord is the record "reputation/NAME" of a node.
 type ReputationRecord struct {
+	Charge     uint64 `json:"charge,omitempty"`     // seq of the node.down verdict that is not charged yet
 	Clean      uint64 `json:"clean,omitempty"`      // clean epochs since the last strike came or went
 	Decided    bool   `json:"decided,omitempty"`    // quarantined by decision, so released by decision
 	Down       bool   `json:"down,omitempty"`       // by verdict
@@ -16,8 +17,8 @@ type ReputationRecord struct {
 	Heat       uint64 `json:"heat,omitempty"`       // as of HeatEpoch; it falls by 1 an epoch
 	HeatEpoch  uint64 `json:"heat_epoch,omitempty"` //
 	Last       uint64 `json:"last,omitempty"`       // seq of the newest effect that is about the node
-	MissEpoch  uint64 `json:"miss_epoch,omitempty"` // of the last of them
-	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted, but for those forgotten
+	MissEpoch  uint64 `json:"miss_epoch,omitempty"` // of the last miss; they are forgotten together
+	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted
 	Mutes      []Mute `json:"mutes,omitempty"`      // by operator
 	Reputation uint64 `json:"reputation"`
 	Stay       uint64 `json:"stay,omitempty"` // epoch before which a quarantine does not end
@@ -91,7 +92,30 @@ func (r *ReputationRecord) mute(operator string, epoch, until uint64) {
 			mutes = append(mutes, m)
 		}
 	}
+	if len(mutes) >= maxMutes { // the one that ends first makes room
+		first := 0
+		for i := range mutes {
+			if mutes[i].Until < mutes[first].Until {
+				first = i
+			}
+		}
+		mutes = append(mutes[:first], mutes[first+1:]...)
+	}
 	r.Mutes = insertMute(mutes, Mute{Operator: operator, Until: until})
+}
+
+// miss counts an accusation that the others contradicted and returns what it
+// costs: the first is free, each further one doubles, and after a long time
+// without any they are forgotten.
+func (r *ReputationRecord) miss(p *ledger.Protection, epoch uint64) (points uint64) {
+	if epoch >= r.MissEpoch+p.ForgetEpochs {
+		r.Misses = 0
+	}
+	r.Misses, r.MissEpoch = min(r.Misses+1, maxMisses), epoch
+	if r.Misses == 1 {
+		return 0
+	}
+	return p.MinorPoints << (r.Misses - 2)
 }
 
 func insertMute(mutes []Mute, m Mute) []Mute {

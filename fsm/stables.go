@@ -1,27 +1,154 @@
 package fsm
 
 import (
-	"maps"
-	"slices"
+	"bytes"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/quorate/quorate/ledger"
 )
 
-// stables gathers nodes by operator.
-type stables struct {
-	byOperator map[string][]string
+// Electors are the nodes that may be drawn. Who is one is settled when an epoch
+// begins and stands in the node's record; within the epoch electors only go: who
+// is quarantined, excluded, removed or down is drawn no more, and another node of
+// its operator stands in. So nothing is walked when somebody observes.
+
+// electors is a radix tree or a transaction on one, of operator, zero, node.
+type electors interface{ Root() *iradix.Node[struct{}] }
+
+func electorKey(operator, node string) []byte {
+	return append(append(append(make([]byte, 0, len(operator)+len(node)+1), operator...), 0), node...)
 }
 
-func newStables() *stables { return &stables{byOperator: map[string][]string{}} }
-
-func (s *stables) add(n *NodeRecord) {
-	s.byOperator[n.Operator] = append(s.byOperator[n.Operator], n.Name)
-}
-
-func (s *stables) sorted() []ledger.Stable {
-	out := make([]ledger.Stable, 0, len(s.byOperator))
-	for _, operator := range slices.Sorted(maps.Keys(s.byOperator)) {
-		out = append(out, ledger.Stable{Operator: operator, Nodes: s.byOperator[operator]})
+// electorOperators lists the operators that have electors.
+func (v *view) electorOperators() []string {
+	var operators []string
+	it := v.electors.Root().Iterator()
+	for {
+		key, _, ok := it.Next()
+		if !ok {
+			return operators
+		}
+		operator, _, _ := bytes.Cut(key, []byte{0})
+		operators = append(operators, string(operator))
+		it = v.electors.Root().Iterator()
+		it.SeekLowerBound(append(bytes.Clone(operator), 1))
 	}
-	return out
+}
+
+// electorsOf lists an operator's electors, sorted.
+func (v *view) electorsOf(operator string) []string {
+	prefix := electorKey(operator, "")
+	var nodes []string
+	v.electors.Root().WalkPrefix(prefix, func(key []byte, _ struct{}) bool {
+		nodes = append(nodes, string(key[len(prefix):]))
+		return false
+	})
+	return nodes
+}
+
+// Electorate is who may be drawn: the operators with eligible nodes, or, as
+// long as those are fewer than three, with any active ones.
+type Electorate struct {
+	Stables   []ledger.Stable // by operator
+	Bootstrap bool            // fewer than three operators are eligible: verdicts by quorum are off
+}
+
+// Electorate returns who may be drawn now. It costs as much as there are
+// electors: ask once an epoch.
+func (v *view) Electorate() Electorate {
+	operators := v.electorOperators()
+	e := Electorate{Stables: make([]ledger.Stable, 0, len(operators)), Bootstrap: v.bootstrap(len(operators))}
+	for _, operator := range operators {
+		e.Stables = append(e.Stables, ledger.Stable{Operator: operator, Nodes: v.electorsOf(operator)})
+	}
+	return e
+}
+
+func (v *view) bootstrap(operators int) bool {
+	return v.protection().Bootstrap || operators < ledger.MinAccusers
+}
+
+// Monitors returns who watches a node in an epoch, as far as the state knows
+// that epoch's seed.
+func (v *view) Monitors(n *NodeRecord, epoch uint64, electorate Electorate) []ledger.Monitor {
+	seed, ok := v.Seed(epoch)
+	if !ok {
+		return nil
+	}
+	p := v.policy.Protects()
+	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, int(p.Monitors))
+}
+
+// monitors is Monitors of the electors of now, without listing all of them.
+func (v *view) monitors(n *NodeRecord, epoch uint64, operators []string) []ledger.Monitor {
+	seed, ok := v.Seed(epoch)
+	if !ok {
+		return nil
+	}
+	p := v.policy.Protects()
+	drawn := make([]ledger.Monitor, 0, p.Monitors)
+	for _, operator := range ledger.DrawOperators(seed, n.Name, n.Operator, operators, int(p.Monitors)) {
+		drawn = append(drawn, ledger.Monitor{Operator: operator, Node: ledger.DrawNode(seed, n.Name, v.electorsOf(operator))})
+	}
+	return drawn
+}
+
+// eligible reports whether a node's word counts: it is active, not down, has the
+// reputation and the age, and its key is valid.
+func (v *view) eligible(n *NodeRecord, p *ledger.Protection) bool {
+	if !v.mayWatch(n) {
+		return false
+	}
+	r, ok := lookup[ReputationRecord](v, tableReputation+n.Name)
+	return ok && !r.Down && r.Reputation >= p.VoteReputation &&
+		(r.Founder || v.meta.Epoch >= n.Admitted+p.AgeEpochs)
+}
+
+// mayWatch is what is asked of a node as long as too few are eligible.
+func (v *view) mayWatch(n *NodeRecord) bool {
+	return n.Standing == NodeActive && n.ValidFrom <= v.meta.Epoch && v.meta.Epoch <= n.ValidTo
+}
+
+// stablesFor is what ledger.Watches needs of the electorate to judge one
+// operator's nodes: of the other operators, that they have some.
+func (v *view) stablesFor(operator string, operators []string) []ledger.Stable {
+	some := []string{""}
+	stables := make([]ledger.Stable, len(operators))
+	for i, name := range operators {
+		stables[i] = ledger.Stable{Operator: name, Nodes: some}
+		if name == operator {
+			stables[i].Nodes = v.electorsOf(name)
+		}
+	}
+	return stables
+}
+
+// elect settles who may be drawn in the epoch that begins, or, in the epoch of
+// the founders, now.
+func (t *transition) elect() {
+	p := t.policy.Protects()
+	eligible, operators := map[string]bool{}, map[string]bool{}
+	each(&t.view, tableNode, func(name string, n *NodeRecord) bool {
+		if t.eligible(n, &p) {
+			eligible[name], operators[n.Operator] = true, true
+		}
+		return true
+	})
+	bootstrap := len(operators) < ledger.MinAccusers
+	var changed []*NodeRecord
+	each(&t.view, tableNode, func(name string, n *NodeRecord) bool {
+		if n.Elector != (eligible[name] || bootstrap && t.mayWatch(n)) {
+			changed = append(changed, n)
+		}
+		return true
+	})
+	for _, n := range changed {
+		next := *n
+		next.Elector = !n.Elector
+		t.put(tableNode+n.Name, &next)
+	}
+	if t.protection().Bootstrap != bootstrap {
+		t.changeProtection(func(r *ProtectionRecord) { r.Bootstrap = bootstrap })
+	}
 }

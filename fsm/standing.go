@@ -32,10 +32,12 @@ type BreakerEffect struct {
 	Name   string `json:"name,omitempty"`
 }
 
-// PartitionEffect is the body of partition: so many are down at once that it
-// is a cut and nobody's fault, or, with Healed, no longer.
+// PartitionEffect is the body of partition: so many are down, or cut off by links
+// both of whose ends say so, that it is a cut and nobody's fault; or, with Healed,
+// no longer.
 type PartitionEffect struct {
-	Down   uint64 `json:"down"`
+	Cut    uint64 `json:"cut"`  // nodes that are not down, at an end of such links
+	Down   uint64 `json:"down"` // nodes
 	Fleet  uint64 `json:"fleet"`
 	Healed bool   `json:"healed,omitempty"`
 }
@@ -67,11 +69,14 @@ func (t *transition) quarantine(n *NodeRecord, r *ReputationRecord, reason strin
 	next := *r
 	next.strike(&p, t.meta.Epoch)
 	if next.Strikes >= p.ExcludeStrikes {
-		t.exclude(n, reason, causes...)
+		t.exclude(n, reason, subjective, causes...)
 		return
 	}
 	t.holdSubjective(&next, subjective)
 	t.put(tableReputation+n.Name, &next)
+	if next.Decided {
+		reason = n.Reason // what was decided stands
+	}
 	t.stand(n, NodeQuarantined, reason)
 	t.appendEffect(EffectQuarantined, &StandingEffect{
 		Name: n.Name, Reason: reason, Reputation: next.Reputation, Stay: next.Stay, Strikes: next.Strikes,
@@ -80,10 +85,11 @@ func (t *transition) quarantine(n *NodeRecord, r *ReputationRecord, reason strin
 
 // exclude ends a node's part in the fleet for good. Another key does not bring
 // it back; only its removal and a new admission do.
-func (t *transition) exclude(n *NodeRecord, reason string, causes ...uint64) {
+func (t *transition) exclude(n *NodeRecord, reason string, subjective bool, causes ...uint64) {
 	r := t.reputation(n.Name)
-	r.Reputation = 0
-	t.holdSubjective(r, false)
+	r.Reputation, r.Charge = 0, 0
+	// Who was excluded by the word of others counts on among those whom it holds.
+	t.holdSubjective(r, subjective)
 	t.put(tableReputation+n.Name, r)
 	t.stand(n, NodeExcluded, reason)
 	t.appendEffect(EffectExcluded, &StandingEffect{Name: n.Name, Reason: reason, Strikes: r.Strikes}, causes...)
@@ -104,37 +110,62 @@ func (t *transition) holdSubjective(r *ReputationRecord, subjective bool) {
 	})
 }
 
-// stand changes a node's standing by rule; by decision it is restand.
+// stand changes a node's standing by rule; by decision it is restand. Who loses
+// its standing is drawn no more; who regains it may be from the next epoch on.
 func (t *transition) stand(n *NodeRecord, standing, reason string) {
 	next := *n
+	if standing != n.Standing {
+		next.Elector = false
+	}
 	next.Standing, next.Reason, next.Since = standing, reason, t.next
 	t.put(tableNode+n.Name, &next)
 }
 
-// breakerHolds reports whether one more quarantine by the word of others would
-// be too many, and says so once.
-func (t *transition) breakerHolds(name string, causes ...uint64) bool {
-	p := t.policy.Protects()
+// breakerHolds reports whether points by the word of others would put one more
+// node into quarantine, or out, when there are too many already, and says so once.
+func (t *transition) breakerHolds(n *NodeRecord, points uint64, causes ...uint64) bool {
+	p, r := t.policy.Protects(), t.reputation(n.Name)
+	strikesOut := r.Strikes+1 >= p.ExcludeStrikes
+	switch {
+	case r.Subjective:
+		return false // it is among those
+	case n.Standing == NodeQuarantined && !strikesOut:
+		return false // it stays there for what it was put there for
+	case n.Standing == NodeActive:
+		if r.offend(&p, points, t.meta.Epoch); r.Reputation >= p.QuarantineBelow {
+			return false
+		}
+	}
 	held, fleet := t.protection().Subjective, t.count(countNodes)
 	if (held+1)*10_000 <= fleet*p.BreakerBasisPoints {
 		return false
 	}
 	if !t.protection().Breaker {
 		t.changeProtection(func(r *ProtectionRecord) { r.Breaker = true })
-		t.appendEffect(EffectBreaker, &BreakerEffect{Fleet: fleet, Held: held, Name: name}, causes...)
+		t.appendEffect(EffectBreaker, &BreakerEffect{Fleet: fleet, Held: held, Name: n.Name}, causes...)
 	}
 	return true
 }
 
-// setDown takes note of a node.down or node.up verdict, and of the partition
-// that many of them are.
-func (t *transition) setDown(name string, down bool, causes ...uint64) {
+// setDown takes note of a node.down verdict, whose seq it is, or, with 0, of a
+// node.up, and of the partition that many of them are.
+func (t *transition) setDown(name string, verdict uint64, causes ...uint64) {
 	r := t.reputation(name)
-	invariant(r.Down != down, "a verdict changes what it is about")
-	r.Down = down
+	invariant(r.Down != (verdict > 0), "a verdict changes what it is about")
+	r.Down = verdict > 0
+	if r.Down && t.policy.Protects().DownPoints > 0 {
+		r.Charge = verdict
+	}
 	t.put(tableReputation+name, r)
+	n, ok := lookup[NodeRecord](&t.view, tableNode+name)
+	invariant(ok, "a verdict is about a node")
+	if r.Down && n.Elector {
+		next := *n
+		next.Elector = false
+		t.put(tableNode+name, &next)
+	}
 	t.changeProtection(func(p *ProtectionRecord) {
-		if down {
+		if r.Down {
 			p.Down++
 		} else {
 			p.Down--
@@ -145,17 +176,71 @@ func (t *transition) setDown(name string, down bool, causes ...uint64) {
 
 func (t *transition) watchPartition(causes ...uint64) {
 	p, fleet := t.protection(), t.count(countNodes)
-	cut := p.Down*10_000 > fleet*t.policy.Protects().PartitionBasisPoints && p.Down >= ledger.MinAccusers
-	if cut == p.Partition {
+	limit := fleet * t.policy.Protects().PartitionBasisPoints / 10_000
+	cut := t.cutNodes()
+	touched := p.Down + cut
+	partition := touched > limit && touched >= ledger.MinAccusers
+	if partition == p.Partition {
 		return
 	}
-	t.changeProtection(func(r *ProtectionRecord) { r.Partition = cut })
-	t.appendEffect(EffectPartition, &PartitionEffect{Down: p.Down, Fleet: fleet, Healed: !cut}, causes...)
+	t.changeProtection(func(r *ProtectionRecord) { r.Partition = partition })
+	t.appendEffect(EffectPartition, &PartitionEffect{Cut: cut, Down: p.Down, Fleet: fleet, Healed: !partition}, causes...)
 }
 
-// settleStandings, at the beginning of an epoch, ends what is over: quarantines
-// of those who have regained their reputation, and the breaker.
-func (t *transition) settleStandings() {
+// cutNodes counts the nodes that are not down and have a link both of whose ends
+// say that it is.
+func (t *transition) cutNodes() uint64 {
+	count := uint64(0)
+	t.counts.Root().WalkPrefix([]byte(tableCountCut), func(key []byte, _ uint64) bool {
+		r, ok := lookup[ReputationRecord](&t.view, tableReputation+string(key[len(tableCountCut):]))
+		if ok && !r.Down {
+			count++
+		}
+		return false
+	})
+	return count
+}
+
+// beginEpoch does what the rules of protection do when an epoch begins, which
+// the effect with this seq says.
+func (t *transition) beginEpoch(seq uint64) {
+	t.settleAttestations()
+	t.watchPartition(seq)
+	t.chargeDown()
+	if t.meta.Frozen == "" { // a freeze lets nobody back in
+		t.releaseRestored(seq)
+	}
+	t.closeBreaker(seq)
+	t.elect()
+}
+
+// chargeDown takes the points of the node.down verdicts of the epoch before,
+// unless they were part of a partition.
+func (t *transition) chargeDown() {
+	points := t.policy.Protects().DownPoints
+	var charged []string
+	each(&t.view, tableReputation, func(name string, r *ReputationRecord) bool {
+		if r.Charge > 0 {
+			charged = append(charged, name)
+		}
+		return true
+	})
+	for _, name := range charged {
+		r := t.reputation(name)
+		verdict := r.Charge
+		r.Charge = 0
+		t.put(tableReputation+name, r)
+		n, ok := lookup[NodeRecord](&t.view, tableNode+name)
+		invariant(ok, "who has a reputation is a node")
+		if points > 0 && !t.protection().Partition && n.Standing != NodeExcluded && !t.breakerHolds(n, points, verdict) {
+			t.punish(name, ledger.NodeDown, points, true, verdict)
+		}
+	}
+}
+
+// releaseRestored ends the quarantines of those who have regained their
+// reputation.
+func (t *transition) releaseRestored(seq uint64) {
 	p := t.policy.Protects()
 	var released []*NodeRecord
 	each(&t.view, tableNode, func(name string, n *NodeRecord) bool {
@@ -173,11 +258,14 @@ func (t *transition) settleStandings() {
 		r.Stay = 0
 		t.put(tableReputation+n.Name, r)
 		t.stand(n, NodeActive, "")
-		t.appendEffect(EffectReleased, &StandingEffect{Name: n.Name, Reason: "reputation", Reputation: r.Reputation, Strikes: r.Strikes})
+		t.appendEffect(EffectReleased, &StandingEffect{Name: n.Name, Reason: "reputation", Reputation: r.Reputation, Strikes: r.Strikes}, seq)
 	}
-	record, fleet := t.protection(), t.count(countNodes)
-	if record.Breaker && (record.Subjective+1)*10_000 <= fleet*p.BreakerBasisPoints {
+}
+
+func (t *transition) closeBreaker(seq uint64) {
+	r, fleet := t.protection(), t.count(countNodes)
+	if r.Breaker && (r.Subjective+1)*10_000 <= fleet*t.policy.Protects().BreakerBasisPoints {
 		t.changeProtection(func(r *ProtectionRecord) { r.Breaker = false })
-		t.appendEffect(EffectBreaker, &BreakerEffect{Closed: true, Fleet: fleet, Held: record.Subjective})
+		t.appendEffect(EffectBreaker, &BreakerEffect{Closed: true, Fleet: fleet, Held: r.Subjective}, seq)
 	}
 }

@@ -18,10 +18,12 @@ type index struct {
 	due    *iradix.Tree[string] // when an entry is due for a record: an execution or an expiry
 	lapses *iradix.Tree[string] // when a record leaves the state, which makes no entry
 	counts *iradix.Tree[uint64] // how many records there are of a kind
+
+	electors *iradix.Tree[struct{}] // the nodes that may be drawn, by operator
 }
 
 func newIndex() index {
-	return index{due: iradix.New[string](), lapses: iradix.New[string](), counts: iradix.New[uint64]()}
+	return index{due: iradix.New[string](), lapses: iradix.New[string](), counts: iradix.New[uint64](), electors: iradix.New[struct{}]()}
 }
 
 // indexed is what the index holds of one record; times are 0 where it is not
@@ -29,17 +31,22 @@ func newIndex() index {
 type indexed struct {
 	due, lapse uint64
 	counts     []string
+	elector    []byte // key among the electors
 }
 
 const (
 	countJoins = "joins"
 	countNodes = "nodes"
+
+	tableCountCut   = "cut/"   // links both of whose ends say that they are down
+	tableCountLinks = "links/" // links that a node has spoken of
 )
 
 func countOpen(author string) string            { return "open/" + author }
 func countClosed(author string) string          { return "closed/" + author }
 func countNonces(author string) string          { return "nonces/" + author }
-func countLinks(node string) string             { return "links/" + node }
+func countLinks(node string) string             { return tableCountLinks + node }
+func countCut(node string) string               { return tableCountCut + node }
 func countOperatorJoins(operator string) string { return "joins/" + operator }
 func countOperatorNodes(operator string) string { return "nodes/" + operator }
 
@@ -52,14 +59,26 @@ func indexOf(key string, record any) indexed {
 	case *JoinRecord:
 		return indexed{lapse: r.Expires, counts: []string{countJoins, countOperatorJoins(r.Join.Operator)}}
 	case *NodeRecord:
-		return indexed{counts: []string{countNodes, countOperatorNodes(r.Operator)}}
+		x := indexed{counts: []string{countNodes, countOperatorNodes(r.Operator)}}
+		if r.Elector {
+			x.elector = electorKey(r.Operator, r.Name)
+		}
+		return x
 	case *TallyRecord:
 		return indexed{lapse: r.Lapses}
 	case *OffenceRecord:
 		return indexed{lapse: r.Lapses}
 	case *LinkRecord:
-		a, b, _ := strings.Cut(strings.TrimPrefix(key, tableLink), "/")
-		return indexed{lapse: r.Lapses, counts: []string{countLinks(a), countLinks(b)}}
+		// Only who has spoken of a link is charged for it: nobody fills another's
+		// table.
+		x := indexed{lapse: r.Lapses}
+		for _, w := range r.Words {
+			x.counts = append(x.counts, countLinks(w.Author))
+			if r.mutual() {
+				x.counts = append(x.counts, countCut(w.Author))
+			}
+		}
+		return x
 	case *Proposal:
 		switch r.Standing {
 		case ProposalOpen:

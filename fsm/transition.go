@@ -21,8 +21,9 @@ type transition struct {
 	due     *iradix.Txn[string]
 	lapses  *iradix.Txn[string]
 	counts  *iradix.Txn[uint64]
-	dirty   map[string]struct{} // keys whose record changed in this transition since the last flush
-	changed *changedKey         // and before it
+	drawn   *iradix.Txn[struct{}] // the electors
+	dirty   map[string]struct{}   // keys whose record changed in this transition since the last flush
+	changed *changedKey           // and before it
 	trie    ledger.Trie
 
 	next   uint64
@@ -55,6 +56,7 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 		due:     s.index.due.Txn(),
 		lapses:  s.index.lapses.Txn(),
 		counts:  s.index.counts.Txn(),
+		drawn:   s.index.electors.Txn(),
 		dirty:   map[string]struct{}{},
 		changed: s.changed,
 		trie:    s.trie,
@@ -70,7 +72,7 @@ func begin(s *State, stamp uint64, v Verifier) *transition {
 
 		recovering: s.recovering,
 	}
-	t.source = t.records
+	t.source, t.electors = t.records, t.drawn
 	return t
 }
 
@@ -81,10 +83,11 @@ func (t *transition) fork() *transition {
 	trial.due = t.due.Clone()
 	trial.lapses = t.lapses.Clone()
 	trial.counts = t.counts.Clone()
+	trial.drawn = t.drawn.Clone()
 	trial.dirty = map[string]struct{}{}
 	trial.entries, trial.leaves = nil, nil
 	trial.expected = nil
-	trial.source = trial.records
+	trial.source, trial.electors = trial.records, trial.drawn
 	return &trial
 }
 
@@ -126,6 +129,9 @@ func (t *transition) unindex(key string, record any) {
 	if x.lapse != 0 {
 		t.lapses.Delete(timeKey(x.lapse, key))
 	}
+	if x.elector != nil {
+		t.drawn.Delete(x.elector)
+	}
 	for _, name := range x.counts {
 		n, _ := t.counts.Get([]byte(name))
 		invariant(n > 0, "a record that goes was counted")
@@ -144,6 +150,9 @@ func (t *transition) reindex(key string, record any) {
 	}
 	if x.lapse != 0 {
 		t.lapses.Insert(timeKey(x.lapse, key), key)
+	}
+	if x.elector != nil {
+		t.drawn.Insert(x.elector, struct{}{})
 	}
 	for _, name := range x.counts {
 		n, _ := t.counts.Get([]byte(name))
@@ -269,7 +278,7 @@ func (t *transition) commit() *State {
 		records: t.records.Commit(),
 		trie:    t.trie,
 		changed: t.changed,
-		index:   index{due: t.due.Commit(), lapses: t.lapses.Commit(), counts: t.counts.Commit()},
+		index:   index{due: t.due.Commit(), lapses: t.lapses.Commit(), counts: t.counts.Commit(), electors: t.drawn.Commit()},
 		next:    t.next,
 		prev:    t.prev,
 		stamp:   t.stamp,
@@ -281,6 +290,6 @@ func (t *transition) commit() *State {
 
 		recovering: t.recovering,
 	}
-	s.source = s.records
+	s.source, s.electors = s.records, s.index.electors
 	return s
 }

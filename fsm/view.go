@@ -54,6 +54,7 @@ type source interface {
 // replaces the pointer (transition.put). Values are never mutated.
 type view struct {
 	source    source
+	electors  electors
 	meta      *Meta
 	policy    *ledger.Policy
 	log       *ledger.LogKeys

@@ -26,28 +26,45 @@ type Monitor struct {
 // the same draw; nobody knows it long ahead. Stables without nodes are passed
 // over. It costs one SHA-256 for each operator and each node of a drawn one.
 func Draw(seed Hash, subject, own string, stables []Stable, limit int) []Monitor {
-	type ranked struct {
-		rank  Hash
-		index int
+	nodes := make(map[string][]string, len(stables))
+	operators := make([]string, 0, len(stables))
+	for _, s := range stables {
+		if len(s.Nodes) > 0 {
+			nodes[s.Operator] = s.Nodes
+			operators = append(operators, s.Operator)
+		}
 	}
-	order := make([]ranked, 0, len(stables))
-	for i, s := range stables {
-		if s.Operator != own && len(s.Nodes) > 0 {
-			order = append(order, ranked{drawHash("operator", seed, subject, s.Operator), i})
+	drawn := make([]Monitor, 0, max(0, min(len(operators), limit)))
+	for _, operator := range DrawOperators(seed, subject, own, operators, limit) {
+		drawn = append(drawn, Monitor{Operator: operator, Node: DrawNode(seed, subject, nodes[operator])})
+	}
+	return drawn
+}
+
+// DrawOperators is the first half of Draw: which operators watch subject, by
+// name. Each of operators is one that has nodes.
+func DrawOperators(seed Hash, subject, own string, operators []string, limit int) []string {
+	type ranked struct {
+		rank Hash
+		name string
+	}
+	order := make([]ranked, 0, len(operators))
+	for _, name := range operators {
+		if name != own {
+			order = append(order, ranked{drawHash("operator", seed, subject, name), name})
 		}
 	}
 	slices.SortFunc(order, func(a, b ranked) int {
-		return cmp.Or(bytes.Compare(a.rank[:], b.rank[:]), cmp.Compare(stables[a.index].Operator, stables[b.index].Operator))
+		return cmp.Or(bytes.Compare(a.rank[:], b.rank[:]), cmp.Compare(a.name, b.name))
 	})
 	if len(order) > limit {
 		order = order[:limit]
 	}
-	drawn := make([]Monitor, len(order))
+	drawn := make([]string, len(order))
 	for i, o := range order {
-		s := stables[o.index]
-		drawn[i] = Monitor{Operator: s.Operator, Node: drawNode(seed, subject, s.Nodes)}
+		drawn[i] = o.name
 	}
-	slices.SortFunc(drawn, func(a, b Monitor) int { return cmp.Compare(a.Operator, b.Operator) })
+	slices.Sort(drawn)
 	return drawn
 }
 
@@ -56,7 +73,7 @@ func Draw(seed Hash, subject, own string, stables []Stable, limit int) []Monitor
 // the monitor's own.
 func Watches(seed Hash, subject, own string, monitor Monitor, stables []Stable, limit int) bool {
 	mine := slices.IndexFunc(stables, func(s Stable) bool { return s.Operator == monitor.Operator })
-	if mine < 0 || monitor.Operator == own || drawNode(seed, subject, stables[mine].Nodes) != monitor.Node {
+	if mine < 0 || monitor.Operator == own || DrawNode(seed, subject, stables[mine].Nodes) != monitor.Node {
 		return false
 	}
 	if len(stables) <= limit {
@@ -75,7 +92,8 @@ func Watches(seed Hash, subject, own string, monitor Monitor, stables []Stable, 
 	return before < limit
 }
 
-func drawNode(seed Hash, subject string, nodes []string) string {
+// DrawNode is the second half of Draw: which of a drawn operator's nodes it is.
+func DrawNode(seed Hash, subject string, nodes []string) string {
 	best, lowest := "", Hash{}
 	for _, n := range nodes {
 		rank := drawHash("node", seed, subject, n)

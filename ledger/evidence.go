@@ -160,6 +160,9 @@ func judgeContradiction(a, b *Statement, o *Offence, nothing provesNothing) (*Of
 	switch {
 	case x.Kind != LinkDown && x.Kind != NodeDown:
 		return nothing("%s says nothing of being reached", x.Kind)
+	case *a.Payload.Epoch > *b.Payload.Epoch+1 || *b.Payload.Epoch > *a.Payload.Epoch+1:
+		// Ticks come again when a policy makes them longer.
+		return nothing("they are of epochs %d and %d, more than one apart", *a.Payload.Epoch, *b.Payload.Epoch)
 	case x.Subject != y.Prober:
 		return nothing("the ack is to another node than the accused")
 	case y.Tick < x.From || y.Tick > x.To:

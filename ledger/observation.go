@@ -144,13 +144,15 @@ type AttestedEpoch struct {
 
 // Ordinals decodes the nodes that an attested epoch calls clean. The error is a
 // *StatementError.
-func (e *AttestedEpoch) Ordinals() ([]uint32, error) { return decodeOrdinals("clean", e.Clean) }
+func (e *AttestedEpoch) Ordinals() ([]uint32, error) { return DecodeOrdinals("clean", e.Clean) }
 
 // Complaints decodes the nodes that gave cause for complaint. The error is a
 // *StatementError.
-func (e *AttestedEpoch) Complaints() ([]uint32, error) { return decodeOrdinals("cause", e.Cause) }
+func (e *AttestedEpoch) Complaints() ([]uint32, error) { return DecodeOrdinals("cause", e.Cause) }
 
-func decodeOrdinals(field string, b []byte) ([]uint32, error) {
+// DecodeOrdinals reads what EncodeOrdinals gives. The error is a
+// *StatementError that names the field.
+func DecodeOrdinals(field string, b []byte) ([]uint32, error) {
 	bad := func(format string, args ...any) error {
 		return &StatementError{Code: "bad_field", Path: "body.epochs", Message: field + ": " + fmt.Sprintf(format, args...)}
 	}
