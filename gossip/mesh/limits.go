@@ -1,0 +1,117 @@
+package mesh
+
+import "time"
+
+// Bounds on what may be sent and what is taken from others.
+const (
+	// MaxStatementBytes holds the largest envelope of the ledger.
+	MaxStatementBytes = 36_864
+	// MaxHeadBytes holds a checkpoint with the lines of the largest threshold
+	// and little else: 21 of 31 replicas at 4.5 KB.
+	MaxHeadBytes = 131_072
+	// MaxEntriesBytes holds the largest entry with its proof.
+	MaxEntriesBytes = 131_072
+	// MaxProbeBytes holds a node's largest envelope that is no evidence.
+	MaxProbeBytes        = 10_240
+	MaxSyncRequestBytes  = 16_384
+	MaxSyncResponseBytes = 4 << 20
+
+	maxRPCBytes     = 262_144 // one frame of GossipSub: messages and control
+	maxControlBytes = 65_536  // of it, control
+	maxTopics       = 8       // subscriptions in one frame
+)
+
+// Connections.
+const (
+	maxConnections         = 256 // in all
+	maxInbound             = 192 // of these, dialled by others
+	maxOutbound            = 128
+	maxPerPeer             = 4  // two that crossed, and their successors
+	maxPerIP               = 64 // members of one operator may share an address
+	maxPerOperator         = 96 // inbound: no operator crowds out the others
+	maxHalfOpen            = 128
+	maxHalfOpenPerIP       = 16
+	handshakesPerIP        = 8.0 // a second, from an address where no member is known
+	handshakesPerIPBurst   = 32
+	handshakesPerMemberIP  = 64.0 // from one where members were met
+	handshakesMemberBurst  = 256
+	handshakesStrange      = 64.0 // a second, from all addresses where none is known
+	handshakesStrangeBurst = 128
+	maxTrackedIPs          = 4_096
+	acceptTimeout          = 5 * time.Second // TLS and the muxer, inbound
+	dialTimeout            = 5 * time.Second
+	negotiateTimeout       = 5 * time.Second // of one stream's protocol
+	identifyTimeout        = 10 * time.Second
+)
+
+// Streams and what they ask.
+const (
+	maxStreamsPerPeer    = 32
+	maxStreams           = 2_048
+	maxStreamWindow      = 1 << 20
+	maxStreamMemory      = 48 << 20 // buffers of the muxer, all connections
+	maxStreamMemoryPeer  = 8 << 20
+	streamsPerPeer       = 16.0 // a second, inbound, any protocol
+	streamsPerPeerBurst  = 64
+	maxProbesAtOnce      = 64
+	maxProbesAtOncePeer  = 4
+	probesPerPeer        = 4.0
+	probesPerPeerBurst   = 16
+	probeTimeout         = 2 * time.Second
+	maxSyncsAtOnce       = 4
+	maxSyncsAtOncePeer   = 2
+	syncsPerPeer         = 2.0
+	syncsPerPeerBurst    = 32
+	syncTimeout          = 20 * time.Second
+	maxExchangesAtOnce   = 16
+	exchangesPerPeer     = 0.1
+	exchangesPeerBurst   = 4
+	exchangeTimeout      = 5 * time.Second
+	maxExchangeBytes     = 16_384
+	maxExchangeMembers   = 64
+	maxAnnouncedAddress  = 3
+	maxHearsayAddresses  = 3
+	maxConfiguredAddress = 4
+	maxAddressBytes      = 260 // a DNS name, a colon and a port
+)
+
+// Gossip. Rates are a second; what exceeds them is dropped before it is marked
+// as seen, so that another relay's copy still counts.
+const (
+	judgesAtOnce          = 64 // per topic
+	judgeTimeout          = 2 * time.Second
+	validateQueue         = 512
+	outboundQueue         = 256
+	seenTTL               = 2 * time.Minute
+	statementsPerHop      = 256.0
+	statementsPerHopBurst = 1_024
+	headsPerHop           = 4.0
+	headsPerHopBurst      = 64
+	entriesPerHop         = 128.0
+	entriesPerHopBurst    = 1_024
+	statementsPerAuthor   = 16.0
+	statementsAuthorBurst = 128
+	maxTrackedAuthors     = 8_192
+	maxTrackedPeers       = 1_024
+	rpcsPerHop            = 512.0
+	rpcsPerHopBurst       = 2_048
+	maxMessagesPerRPC     = 512
+	maxControlParts       = 1_024
+)
+
+// Peering.
+const (
+	targetPeers     = 24 // connected by our own choice; all when there are fewer
+	maxDialsAtOnce  = 8
+	dialsPerTick    = 8
+	peeringTick     = time.Second
+	backoffFirst    = time.Second
+	backoffLast     = 2 * time.Minute
+	exchangeEvery   = 5 * time.Minute
+	settleTime      = 15 * time.Second // connections younger than this are not trimmed
+	shutdownTimeout = 5 * time.Second
+	maxBookMembers  = 8_192
+	memberIPKeptFor = time.Hour
+	resolveTimeout  = 3 * time.Second
+	trimAbove       = 160 // peers; those that nobody chose are closed down to it
+)

@@ -1,0 +1,380 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// link is a member that is connected.
+type link struct {
+	member  Member // as it was when it connected: a change of standing ends the connection
+	since   time.Time
+	conns   int
+	outward bool // we dialled it
+}
+
+// notifee keeps links as connections come and go.
+func (m *Mesh) notifee() network.Notifiee {
+	return &network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			member, ok := m.admitted(c.RemotePeer())
+			m.gate.connected(c, member.Operator)
+			m.mu.Lock()
+			l := m.links[c.RemotePeer()]
+			if l == nil {
+				l = &link{member: member, since: time.Now()}
+				m.links[c.RemotePeer()] = l
+			}
+			l.conns++
+			l.outward = l.outward || c.Stat().Direction == network.DirOutbound
+			m.mu.Unlock()
+			if !ok {
+				m.Refresh() // excluded while it connected
+			}
+		},
+		DisconnectedF: func(_ network.Network, c network.Conn) {
+			m.gate.disconnected(c)
+			m.mu.Lock()
+			if l := m.links[c.RemotePeer()]; l != nil {
+				if l.conns--; l.conns <= 0 {
+					delete(m.links, c.RemotePeer())
+				}
+			}
+			m.mu.Unlock()
+			m.stir()
+		},
+	}
+}
+
+// stir wakes the peering loop.
+func (m *Mesh) stir() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keepPeering holds the connections that this node wants, until ctx ends.
+func (m *Mesh) keepPeering(ctx context.Context, h *host) {
+	ticker := time.NewTicker(peeringTick)
+	defer ticker.Stop()
+	nextExchange := time.Now().Add(exchangeEvery/2 + rand.N(exchangeEvery))
+	for {
+		if m.changed.Swap(false) {
+			m.enforce(h)
+		}
+		m.choose(ctx, h)
+		m.trim(h)
+		if now := time.Now(); now.After(nextExchange) {
+			nextExchange = now.Add(exchangeEvery/2 + rand.N(exchangeEvery))
+			m.exchangeWithAny(ctx, h)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.wake:
+		case <-ticker.C:
+		}
+	}
+}
+
+// enforce closes the connections that the ledger no longer allows, and those
+// whose standing changed: GossipSub looks at a peer when it connects.
+func (m *Mesh) enforce(h *host) {
+	m.book.keep(func(key ed25519.PublicKey) bool { _, ok := m.config.Directory.Peer(key); return ok })
+	m.config.Directory.Members(func(member Member) bool {
+		for _, address := range member.Addresses[:min(len(member.Addresses), maxConfiguredAddress)] {
+			if at, err := netip.ParseAddrPort(address); err == nil && member.Standing != Excluded {
+				m.gate.meet(at.Addr().Unmap(), time.Now())
+			}
+		}
+		return true
+	})
+	m.mu.Lock()
+	var cut []peer.ID
+	standings := map[string]int{Active: 0, Quarantined: 0}
+	for id, l := range m.links {
+		now, ok := m.admitted(id)
+		if !ok || now.Standing != l.member.Standing {
+			cut = append(cut, id)
+			continue
+		}
+		l.member = now
+		standings[now.Standing]++
+	}
+	m.mu.Unlock()
+	for standing, n := range standings {
+		m.metrics.peers.WithLabelValues(standing).Set(float64(n))
+	}
+	for _, id := range cut {
+		m.log.Info("peer is cut off", "peer", id.String())
+		_ = h.swarm.ClosePeer(id)
+	}
+}
+
+// choose dials members until enough are connected: all of a small fleet, of a
+// large one some of each operator, picked by a secret of this process so that
+// nobody can stand where we will look.
+func (m *Mesh) choose(ctx context.Context, h *host) {
+	m.mu.Lock()
+	connected, operators := 0, map[string]int{}
+	for _, l := range m.links {
+		if l.member.Standing == Active {
+			connected++
+			operators[l.member.Operator]++
+		}
+	}
+	busy := len(m.dialing)
+	m.mu.Unlock()
+	if connected >= targetPeers || busy >= maxDialsAtOnce {
+		return
+	}
+	now := time.Now()
+	type candidate struct {
+		member Member
+		id     peer.ID
+		rank   [8]byte
+	}
+	var candidates []candidate
+	m.config.Directory.Members(func(member Member) bool {
+		if member.Standing != Active || bytes.Equal(member.Peer, m.self) {
+			return true
+		}
+		rank, may := m.book.turn(member, now)
+		if !may {
+			return true
+		}
+		id, err := idOf(member.Peer)
+		if err == nil && !m.isLinked(id) {
+			candidates = append(candidates, candidate{member, id, rank})
+		}
+		return true
+	})
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		if d := operators[a.member.Operator] - operators[b.member.Operator]; d != 0 {
+			return d
+		}
+		return bytes.Compare(a.rank[:], b.rank[:])
+	})
+	for _, c := range candidates[:min(len(candidates), dialsPerTick, maxDialsAtOnce-busy)] {
+		m.dialInBackground(ctx, h, c.id, c.member)
+	}
+}
+
+func (m *Mesh) isLinked(id peer.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links[id] != nil
+}
+
+// dial is one attempt to connect; all who want that peer wait for it.
+type dial struct {
+	done chan struct{}
+	err  error // once done
+}
+
+// dialInBackground begins to connect, unless somebody has.
+func (m *Mesh) dialInBackground(ctx context.Context, h *host, id peer.ID, member Member) *dial {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.dialing[id]; d != nil {
+		return d
+	}
+	d := &dial{done: make(chan struct{})}
+	if m.ended {
+		d.err = ErrNotRunning
+		close(d.done)
+		return d
+	}
+	m.dialing[id] = d
+	m.background.Go(func() {
+		d.err = m.dial(ctx, h, id, member)
+		m.mu.Lock()
+		delete(m.dialing, id)
+		m.mu.Unlock()
+		close(d.done)
+		if d.err == nil {
+			m.exchange(ctx, h, id)
+		}
+		m.stir()
+	})
+	return d
+}
+
+// dial connects to member within the bounds of time.
+func (m *Mesh) dial(ctx context.Context, h *host, id peer.ID, member Member) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	targets := resolve(ctx, m.book.addresses(member))
+	if len(targets) == 0 {
+		m.book.missed(member.Peer, time.Now())
+		m.metrics.dials.WithLabelValues("no-address").Inc()
+		return ErrNoAddress
+	}
+	defer m.gate.aim(id, targets)()
+	h.Peerstore().ClearAddrs(id)
+	h.Peerstore().AddAddrs(id, targets, peerstore.TempAddrTTL)
+	h.swarm.Backoff().Clear(id) // the book has its own
+	c, err := h.swarm.DialPeer(ctx, id)
+	if err != nil {
+		m.book.missed(member.Peer, time.Now())
+		m.metrics.dials.WithLabelValues("failed").Inc()
+		return err
+	}
+	m.metrics.dials.WithLabelValues("connected").Inc()
+	address := ""
+	if c.Stat().Direction == network.DirOutbound {
+		address = hostPort(c.RemoteMultiaddr())
+	}
+	m.book.reached(member.Peer, address)
+	return nil
+}
+
+// connect is for requests: it waits for a connection to member.
+func (m *Mesh) connect(ctx context.Context, r *running, id peer.ID, member Member) error {
+	if r.host.swarm.Connectedness(id) == network.Connected {
+		return nil
+	}
+	d := m.dialInBackground(r.ctx, r.host, id, member)
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// trim closes connections that nobody chose when there are too many, oldest
+// probes and inbound ones alike, at random.
+func (m *Mesh) trim(h *host) {
+	m.mu.Lock()
+	var spare []peer.ID
+	over := len(m.links) - trimAbove
+	if over > 0 {
+		for id, l := range m.links {
+			if time.Since(l.since) > settleTime && !l.outward {
+				spare = append(spare, id)
+			}
+		}
+	}
+	m.mu.Unlock()
+	for _, id := range spare[:max(0, min(over, len(spare)))] {
+		_ = h.swarm.ClosePeer(id)
+	}
+}
+
+// exchange tells a peer where this node listens and asks where others do.
+func (m *Mesh) exchange(ctx context.Context, h *host, with peer.ID) {
+	request, err := m.ownHints().encode()
+	if err != nil {
+		return
+	}
+	response, err := m.ask(ctx, h, m.exchanges, with, request)
+	if err != nil {
+		return
+	}
+	if conns := h.swarm.ConnsToPeer(with); len(conns) > 0 {
+		_ = m.learn(with, ipOf(conns[0].RemoteMultiaddr()), response)
+	}
+}
+
+// exchangeWithAny asks one connected peer, so that news of addresses gets about.
+func (m *Mesh) exchangeWithAny(ctx context.Context, h *host) {
+	m.mu.Lock()
+	var any peer.ID
+	for id := range m.links { // in random order
+		any = id
+		break
+	}
+	m.mu.Unlock()
+	if any != "" {
+		m.background.Go(func() { m.exchange(ctx, h, any) })
+	}
+}
+
+// answerExchange is the other side of exchange.
+func (m *Mesh) answerExchange(_ Member, s network.Stream, request []byte) ([]byte, error) {
+	if err := m.learn(s.Conn().RemotePeer(), ipOf(s.Conn().RemoteMultiaddr()), request); err != nil {
+		return nil, err
+	}
+	return m.ownHints().encode()
+}
+
+func (m *Mesh) ownHints() *hints {
+	return &hints{
+		Addresses: m.announcement(),
+		Members: m.book.share(func(key ed25519.PublicKey) bool {
+			member, ok := m.config.Directory.Peer(key)
+			return ok && member.Standing != Excluded
+		}),
+	}
+}
+
+// learn takes a peer's hints into the book: about itself, and about members.
+func (m *Mesh) learn(from peer.ID, at netip.Addr, frame []byte) error {
+	h, err := parseHints(frame)
+	if err != nil {
+		return err
+	}
+	if key, ok := keyOf(from); ok {
+		m.book.announced(key, usable(h.Addresses, at))
+	}
+	for _, told := range h.Members {
+		member, ok := m.config.Directory.Peer(told.Peer)
+		if !ok || member.Standing == Excluded || bytes.Equal(told.Peer, m.self) {
+			continue
+		}
+		for _, address := range told.Addresses {
+			if strings.HasPrefix(address, ":") { // only a peer's own may lack the host
+				return ErrTooLarge
+			}
+		}
+		m.book.told(told.Peer, usable(told.Addresses, at))
+	}
+	m.stir()
+	return nil
+}
+
+// announcement is where others are told to dial this node.
+func (m *Mesh) announcement() []string {
+	if len(m.config.Announce) > 0 {
+		return m.config.Announce[:min(len(m.config.Announce), maxAnnouncedAddress)]
+	}
+	addresses := []string{}
+	for _, address := range m.Listening() {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			continue
+		}
+		if at.Addr().IsUnspecified() {
+			_, port, _ := net.SplitHostPort(address)
+			address = ":" + port
+		}
+		if len(addresses) < maxAnnouncedAddress && !slices.Contains(addresses, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}
+
+// hostPort is "" for what is no TCP address.
+func hostPort(address multiaddr.Multiaddr) string {
+	at, err := manet.ToNetAddr(address)
+	if err != nil {
+		return ""
+	}
+	return at.String()
+}
