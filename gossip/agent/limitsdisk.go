@@ -1,0 +1,18 @@
+package agent
+
+// The bounds of what is on disk.
+const (
+	seqBlockMain  = 16 // seqs reserved at once: a restart leaves at most so many unused
+	seqBlockProbe = 64
+	ackedAhead    = 8 // ticks of acks that are written down at once
+	maxSeqsBytes  = 4 << 10
+
+	// An outbox is rewritten when it has so many bytes that are done with, and
+	// more than it has others: it is at most twice gossip.MaxOutboxBytes and this.
+	outboxSlack    = 256 << 10
+	outboxOverhead = 64 // bytes of a record beside its envelope, at most
+
+	maxStateFileBytes = 512 << 20
+	maxStateRecords   = 4 << 20
+	maxStateLinks     = 1 << 16
+)

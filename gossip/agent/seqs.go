@@ -1,0 +1,320 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// Seqs gives each seq of a key once, whatever happens to the process or its disk:
+// two statements under one seq are an equivocation, which excludes. Seqs are
+// reserved in blocks on disk before they are used, so a restart skips the rest of
+// a block. Nothing on a disk can show by itself that the disk is an old copy, so
+// the node says nothing, in any doubt, until an epoch begins in which no earlier
+// life of it can have signed:
+//
+//   - a record that is lost or damaged: after the epoch in force and the next;
+//   - one written before the machine was last booted, where a copy may have been
+//     restored: after the epoch in force;
+//   - a statement of ours that the ledger or a peer shows and that the record does
+//     not cover (Seen): two epochs after it.
+//
+// The epoch in force is that of a head that is not stale (Fresh): a restored node
+// may be behind. It is safe for concurrent use.
+type Seqs struct {
+	mu      sync.Mutex
+	disk    disk
+	name    string
+	record  seqRecord
+	next    [2]uint64 // by space; below record.Reserved
+	failure error     // of the last write
+}
+
+// seqRecord is what is on disk. Nothing that was signed is beyond it.
+type seqRecord struct {
+	Accused  uint64      `json:"accused"`         // no accusation was of a tick after it
+	Acked    uint64      `json:"acked"`           // no ack was of a tick after it
+	Doubt    string      `json:"doubt,omitempty"` // nothing is signed until a fresh head tells the epoch
+	Epoch    uint64      `json:"epoch"`           // the newest in which something was signed
+	Key      ledger.Hash `json:"key"`
+	Machine  string      `json:"machine"`
+	Reserved []uint64    `json:"reserved"`         // by space, exclusive, in Epoch
+	Silent   uint64      `json:"silent,omitempty"` // epoch before which nothing is signed
+	Why      string      `json:"why,omitempty"`    // of Silent
+}
+
+const seqsPurpose = "quorate/seqs/v1\n\x00"
+
+// The doubts, and how many epochs after the one in force they last.
+const (
+	doubtLost    = "lost"    // the record was lost or damaged
+	doubtMachine = "machine" // it was written before the last boot, or elsewhere
+	doubtBehind  = "behind"  // a statement of ours was seen that it does not cover
+)
+
+func epochsOf(doubt string) uint64 {
+	if doubt == doubtMachine {
+		return 1
+	}
+	return 2
+}
+
+// SilentError says that nothing may be signed now, since an earlier life of this
+// node may have signed what nobody here remembers.
+type SilentError struct {
+	Doubt string // lost, machine, behind
+	Until uint64 // epoch; 0: as long as no head is fresh
+}
+
+func (e *SilentError) Error() string {
+	why := map[string]string{
+		doubtLost:    "the record of what was signed was lost",
+		doubtMachine: "the record of what was signed was written before this machine was booted",
+		doubtBehind:  "this node has signed what its record does not show",
+	}[e.Doubt]
+	if e.Until == 0 {
+		return "nothing is signed until a fresh head is there: " + why
+	}
+	return fmt.Sprintf("nothing is signed before epoch %d: %s", e.Until, why)
+}
+
+// ErrQuota says that this epoch's seqs are used up.
+var ErrQuota = errors.New("the quota of this epoch is used up")
+
+// Machine names the running system: another after each boot. "" if that cannot be
+// known; then each start is as after a boot.
+func Machine() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || len(b) > 64 {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// CreateSeqs makes the record of a key that has signed nothing yet but its join. A
+// record that is there is left as it is.
+func CreateSeqs(path string, key ledger.Hash, machine string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	s := newSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
+	return s.write(s.record)
+}
+
+func newSeqs(d disk, name string, key ledger.Hash, machine string) *Seqs {
+	return &Seqs{disk: d, name: name, record: seqRecord{Key: key, Machine: machine, Reserved: []uint64{0, 0}}}
+}
+
+// OpenSeqs opens a key's record. One that is missing, damaged or of another key
+// is made anew and leaves the node silent for two epochs; the error is that of a
+// disk that can be neither read nor written.
+func OpenSeqs(path string, key ledger.Hash, machine string) (*Seqs, error) {
+	return openSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
+}
+
+func openSeqs(d disk, name string, key ledger.Hash, machine string) (*Seqs, error) {
+	s := newSeqs(d, name, key, machine)
+	b, err := d.read(name, maxSeqsBytes)
+	var damaged *DamagedError
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged) {
+		return nil, fmt.Errorf("open seqs: %w", err)
+	}
+	record, err := decodeSeqs(name, b)
+	switch {
+	case err != nil || record.Key != key:
+		s.record.Doubt = doubtLost
+	case record.Doubt != "":
+		s.record = *record
+		s.record.Machine = machine
+	case record.Machine != machine || machine == "":
+		s.record = *record
+		s.record.Machine, s.record.Doubt = machine, doubtMachine
+	default:
+		s.record = *record
+		copy(s.next[:], record.Reserved)
+		return s, nil
+	}
+	copy(s.next[:], s.record.Reserved)
+	if err := s.write(s.record); err != nil {
+		return nil, fmt.Errorf("open seqs: %w", err)
+	}
+	return s, nil
+}
+
+func decodeSeqs(name string, b []byte) (*seqRecord, error) {
+	content, err := checkSum(name, seqsPurpose, b)
+	if err != nil {
+		return nil, err
+	}
+	var r seqRecord
+	if err := canon.Unmarshal(content, &r); err != nil {
+		return nil, &DamagedError{File: name, Reason: err.Error()}
+	}
+	if len(r.Reserved) != 2 {
+		return nil, &DamagedError{File: name, Reason: "it has not two spaces"}
+	}
+	return &r, nil
+}
+
+// write makes a record durable, and then the one in force.
+func (s *Seqs) write(r seqRecord) error {
+	content, err := canon.Marshal(r)
+	if err == nil {
+		content = withSum(seqsPurpose, content)
+		err = s.disk.replace(s.name, func(w io.Writer) error { _, err := w.Write(content); return err })
+	}
+	if err != nil {
+		// Whether the new record is there is not known, so neither is used: the
+		// old one is in force, and what the new one would allow is not given.
+		s.failure = fmt.Errorf("write seqs: %w", err)
+		return s.failure
+	}
+	s.record, s.failure = r, nil
+	return nil
+}
+
+// Fresh says which epoch is in force by a head that is not stale. It ends nothing
+// but the doubt: from then on it is known until when to be silent.
+func (s *Seqs) Fresh(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.record.Doubt == "" {
+		return nil
+	}
+	r := s.record
+	if until := epoch + epochsOf(r.Doubt); until > r.Silent {
+		r.Silent, r.Why = until, r.Doubt
+	}
+	r.Doubt = ""
+	return s.write(r)
+}
+
+// Seen takes note of a statement of this key, whose signature was verified, that
+// the ledger or a peer shows. What the record does not cover an earlier life
+// signed, of which this disk is an old copy.
+func (s *Seqs) Seen(epoch uint64, space ledger.SeqSpace, seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.record
+	covered := epoch < r.Epoch || epoch == r.Epoch && seq < r.Reserved[space]
+	if covered || epoch+2 <= r.Silent {
+		return nil
+	}
+	r.Silent, r.Why = epoch+2, doubtBehind
+	if r.Doubt == "" {
+		r.Doubt = doubtBehind // the epoch in force may be a later one
+	}
+	return s.write(r)
+}
+
+// Next gives a seq of an epoch that was never given before. The error is a
+// *SilentError, ErrQuota, or that of the disk.
+func (s *Seqs) Next(epoch uint64, space ledger.SeqSpace, quota uint64) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.silent(epoch); err != nil {
+		return 0, err
+	}
+	r := s.record
+	if epoch < r.Epoch {
+		return 0, &SilentError{Doubt: doubtBehind, Until: r.Epoch}
+	}
+	next := s.next
+	if epoch > r.Epoch {
+		r.Epoch, r.Reserved, next = epoch, []uint64{0, 0}, [2]uint64{}
+	}
+	seq := next[space]
+	if seq >= quota {
+		return 0, ErrQuota
+	}
+	if seq >= r.Reserved[space] || epoch > s.record.Epoch {
+		block := uint64(seqBlockMain)
+		if space == ledger.SpaceProbe {
+			block = seqBlockProbe
+		}
+		r.Reserved = []uint64{r.Reserved[0], r.Reserved[1]}
+		r.Reserved[space] = min(seq+block, quota)
+		if err := s.write(r); err != nil {
+			return 0, err
+		}
+		// Crash here: the block is skipped.
+	}
+	next[space]++
+	s.next = next
+	return seq, nil
+}
+
+func (s *Seqs) silent(epoch uint64) error {
+	switch {
+	case s.record.Doubt != "":
+		return &SilentError{Doubt: s.record.Doubt}
+	case epoch < s.record.Silent:
+		return &SilentError{Doubt: s.record.Why, Until: s.record.Silent}
+	}
+	return nil
+}
+
+// Left is how many seqs of an epoch are left.
+func (s *Seqs) Left(epoch uint64, space ledger.SeqSpace, quota uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.silent(epoch) != nil || epoch < s.record.Epoch:
+		return 0
+	case epoch > s.record.Epoch:
+		return quota
+	}
+	return quota - min(quota, s.next[space])
+}
+
+// Acked is called before an ack of a tick is signed: after a restart, no accusation
+// is of a tick at or before it.
+func (s *Seqs) Acked(tick uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if tick <= s.record.Acked {
+		return nil
+	}
+	r := s.record
+	r.Acked = tick + ackedAhead
+	return s.write(r)
+}
+
+// Accused is called before an accusation up to a tick is signed: after a restart,
+// no ack is of a tick at or before it.
+func (s *Seqs) Accused(to uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if to <= s.record.Accused {
+		return nil
+	}
+	r := s.record
+	r.Accused = to
+	return s.write(r)
+}
+
+// Ticks gives what an earlier life acknowledged and accused at most: the two
+// arguments of gossip.NewVows.
+func (s *Seqs) Ticks() (acked, accused uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Acked, s.record.Accused
+}
+
+// Trouble says why nothing is signed in an epoch, or nil.
+func (s *Seqs) Trouble(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.silent(epoch); err != nil {
+		return err
+	}
+	return s.failure
+}
