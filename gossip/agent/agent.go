@@ -1,0 +1,277 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/mesh"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// Options are what an agent is given besides its configuration.
+type Options struct {
+	Key      *keys.PrivateKey // of this node
+	Logger   *slog.Logger     // nil: nothing is logged
+	Registry *prometheus.Registry
+	// Observe sees every frame of the mesh that is sent or taken in. For tests.
+	Observe func(mesh.Frame)
+}
+
+// Agent is one node's agent. New makes it, Run runs it, the other methods may
+// be called at any time.
+type Agent struct {
+	config  *Config
+	genesis ledger.Hash
+	minHead []byte // of the join pack
+	key     *keys.PrivateKey
+	keyID   ledger.Hash
+	logger  *slog.Logger
+	metrics *metrics
+	client  *client.Client // nil: no replica is configured
+	mesh    *mesh.Mesh
+	verify  *fsm.DirectVerifier
+
+	mu        sync.Mutex // guards chronicle
+	chronicle *chronicle
+
+	view    atomic.Pointer[View]
+	viewing sync.Mutex // held by whoever replaces view
+	changed *broadcast // after each change of view
+
+	trouble troubles
+	out     *sender
+	judge   *judge
+	watch   *watcher
+	store   *vault
+
+	addresses map[string][]string // of configured peers, by name
+	pins      pinned
+
+	wantHead chan struct{} // entries came that a head should cover
+	ahead    chan claim    // a peer's certified head is ahead of ours
+}
+
+// New opens an agent's state and checks its configuration; it starts nothing.
+func New(config *Config, o Options) (*Agent, error) {
+	if err := config.Check(); err != nil {
+		return nil, fmt.Errorf("check configuration: %w", err)
+	}
+	if o.Key == nil {
+		return nil, errors.New("an agent needs its node's key")
+	}
+	a := &Agent{
+		config: config, key: o.Key, keyID: ledger.Hash(o.Key.Public().ID()), logger: o.Logger,
+		verify:   fsm.NewDirectVerifier(unpackedKeys),
+		changed:  newBroadcast(),
+		wantHead: make(chan struct{}, 1),
+		ahead:    make(chan claim, keptClaims),
+	}
+	if a.logger == nil {
+		a.logger = slog.New(slog.DiscardHandler)
+	}
+	a.metrics = newMetrics(a, o.Registry)
+	a.view.Store(&View{})
+	if err := a.openTrust(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	a.chronicle = newChronicle(a.genesis, a.verify)
+	a.store = newVault(config.Dir)
+	a.restore()
+	if err := a.openClient(); err != nil {
+		return nil, err
+	}
+	var err error
+	if a.addresses, err = addressesOf(config.Gossip.Peers); err != nil {
+		return nil, err
+	}
+	if a.out, err = newSender(a); err != nil {
+		return nil, err
+	}
+	a.judge = newJudge(a)
+	a.watch = newWatcher(a)
+	var registerer prometheus.Registerer // not a nil pointer in an interface
+	if o.Registry != nil {
+		registerer = o.Registry
+	}
+	a.mesh, err = mesh.New(mesh.Config{
+		Ledger: a.genesis.String(), Identity: a.key.PeerKey(), Listen: []string{config.Gossip.Listen},
+		Directory: directory{a}, Judge: a.judge, Logger: a.logger, Metrics: registerer, Observe: o.Observe,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open mesh: %w", err)
+	}
+	return a, nil
+}
+
+// openTrust reads what the agent starts from.
+func (a *Agent) openTrust() error {
+	if a.config.JoinPack == "" {
+		hash, err := ledger.ParseHash(a.config.Genesis)
+		a.genesis = hash
+		return err
+	}
+	pack, err := ReadJoinPack(a.config.JoinPack)
+	if err != nil {
+		return err
+	}
+	a.genesis, a.minHead = pack.Genesis, []byte(pack.Head)
+	return nil
+}
+
+func (a *Agent) openClient() error {
+	if len(a.config.API.Servers) == 0 {
+		return nil
+	}
+	options := client.Options{
+		Servers: a.config.API.Servers, Genesis: a.genesis, MinHead: a.minHead, TrustDir: a.store.trustDir(),
+	}
+	if a.config.API.CAFile != "" {
+		text, err := os.ReadFile(a.config.API.CAFile)
+		if err != nil {
+			return fmt.Errorf("read api.ca_file: %w", err)
+		}
+		options.RootCAs = x509.NewCertPool()
+		if !options.RootCAs.AppendCertsFromPEM(text) {
+			return fmt.Errorf("read api.ca_file: %s holds no certificate", a.config.API.CAFile)
+		}
+	}
+	for _, text := range a.config.API.Pins {
+		pin, err := ledger.ParseHash(text)
+		if err != nil {
+			return fmt.Errorf("read api.pins: %w", err)
+		}
+		options.Pins = append(options.Pins, pin)
+	}
+	c, err := client.New(options)
+	if err != nil {
+		return err
+	}
+	a.client = c
+	return nil
+}
+
+// Run serves and follows until ctx ends, and waits for whatever it started. It
+// fails if it cannot listen.
+func (a *Agent) Run(ctx context.Context) error {
+	local, err := a.listenLocal()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	loop := func(run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	loop(a.mesh.Run)
+	loop(func(ctx context.Context) error { return a.serveLocal(ctx, local) })
+	if a.client != nil {
+		loop(a.followEntries)
+		loop(a.followHeads)
+	}
+	loop(a.followPeers)
+	loop(a.gossipHeads)
+	loop(a.out.run)
+	loop(a.watch.run)
+	loop(a.publish)
+	loop(a.save)
+	err = group.Wait()
+	if a.client != nil {
+		a.client.Close()
+	}
+	a.saveNow()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// View is what the agent enforces now. It is never nil.
+func (a *Agent) View() *View { return a.view.Load() }
+
+// Changed is closed at the next change of View.
+func (a *Agent) Changed() <-chan struct{} { return a.changed.wait() }
+
+// Mesh is the agent's mesh, for its addresses.
+func (a *Agent) Mesh() *mesh.Mesh { return a.mesh }
+
+// change replaces the view by what fn makes of a copy, and tells whoever waits.
+func (a *Agent) change(fn func(*View)) {
+	a.viewing.Lock()
+	v := a.view.Load().next()
+	fn(v)
+	v.settleBans()
+	if v.State != nil {
+		v.certified = newCertified(v)
+	}
+	a.view.Store(v)
+	a.viewing.Unlock()
+	a.mesh.Refresh()
+	a.changed.tell()
+}
+
+// broadcast tells any number of waiters that something changed.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func newBroadcast() *broadcast { return &broadcast{ch: make(chan struct{})} }
+
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ch
+}
+
+func (b *broadcast) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.ch)
+	b.ch = make(chan struct{})
+}
+
+// sleep waits, or returns ctx's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// Logger makes the logger that a configuration asks for.
+func (l *LogConfig) Logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+// followEntries takes entries from replicas as they are certified. It asks for
+// a head whenever a seal comes: a certified head always ends in one.
+func (a *Agent) followEntries(ctx context.Context) error {
+	pause := retryFirst
+	for ctx.Err() == nil {
+		from, linked := a.position()
+		if !linked {
+			a.syncReplicas(ctx)
+			if _, linked = a.position(); !linked && sleep(ctx, pause/2+rand.N(pause)) != nil {
+				return ctx.Err()
+			}
+			pause = min(2*pause, retryMost)
+			continue
+		}
+		err := a.client.Watch(ctx, client.WatchOptions{From: from}, func(e *client.Entry) error {
+			pause = retryFirst
+			return a.takeEntry(e)
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, errGap) {
+			a.logger.Warn("following the replicas was interrupted", "error", err)
+		}
+		if sleep(ctx, pause/2+rand.N(pause)) != nil {
+			return ctx.Err()
+		}
+		pause = min(2*pause, retryMost)
+	}
+	return ctx.Err()
+}
+
+// position is the next entry to ask for, and whether there is an authority chain to verify
+// it by.
+func (a *Agent) position() (next uint64, linked bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.chronicle.next(), a.chronicle.chain != nil
+}
+
+func (a *Agent) takeEntry(e *client.Entry) error {
+	a.mu.Lock()
+	err := a.chronicle.add(e.Entry)
+	a.mu.Unlock()
+	if errors.Is(err, errBehind) {
+		return nil // a peer brought it
+	}
+	if err == nil && e.Kind == ledger.KindSeal.String() {
+		select {
+		case a.wantHead <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// followHeads asks replicas for the newest head: when entries came, and from
+// time to time, since the same head is signed anew every 10 s.
+func (a *Agent) followHeads(ctx context.Context) error {
+	for {
+		a.syncReplicas(ctx)
+		for pause := 10 * time.Millisecond; a.uncovered() && pause < time.Second; pause *= 2 {
+			// Another replica than the one whose watch we follow may be behind it.
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			a.syncReplicas(ctx)
+		}
+		timer := time.NewTimer(syncEvery*3/4 + rand.N(syncEvery/2))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-a.wantHead:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// uncovered reports whether a seal came that no head covers yet.
+func (a *Agent) uncovered() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.chronicle.open) > 0
+}
+
+// syncReplicas takes new links and the newest head from the replicas.
+func (a *Agent) syncReplicas(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	head, err := a.client.Sync(ctx)
+	var conflict *client.EquivocationError
+	switch {
+	case errors.As(err, &conflict):
+		a.alarmHeads(conflict.Kept, conflict.Offered)
+	case head == nil && ctx.Err() == nil:
+		a.trouble.set(troubleReplicas, err)
+	}
+	if head == nil {
+		return
+	}
+	a.trouble.set(troubleReplicas, nil)
+	a.trouble.reached()
+	for _, raw := range a.client.Links() {
+		if err := a.offerLink(raw); err != nil {
+			a.trouble.set(troubleReplicas, err)
+			return
+		}
+	}
+	if _, err := a.offerHead(head.Note, true); err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
+		a.logger.Warn("a replica's head is refused", "error", err)
+	}
+}
+
+func (a *Agent) offerLink(raw []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.chronicle.addLink(raw)
+}
+
+// offerHead verifies a head and believes what it covers. own says that it
+// came from a replica, so that others may want it.
+func (a *Agent) offerHead(note []byte, own bool) (*head, error) {
+	a.mu.Lock()
+	h, err := a.chronicle.verifyHead(note)
+	var changed bool
+	var state *fsm.State
+	if err == nil {
+		changed, err = a.chronicle.settle(h)
+		state = a.chronicle.state
+	}
+	newest := a.chronicle.head
+	a.mu.Unlock()
+
+	var conflict *ConflictError
+	var divergence *DivergenceError
+	switch {
+	case errors.As(err, &conflict):
+		a.alarmHeads(conflict.Ours, conflict.Theirs)
+	case errors.As(err, &divergence):
+		a.trouble.set(troubleDivergence, err)
+	}
+	if newest != nil && (changed || newest == h) {
+		a.enforce(state, newest, changed)
+		if own {
+			a.judge.heads.offer(newest)
+		}
+	}
+	return h, err
+}
+
+// enforce makes a certified state, or a fresher signature of its head, what
+// the agent acts on.
+func (a *Agent) enforce(state *fsm.State, h *head, changed bool) {
+	signed := time.Unix(int64(h.signed), 0)
+	if !changed {
+		a.viewing.Lock()
+		defer a.viewing.Unlock()
+		if v := a.view.Load(); signed.After(v.Signed) {
+			w := *v
+			w.Signed = signed
+			a.view.Store(&w)
+		}
+		return
+	}
+	peers := peersOf(state)
+	a.change(func(v *View) {
+		if v.State != nil && state.Next() < v.State.Next() && state.Meta().Generation == v.State.Meta().Generation {
+			return // another source was quicker
+		}
+		v.State, v.Size, v.Root, v.peers = state, state.Next(), h.Root, peers
+		if signed.After(v.Signed) {
+			v.Signed = signed
+		}
+		if a.trouble.conflicting() {
+			v.hold()
+		}
+	})
+}
+
+// alarmHeads takes note of two certified heads that contradict each other. From
+// then on every quarantine holds, whatever either side says later.
+func (a *Agent) alarmHeads(ours, theirs []byte) {
+	if !a.trouble.conflict(ours, theirs) {
+		return
+	}
+	a.logger.Error("two certified heads contradict each other; no release is believed until an operator looks")
+	if err := a.store.keepConflict(ours, theirs); err != nil {
+		a.trouble.set(troubleDisk, err)
+	}
+	a.change(func(v *View) { v.hold() })
+}
+
+// stale reports whether the newest head was signed too long ago to act on
+// silence: what is quarantined stays so, what is new is not known.
+func (a *Agent) stale(now time.Time) bool {
+	v := a.view.Load()
+	return v.Signed.IsZero() || now.Sub(v.Signed) > a.maxHeadAge(v)
+}
+
+func (a *Agent) maxHeadAge(v *View) time.Duration {
+	if a.config.MaxHeadAge > 0 || v.State == nil {
+		return a.config.MaxHeadAge
+	}
+	return time.Duration(v.State.Policy().MaxHeadAgeMillis) * time.Millisecond
+}

@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
+	"github.com/quorate/quorate/gossip/mesh"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// certified is a View as package gossip wants it. What takes a walk over all
+// nodes is made once, when it is first asked for.
+type certified struct {
+	*View
+	electorate func() fsm.Electorate
+}
+
+func newCertified(v *View) *certified {
+	c := &certified{View: v}
+	c.electorate = sync.OnceValue(v.State.Electorate)
+	return c
+}
+
+// Rules implements gossip.View.
+func (c *certified) Rules() gossip.Rules {
+	meta, policy := c.State.Meta(), c.State.Policy()
+	return gossip.Rules{
+		Ledger: meta.Ledger, Generation: meta.Generation, Format: meta.Format, Epoch: meta.Epoch, Quota: policy.Quota,
+		EpochMillis: policy.EpochMillis, TickMillis: policy.TickMillis, Protection: policy.Protects(),
+	}
+}
+
+// Author implements gossip.View.
+func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
+	record, ok := c.State.Key(key)
+	if !ok {
+		return gossip.Author{}, false
+	}
+	a := gossip.Author{Name: record.Holder, Role: record.Role, Revoked: record.Revoked}
+	switch record.Role {
+	case fsm.RoleNode:
+		n, ok := c.State.Node(record.Holder)
+		if !ok || n.Key != key {
+			a.Revoked = true
+			return a, true
+		}
+		a.Operator, a.Public, a.Standing = n.Operator, n.Public, c.heldStanding(&n)
+		a.ValidFrom, a.ValidTo = n.ValidFrom, n.ValidTo
+	case fsm.RoleReplica:
+		r, ok := c.State.Replica(record.Holder)
+		if !ok || r.KeyID() != key {
+			a.Revoked = true
+			return a, true
+		}
+		a.Operator, a.Public = r.Operator, r.Public
+	case fsm.RoleGovernor:
+		g, ok := c.State.Governor(record.Holder)
+		if !ok || g.KeyID() != key {
+			a.Revoked = true
+			return a, true
+		}
+		a.Operator, a.Public = g.Operator, g.Public
+	}
+	return a, true
+}
+
+func (c *certified) heldStanding(n *fsm.NodeRecord) string {
+	if held, ok := c.Held[n.Name]; ok {
+		return worse(n.Standing, held)
+	}
+	return n.Standing
+}
+
+func (c *certified) node(n *fsm.NodeRecord) gossip.Node {
+	out := gossip.Node{Name: n.Name, Operator: n.Operator, Standing: c.heldStanding(n), Ordinal: n.Ordinal}
+	if r, ok := c.State.Reputation(n.Name); ok {
+		out.Down = r.Down
+	}
+	return out
+}
+
+// Node implements gossip.View.
+func (c *certified) Node(name string) (gossip.Node, bool) {
+	n, ok := c.State.Node(name)
+	if !ok {
+		return gossip.Node{}, false
+	}
+	return c.node(&n), true
+}
+
+// Nodes implements gossip.View.
+func (c *certified) Nodes() iter.Seq[gossip.Node] {
+	return func(yield func(gossip.Node) bool) {
+		eachNode(c.State, func(n *fsm.NodeRecord) bool { return yield(c.node(n)) })
+	}
+}
+
+// LinkDown implements gossip.View.
+func (c *certified) LinkDown(a, b string) bool {
+	raw, ok := c.State.Record("link/" + min(a, b) + "/" + max(a, b))
+	if !ok {
+		return false
+	}
+	var link fsm.LinkRecord
+	return canon.Unmarshal(raw, &link) == nil && link.Down
+}
+
+// Seed implements gossip.View.
+func (c *certified) Seed(epoch uint64) (ledger.Hash, bool) {
+	if c.State.Meta().Format < 2 {
+		return ledger.Hash{}, false
+	}
+	return c.State.Seed(epoch)
+}
+
+// Electorate implements gossip.View.
+func (c *certified) Electorate() ([]ledger.Stable, bool) {
+	e := c.electorate()
+	return e.Stables, e.Bootstrap
+}
+
+// directory is the agent's view as the mesh wants it.
+type directory struct{ agent *Agent }
+
+// Peer implements mesh.Directory.
+func (d directory) Peer(key ed25519.PublicKey) (mesh.Member, bool) {
+	v := d.agent.view.Load()
+	if v.State == nil || len(key) != ed25519.PublicKeySize {
+		return mesh.Member{}, false
+	}
+	name, ok := v.peers[[ed25519.PublicKeySize]byte(key)]
+	if !ok {
+		return mesh.Member{}, false
+	}
+	n, ok := v.State.Node(name)
+	if !ok {
+		return mesh.Member{}, false
+	}
+	return d.member(v, &n), true
+}
+
+// Members implements mesh.Directory.
+func (d directory) Members(yield func(mesh.Member) bool) {
+	v := d.agent.view.Load()
+	if v.State != nil {
+		eachNode(v.State, func(n *fsm.NodeRecord) bool { return yield(d.member(v, n)) })
+	}
+}
+
+func (d directory) member(v *View, n *fsm.NodeRecord) mesh.Member {
+	m := mesh.Member{
+		Name: n.Name, Operator: n.Operator, Standing: v.Standing(n.Name), Peer: n.Peer,
+		Addresses: d.agent.addresses[n.Name],
+	}
+	if r, ok := v.State.Reputation(n.Name); ok {
+		m.Reputation = r.Reputation
+	}
+	return m
+}
+
+// addressesOf groups the configured peers by name.
+func addressesOf(peers []string) (map[string][]string, error) {
+	addresses := map[string][]string{}
+	for _, text := range peers {
+		p, err := ParsePeer(text)
+		if err != nil {
+			return nil, err
+		}
+		if list := addresses[p.Name]; len(list) < memberAddresses && !slices.Contains(list, p.Address) {
+			addresses[p.Name] = append(list, p.Address)
+		}
+	}
+	return addresses, nil
+}

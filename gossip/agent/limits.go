@@ -1,0 +1,76 @@
+package agent
+
+import "time"
+
+// The bounds of an agent. What they come to at 20 nodes and at 5,000 is in
+// DESIGN.md.
+const (
+	maxConfigBytes = 1 << 20
+	maxServers     = 31
+	maxPeers       = 256
+	maxLinks       = 64 // declared links of one node; the rules allow as many
+
+	// The verified ledger.
+	keptEntries     = 2_048   // newest certified entries, for peers that reach no replica
+	keptEntryBytes  = 8 << 20 // and at most so much of them
+	keptSeals       = 4_096   // sizes and roots, against which heads are compared
+	keptHeads       = 64      // with their notes, of some 25 kB each
+	keptProvisions  = 128     // states after seals that are not certified yet; they share all but what changed
+	keptClaims      = 16      // certified heads of others that are ahead of ours
+	unpackedKeys    = 64      // of about 40 kB each
+	keptEquivocated = 16      // pairs of inconsistent heads kept on disk
+
+	// Gossip.
+	publishHeadEvery = 10 * time.Second // at most one head of unchanged size
+	memberAddresses  = 8
+
+	// What is sent to the ledger.
+	submitQueue   = 256 // statements of this node that wait
+	relayQueue    = 256 // statements of others that wait
+	submitTimeout = 10 * time.Second
+	relayDelay    = 2 * time.Second        // the author's own submission goes first
+	relaySoon     = 200 * time.Millisecond // of evidence
+	retryFirst    = 250 * time.Millisecond
+	retryMost     = 15 * time.Second
+
+	// Work of its own.
+	probeTimeout    = 5 * time.Second
+	probesAtOnce    = 16
+	maxSuspects     = 1_024 // statements of others that wait for evidence to be made of them
+	banEpochs       = 1_008 // as long as evidence counts
+	maxBans         = 4_096 // offenders that are dropped before the ledger says so
+	syncEvery       = 10 * time.Second
+	syncTimeout     = 20 * time.Second
+	peerSyncTimeout = 10 * time.Second
+	saveEvery       = time.Minute // of the verified state, and at once after a change of a standing
+	saveSoonest     = 5 * time.Second
+
+	// What other programs are told.
+	maxHookTime      = time.Minute
+	defaultHookTime  = 10 * time.Second
+	hookOutputBytes  = 4 << 10
+	localConnections = 64
+	localTimeout     = 10 * time.Second
+	localHeaderBytes = 16 << 10
+	publishCheck     = time.Second
+)
+
+// What peers ask each other.
+const (
+	maxSyncRequestBytes  = 4 << 10
+	maxSyncResponseBytes = 4 << 20
+	syncEntriesBytes     = 2 << 20 // of entries in one answer; base64 makes a third more of it
+	syncLinksBytes       = 512 << 10
+	maxLinksPage         = 1_024
+	maxStateBytes        = 256 << 20 // of a state that a peer gives
+	maxSyncRounds        = 256       // answers until a peer's head is reached
+	pinnedStates         = 2         // that peers are fetching
+	pinnedFor            = 2 * time.Minute
+	peerEvery            = 5 * time.Second // while no replica answers
+)
+
+const (
+	headJitter      = 150 * time.Millisecond
+	replicaPatience = 500 * time.Millisecond // for a replica to bring what a peer's head shows
+	recordAround    = 64                     // bytes of a record in an answer, beside key and value
+)

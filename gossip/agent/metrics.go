@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorate/quorate/gossip"
+)
+
+// metrics are what an agent counts. Labels are of closed sets: reasons,
+// statement types, verdict codes.
+type metrics struct {
+	gatherer  prometheus.Gatherer
+	rulings   *prometheus.CounterVec
+	statement *prometheus.CounterVec
+	verdicts  *prometheus.CounterVec
+	probes    *prometheus.CounterVec
+	roundTrip prometheus.Histogram
+}
+
+func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
+	m := &metrics{
+		rulings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_agent_rulings_total", Help: "Statements that came by the mesh, by the rule that decided.",
+		}, []string{"channel", "reason"}),
+		statement: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_agent_signed_total", Help: "Statements that this node signed, by type.",
+		}, []string{"type"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_agent_submitted_total", Help: "Statements brought to the ledger, by type and verdict.",
+		}, []string{"type", "verdict"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_agent_probes_total", Help: "Probes sent, by outcome.",
+		}, []string{"outcome"}),
+		roundTrip: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "quorate_agent_probe_seconds", Help: "From a probe to its ack.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
+		}),
+	}
+	if registry == nil {
+		return m
+	}
+	m.gatherer = registry
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip,
+		gauge("quorate_agent_size", "Certified entries that are enforced.", func() float64 { return float64(a.View().Size) }),
+		gauge("quorate_agent_head_age_seconds", "Since the newest head was signed; -1 without one.", func() float64 {
+			if v := a.View(); !v.Signed.IsZero() {
+				return time.Since(v.Signed).Seconds()
+			}
+			return -1
+		}),
+		gauge("quorate_agent_alarm", "1: certified heads conflict, or certified entries diverge.", func() float64 {
+			if a.Status().Alarm {
+				return 1
+			}
+			return 0
+		}),
+		gauge("quorate_agent_waiting", "Statements that wait for the ledger.", func() float64 { return float64(a.out.waiting()) }),
+		gauge("quorate_agent_quarantined", "Nodes that are dropped.", func() float64 { return float64(len(quarantineOf(a.View()))) }),
+	)
+	return m
+}
+
+func (m *metrics) ruled(channel string, r gossip.Reason) {
+	m.rulings.WithLabelValues(channel, string(r)).Inc()
+}
+func (m *metrics) signed(typ string)             { m.statement.WithLabelValues(typ).Inc() }
+func (m *metrics) submitted(typ, verdict string) { m.verdicts.WithLabelValues(typ, verdict).Inc() }
+
+func (m *metrics) probed(acked bool, took time.Duration) {
+	if !acked {
+		m.probes.WithLabelValues("missed").Inc()
+		return
+	}
+	m.probes.WithLabelValues("acked").Inc()
+	m.roundTrip.Observe(took.Seconds())
+}

@@ -1,0 +1,295 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
+	"github.com/quorate/quorate/gossip/mesh"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// sender signs what this node says, and brings it and what others said to the
+// ledger: by a replica if one answers, and by gossip in any case, so that a node
+// cut off from every replica is heard through others.
+type sender struct {
+	agent *Agent
+	seqs  seqSource
+	wake  chan struct{}
+
+	mu    sync.Mutex
+	queue []*outgoing
+}
+
+// seqSource gives seqs that were never given before, also not by an earlier life
+// of this node. The error says why nothing may be signed now.
+type seqSource interface {
+	Next(epoch uint64, space ledger.SeqSpace, quota uint64) (seq uint64, err error)
+}
+
+// outgoing is a statement on its way to the ledger.
+type outgoing struct {
+	statement *ledger.Statement
+	own       bool
+	due       time.Time
+	pause     time.Duration
+}
+
+func newSender(a *Agent) (*sender, error) {
+	seqs, err := a.store.openSeqs()
+	if err != nil {
+		return nil, err
+	}
+	return &sender{agent: a, seqs: seqs, wake: make(chan struct{}, 1)}, nil
+}
+
+// errSilent says that this node may say nothing.
+var errSilent = errors.New("this node is not active on the ledger")
+
+// sign makes a statement of this node in the certified epoch. body may depend on
+// its seq.
+func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement, error) {
+	view := s.agent.view.Load().certified
+	if view == nil {
+		return nil, errNoState
+	}
+	space := ledger.SeqSpaceOf(typ)
+	me, ok := view.State.Node(s.agent.config.Name)
+	switch {
+	case !ok || me.Key != s.agent.keyID || me.Standing == fsm.NodeExcluded:
+		return nil, errSilent
+	case me.Standing != fsm.NodeActive && space == ledger.SpaceMain:
+		return nil, errSilent
+	}
+	rules := view.Rules()
+	if rules.Epoch < me.ValidFrom || rules.Epoch > me.ValidTo {
+		return nil, fmt.Errorf("sign %s: the key is valid from epoch %d to %d, it is %d", typ, me.ValidFrom, me.ValidTo, rules.Epoch)
+	}
+	seq, err := s.seqs.Next(rules.Epoch, space, rules.QuotaOf(space))
+	if err != nil {
+		s.agent.trouble.set(troubleSeqs, err)
+		return nil, err
+	}
+	s.agent.trouble.set(troubleSeqs, nil)
+	envelope, err := ledger.Sign(s.agent.key, ledger.Payload{
+		Author: me.Name, Epoch: &rules.Epoch, Generation: rules.Generation, Ledger: rules.Ledger, Seq: &seq, Type: typ,
+	}, body(seq))
+	if err != nil {
+		return nil, err
+	}
+	s.agent.metrics.signed(typ)
+	return ledger.ParseStatement(envelope)
+}
+
+// say signs a statement for the ledger, gossips it and queues it.
+func (s *sender) say(typ string, body func(seq uint64) any) error {
+	st, err := s.sign(typ, body)
+	if err != nil {
+		return err
+	}
+	s.agent.judge.own(st)
+	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
+	s.gossip(st)
+	return nil
+}
+
+// observe says what a watcher saw. The counter is the seq, which is never used
+// twice in an epoch.
+func (s *sender) observe(o ledger.Observe) {
+	err := s.say(ledger.TypeObserve, func(seq uint64) any {
+		o.Counter = seq + 1
+		return o
+	})
+	if err != nil {
+		s.agent.logger.Warn("an observation was not made", "kind", o.Kind, "subject", o.Subject, "error", err)
+		return
+	}
+	s.agent.logger.Info("observed", "kind", o.Kind, "subject", o.Subject, "from", o.From, "to", o.To)
+}
+
+// bring says what proves itself.
+func (s *sender) bring(p *gossip.Proof) {
+	if err := s.say(ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
+		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
+	}
+}
+
+func (s *sender) gossip(st *ledger.Statement) {
+	ctx, cancel := context.WithTimeout(context.Background(), retryFirst)
+	defer cancel()
+	if err := s.agent.mesh.Publish(ctx, mesh.Statements, st.Envelope); err != nil {
+		s.agent.logger.Debug("a statement was not gossiped", "error", err)
+	}
+}
+
+// relay brings what another node signed to the ledger if it does not get there
+// by itself.
+func (s *sender) relay(st *ledger.Statement) {
+	delay := relayDelay
+	if st.Payload.Type == ledger.TypeEvidence {
+		delay = relaySoon
+	}
+	s.add(&outgoing{statement: st, due: time.Now().Add(delay + rand.N(delay)), pause: retryFirst})
+}
+
+// add queues a statement. When there is no room, relays give way to our own, and
+// the newest relay is not taken.
+func (s *sender) add(o *outgoing) {
+	s.mu.Lock()
+	own, relays := 0, 0
+	for _, q := range s.queue {
+		if q.own {
+			own++
+		} else {
+			relays++
+		}
+	}
+	if o.own && own < submitQueue || !o.own && relays < relayQueue {
+		s.queue = append(s.queue, o)
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sender) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)
+}
+
+// next gives the statement that is due first: evidence before all else, then our
+// own; and how long to wait when none is.
+func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := s.agent.view.Load().State
+	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool { return state != nil && settled(state, o.statement) })
+	wait := retryMost
+	var best *outgoing
+	for _, o := range s.queue {
+		switch {
+		case o.due.After(now):
+			wait = min(wait, o.due.Sub(now))
+		case best == nil || compareOutgoing(o, best) < 0:
+			best = o
+		}
+	}
+	return best, wait
+}
+
+func compareOutgoing(a, b *outgoing) int {
+	rank := func(o *outgoing) int {
+		switch {
+		case o.statement.Payload.Type == ledger.TypeEvidence:
+			return 0
+		case o.own:
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.due.Compare(b.due))
+}
+
+// settled reports whether a statement needs no more bringing: its seq is on the
+// ledger, or its epoch is over.
+func settled(s *fsm.State, st *ledger.Statement) bool {
+	p := &st.Payload
+	if p.Epoch == nil || p.Seq == nil || p.Generation != s.Meta().Generation || *p.Epoch+1 < s.Epoch() {
+		return true
+	}
+	raw, ok := s.Record("window/" + p.Author)
+	if !ok {
+		return false
+	}
+	var w *fsm.WindowRecord
+	if err := canon.Unmarshal(raw, &w); err != nil {
+		return false
+	}
+	for ; w != nil; w = w.Previous {
+		if w.Epoch != *p.Epoch || w.Count == 0 || *p.Seq > w.Top {
+			continue
+		}
+		back := w.Top - *p.Seq
+		return back >= ledger.SeqWindow || w.Bits[back/8]&(1<<(back%8)) != 0
+	}
+	return false
+}
+
+// run brings statements to the ledger, one after the other.
+func (s *sender) run(ctx context.Context) error {
+	for {
+		o, wait := s.next(time.Now())
+		if o == nil {
+			changed := s.agent.changed.wait()
+			timer := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+			case <-s.wake:
+			case <-changed:
+			case <-timer.C:
+			}
+			timer.Stop()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue
+		}
+		if s.try(ctx, o) {
+			s.remove(o)
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if o.own {
+			s.gossip(o.statement) // whoever came meanwhile has not seen it
+		}
+		s.mu.Lock()
+		o.due = time.Now().Add(o.pause/2 + rand.N(o.pause))
+		o.pause = min(2*o.pause, retryMost)
+		s.mu.Unlock()
+	}
+}
+
+// try reports whether a statement needs no more tries.
+func (s *sender) try(ctx context.Context, o *outgoing) bool {
+	if s.agent.client == nil {
+		return !o.own // others see what we relay
+	}
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	typ := o.statement.Payload.Type
+	answer, err := s.agent.client.Submit(ctx, [][]byte{o.statement.Envelope}, client.WaitCommitted)
+	var problem *client.Problem
+	switch {
+	case err == nil && len(answer.Statements) == 1:
+		s.agent.metrics.submitted(typ, answer.Statements[0].Verdict)
+		return true
+	case errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests:
+		s.agent.metrics.submitted(typ, problem.Code)
+		if o.own {
+			s.agent.logger.Info("the ledger refused a statement", "type", typ, "code", problem.Code, "detail", problem.Detail)
+		}
+		return true
+	}
+	return false
+}
+
+func (s *sender) remove(o *outgoing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = slices.DeleteFunc(s.queue, func(q *outgoing) bool { return q == o })
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"bytes"
+	"maps"
+	"sync"
+	"time"
+)
+
+// What may be wrong, in a closed list: the keys of Status.Trouble.
+const (
+	troubleReplicas   = "replicas"   // none is reached, or none proves anything
+	troubleDivergence = "divergence" // certified entries do not follow from our rules
+	troubleConflict   = "conflict"   // two certified heads contradict each other
+	troubleDisk       = "disk"       // the state cannot be written
+	troubleState      = "state"      // the state on disk was damaged, and is fetched anew
+	troubleSeqs       = "seqs"       // no statement may be signed
+	troubleHook       = "hook"
+	troublePublish    = "publish"
+)
+
+// troubles is what is wrong now.
+type troubles struct {
+	mu        sync.Mutex
+	now       map[string]string
+	last      time.Time // when a replica last answered
+	conflicts [][2][]byte
+}
+
+// set says what is wrong with something, or, with nil, that nothing is.
+func (t *troubles) set(what string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		delete(t.now, what)
+		return
+	}
+	if t.now == nil {
+		t.now = map[string]string{}
+	}
+	t.now[what] = err.Error()
+}
+
+func (t *troubles) list() map[string]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.now)
+}
+
+func (t *troubles) reached() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = time.Now()
+}
+
+// cutOff reports whether no replica answered for so long.
+func (t *troubles) cutOff(patience time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.last) > patience
+}
+
+// conflict keeps a pair of heads, and reports whether it is new.
+func (t *troubles) conflict(ours, theirs []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conflicts {
+		if bytes.Equal(c[0], ours) && bytes.Equal(c[1], theirs) {
+			return false
+		}
+	}
+	if len(t.conflicts) >= keptEquivocated {
+		return false
+	}
+	t.conflicts = append(t.conflicts, [2][]byte{bytes.Clone(ours), bytes.Clone(theirs)})
+	if t.now == nil {
+		t.now = map[string]string{}
+	}
+	t.now[troubleConflict] = (&ConflictError{}).Error()
+	return true
+}
+
+func (t *troubles) conflicting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conflicts) > 0
+}

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+)
+
+// View is what the agent enforces: the certified state, and whom it drops
+// besides. It is immutable, and replaced as a whole.
+type View struct {
+	State  *fsm.State  // as certified; nil before the first
+	Size   uint64      // entries that State reflects
+	Root   ledger.Hash // over them
+	Signed time.Time   // when the newest head was signed by its threshold
+
+	// Held are nodes whose quarantine outlives the state's: two certified heads
+	// contradict each other, so no release is believed.
+	Held map[string]string // standing by name
+	// Banned are the authors of self-proving evidence that the ledger has not
+	// decided on yet.
+	Banned map[string]Ban
+
+	certified *certified                             // nil as long as State is
+	peers     map[[ed25519.PublicKeySize]byte]string // node names
+}
+
+// Ban is why a node is dropped before the ledger says so.
+type Ban struct {
+	Offence  ledger.Offence
+	Standing string // as which it is treated until then
+	Since    time.Time
+}
+
+// Standing is how a node is treated: as the ledger says, or worse. "" for who is
+// no node.
+func (v *View) Standing(name string) string {
+	if v.State == nil {
+		return ""
+	}
+	n, ok := v.State.Node(name)
+	if !ok {
+		return ""
+	}
+	standing := n.Standing
+	if held, ok := v.Held[name]; ok {
+		standing = worse(standing, held)
+	}
+	if ban, ok := v.Banned[name]; ok {
+		standing = worse(standing, ban.Standing)
+	}
+	return standing
+}
+
+func worse(a, b string) string {
+	order := map[string]int{fsm.NodeActive: 0, fsm.NodeQuarantined: 1, fsm.NodeExcluded: 2}
+	if order[b] > order[a] {
+		return b
+	}
+	return a
+}
+
+// eachNode calls fn for every node, by name, until it says no.
+func eachNode(s *fsm.State, fn func(*fsm.NodeRecord) bool) {
+	after := ""
+	for {
+		page := s.Nodes(after, nodesPage)
+		for i := range page {
+			if !fn(&page[i]) {
+				return
+			}
+		}
+		if len(page) < nodesPage {
+			return
+		}
+		after = page[len(page)-1].Name
+	}
+}
+
+const nodesPage = 256
+
+// peersOf maps the peer keys of all nodes to their names.
+func peersOf(s *fsm.State) map[[ed25519.PublicKeySize]byte]string {
+	peers := map[[ed25519.PublicKeySize]byte]string{}
+	eachNode(s, func(n *fsm.NodeRecord) bool {
+		if len(n.Peer) == ed25519.PublicKeySize {
+			peers[[ed25519.PublicKeySize]byte(n.Peer)] = n.Name
+		}
+		return true
+	})
+	return peers
+}
+
+// next is a copy of v to change before it is published.
+func (v *View) next() *View {
+	w := *v
+	w.Held, w.Banned = maps.Clone(v.Held), maps.Clone(v.Banned)
+	return &w
+}
+
+// settleBans drops bans that the ledger has decided on, or never will. Who was
+// excluded stays so by its standing.
+func (v *View) settleBans() {
+	if v.State == nil {
+		return
+	}
+	for name, ban := range v.Banned {
+		n, ok := v.State.Node(name)
+		decided := !ok || n.Standing == fsm.NodeExcluded || convicted(v.State, &ban.Offence)
+		if decided || ban.Offence.Epoch+banEpochs < v.State.Epoch() {
+			delete(v.Banned, name)
+		}
+	}
+}
+
+// hold keeps every quarantine of the state over whatever comes after it.
+func (v *View) hold() {
+	held := maps.Clone(v.Held)
+	if held == nil {
+		held = map[string]string{}
+	}
+	if v.State != nil {
+		eachNode(v.State, func(n *fsm.NodeRecord) bool {
+			if n.Standing != fsm.NodeActive {
+				held[n.Name] = worse(held[n.Name], n.Standing)
+			}
+			return true
+		})
+	}
+	v.Held = held
+}
+
+// convicted reports whether an offence is on the ledger already.
+func convicted(s *fsm.State, o *ledger.Offence) bool {
+	sum := sha256.Sum256([]byte(o.Key()))
+	_, known := s.Record("offence/" + hex.EncodeToString(sum[:]))
+	return known
+}
