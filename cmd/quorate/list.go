@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -41,6 +43,7 @@ var listings = map[string]func(context.Context, *link, *listFlags) (*table, erro
 	"entries":    listEntries,
 	"epochs":     listEpochs,
 	"joins":      listJoins,
+	"links":      listLinks,
 	"nodes":      listNodes,
 	"operators":  listOperators,
 	"policy":     listPolicy,
@@ -157,6 +160,10 @@ func listPolicy(ctx context.Context, l *link, f *listFlags) (*table, error) {
 	} {
 		t.rows = append(t.rows, []string{field.name, number(field.value)})
 	}
+	rules := p.Protects()
+	for _, path := range sortedKeys(protectionFields(&rules)) {
+		t.rows = append(t.rows, []string{protectionPrefix + path, number(*protectionFields(&rules)[path])})
+	}
 	for _, action := range ledger.Actions() {
 		rule := p.Rules[action]
 		t.rows = append(t.rows, []string{"rules." + action, fmt.Sprintf("%d operators%s", rule.Threshold, ruleSuffix(rule))})
@@ -214,9 +221,79 @@ func nodeTable(f *listFlags, read func(client.Read) (*client.Nodes, error)) (*ta
 		}
 		return page.Nodes, page.Next, nil
 	})
-	t := &table{head: []string{"NODE", "OPERATOR", "STANDING", "KEY", "EPOCHS", "REASON"}, data: list}
+	t := &table{head: []string{"NODE", "OPERATOR", "STANDING", "REPUTATION", "EPOCHS", "LAST VERDICT", "CAUSED BY"}, data: list}
 	for _, n := range list {
-		t.rows = append(t.rows, []string{n.Name, n.Operator, n.Standing, n.Key[:min(16, len(n.Key))] + "…", fmt.Sprintf("%d-%d", n.ValidFrom, n.ValidTo), n.Reason})
+		reputation, last, causes := "-", "-", ""
+		if n.Reputation != nil {
+			reputation = number(n.Reputation.Points)
+		}
+		if n.Last != nil {
+			last, causes = lastWords(&n), seqList(n.Last.Causes)
+		}
+		standing := n.Standing
+		if n.Reputation != nil && n.Reputation.Down {
+			standing += ", down"
+		}
+		t.rows = append(t.rows, []string{n.Name, n.Operator, standing, reputation, fmt.Sprintf("%d-%d", n.ValidFrom, n.ValidTo), last, causes})
+	}
+	return t, err
+}
+
+// lastWords says in short what last became of a node, and in which entry.
+func lastWords(n *client.Node) string {
+	var body struct {
+		Kind   string `json:"kind"`
+		Action string `json:"action"`
+		Reason string `json:"reason"`
+	}
+	_ = json.Unmarshal(n.Last.Body, &body) // what is not there is not shown
+	text := n.Last.Type
+	switch n.Last.Type {
+	case fsm.EffectExecuted:
+		text = decisionWords(body.Action) + suffix(": ", n.Reason)
+	case fsm.EffectVerdict, fsm.EffectOffence:
+		text += " " + body.Kind
+	default:
+		text += suffix(": ", body.Reason)
+	}
+	return fmt.Sprintf("%s (entry %d)", text, n.Last.Seq)
+}
+
+// seqList names the entries of a list, a few of them.
+func seqList(seqs []uint64) string {
+	const most = 6
+	var parts []string
+	for _, seq := range seqs[:min(most, len(seqs))] {
+		parts = append(parts, number(seq))
+	}
+	if len(seqs) > most {
+		parts = append(parts, fmt.Sprintf("… (%d in all)", len(seqs)))
+	}
+	return strings.Join(parts, " ")
+}
+
+func listLinks(ctx context.Context, l *link, f *listFlags) (*table, error) {
+	list, err := pages(f.read(), func(r client.Read) ([]client.Link, string, error) {
+		page, err := l.FleetLinks(ctx, r)
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Links, page.Next, nil
+	})
+	t := &table{head: []string{"LINK", "STANDING", "SAID BY"}, data: list}
+	for _, one := range list {
+		standing, said := "up", []string{}
+		if one.Down {
+			standing = "down"
+		}
+		for _, w := range one.Words {
+			word := "up"
+			if w.Down {
+				word = "down"
+			}
+			said = append(said, fmt.Sprintf("%s: %s (entry %d)", w.Author, word, w.Seq))
+		}
+		t.rows = append(t.rows, []string{strings.Join(one.Ends, " - "), standing, strings.Join(said, ", ")})
 	}
 	return t, err
 }

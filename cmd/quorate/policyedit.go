@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 
 // policyRequest reads the arguments of policy.change: policy=@FILE (JSON or
 // YAML, whole), or changes of the current policy by path, such as
-// quota=4096 or rules.node.admit.threshold=3.
+// quota=4096, rules.node.admit.threshold=3 or protection.window_ticks=24.
 func policyRequest(given map[string]any, dir string, current func() (*ledger.Policy, error)) (*request, error) {
 	policy, err := editPolicy(given, dir, current)
 	if err != nil {
@@ -43,6 +44,10 @@ func editPolicy(given map[string]any, dir string, current func() (*ledger.Policy
 	}
 	changed := *policy
 	changed.Rules = maps.Clone(policy.Rules)
+	if policy.Protection != nil {
+		protection := *policy.Protection
+		changed.Protection = &protection
+	}
 	for _, path := range sortedKeys(given) {
 		text, ok := asText(given[path])
 		if !ok {
@@ -130,6 +135,9 @@ func setPolicy(p *ledger.Policy, path, text string) error {
 	if field, ok := number[path]; ok {
 		return setNumber(field, path, text)
 	}
+	if name, ok := strings.CutPrefix(path, protectionPrefix); ok {
+		return setProtection(p, name, path, text)
+	}
 	rest, ok := strings.CutPrefix(path, "rules.")
 	cut := strings.LastIndexByte(rest, '.')
 	if !ok || cut < 0 {
@@ -157,6 +165,36 @@ func setPolicy(p *ledger.Policy, path, text string) error {
 	}
 	p.Rules[action] = rule
 	return err
+}
+
+// protectionPrefix is how the fields of the policy's protection are named.
+const protectionPrefix = "protection."
+
+// setProtection changes one field of the protection. A policy that names none
+// has the default one, of which the change then makes a policy's own.
+func setProtection(p *ledger.Policy, name, path, text string) error {
+	if p.Protection == nil {
+		own := p.Protects()
+		p.Protection = &own
+	}
+	field, ok := protectionFields(p.Protection)[name]
+	if !ok {
+		return fmt.Errorf("%s: the protection has no such field", path)
+	}
+	return setNumber(field, path, text)
+}
+
+// protectionFields are the fields of a protection by their names in JSON.
+func protectionFields(p *ledger.Protection) map[string]*uint64 {
+	v := reflect.ValueOf(p).Elem()
+	fields := make(map[string]*uint64, v.NumField())
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		if field, ok := v.Field(i).Addr().Interface().(*uint64); ok {
+			fields[name] = field
+		}
+	}
+	return fields
 }
 
 func setNumber(field *uint64, path, text string) error {

@@ -47,6 +47,8 @@ func TestScripts(t *testing.T) {
 			"capture":  capture,
 			"eventual": eventual,
 			"agent":    agents().command,
+			"observes": observes,
+			"convicts": convicts,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

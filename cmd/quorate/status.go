@@ -28,6 +28,7 @@ type statusView struct {
 	Meaning   string          `json:"meaning"`
 	Servers   []serverAnswer  `json:"servers"`
 	Cluster   *client.Cluster `json:"cluster,omitempty"`
+	Fleet     *client.Fleet   `json:"fleet,omitempty"` // certified, as a server says
 }
 
 type verifiedHead struct {
@@ -129,6 +130,11 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 	if view.Cluster, err = l.Cluster(ctx, client.Read{Consistency: client.Stale}); err != nil {
 		view.Cluster = nil
 	}
+	// A server of an older version knows no fleet; one without a certified head
+	// has none to tell of.
+	if fleet, err := l.Fleet(ctx, client.Read{}); err == nil {
+		view.Fleet = fleet
+	}
 	return view, nil
 }
 
@@ -163,6 +169,7 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 	}
 	_ = table.Flush()
 	v.refusals(w)
+	v.fleet(w)
 	if v.Cluster == nil {
 		return
 	}
@@ -178,6 +185,30 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 	_ = table.Flush()
 	for _, warning := range v.Cluster.Warnings {
 		fmt.Fprintf(w, "WARNING   %s\n", clean(warning))
+	}
+}
+
+// fleet prints how the nodes stand, and what governance should look at.
+func (v *statusView) fleet(w io.Writer) {
+	f := v.Fleet
+	if f == nil || f.Nodes == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nfleet     %s: %d active, %d on probation, %d quarantined, %d excluded; %d down; epoch %d\n",
+		plural(int(f.Nodes), "node"), f.Active, f.Probation, f.Quarantined, f.Excluded, f.Down, f.Epoch)
+	switch {
+	case !f.Protected:
+		fmt.Fprintf(w, "          the ledger's format has no rules of observation and evidence yet: quorate propose format.upgrade\n")
+	case f.Bootstrap:
+		fmt.Fprintf(w, "          fewer than 3 operators have nodes whose word counts: verdicts by quorum are off\n")
+	default:
+		fmt.Fprintf(w, "          %s have nodes whose word counts; the breaker holds at %d in quarantine by the word of others, it is at %d\n", plural(int(f.Eligible), "operator"), f.Room, f.Subjective)
+	}
+	if f.Breaker {
+		fmt.Fprintf(w, "BREAKER   tripped: verdicts that would quarantine are withheld until there is room or governance decides (node.quarantine, node.release)\n")
+	}
+	if f.Partition {
+		fmt.Fprintf(w, "PARTITION recognised: so many nodes are down that it is a cut; nobody is punished for it\n")
 	}
 }
 
@@ -203,5 +234,5 @@ func shortReason(text string) string {
 
 // readerCommands are what everyone uses.
 func (a *app) readerCommands() []*cobra.Command {
-	return []*cobra.Command{a.statusCommand(), a.listCommand(), a.inspectCommand(), a.watchCommand()}
+	return []*cobra.Command{a.statusCommand(), a.listCommand(), a.inspectCommand(), a.explainCommand(), a.watchCommand()}
 }
