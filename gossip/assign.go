@@ -137,16 +137,12 @@ func duty(seed ledger.Hash, me, subject string, every uint64) Duty {
 func Attestation(view View, me string, watched func(epoch uint64) (clean, cause []string)) (*ledger.Attest, bool) {
 	rules := view.Rules()
 	p := &rules.Protection
-	window := rules.Epoch / max(p.AttestEpochs, 1)
 	self, ok := view.Node(me)
-	if !ok || window == 0 || self.Standing != Active || rules.Format < 2 {
+	if !ok || self.Standing != Active || rules.Format < 2 {
 		return nil, false
 	}
-	first := (window - 1) * p.AttestEpochs
-	stables, _ := view.Electorate()
-	seed, seeded := view.Seed(first)
-	drawn := min(p.Monitors, uint64(len(stables)))
-	if !seeded || !drawable(stables, self.Operator, me) || !ledger.Attests(seed, me, p.Attestors, drawn) {
+	first, drawn := view.AttestWindow(me)
+	if !drawn {
 		return nil, false
 	}
 	a := &ledger.Attest{}

@@ -24,6 +24,7 @@ type Prober struct {
 	peers  map[string]*peer
 	clean  map[uint64]map[string]bool // by epoch: subjects, false when one gave cause for complaint
 	begun  bool
+	unit   uint64 // milliseconds of a tick
 
 	asked     map[string]bool // who may be expected to probe us, in this epoch or the last one
 	strangers int             // acks to others in this epoch
@@ -103,6 +104,9 @@ func (p *Prober) peer(name string) *peer {
 // that is not after the last one is passed over: a clock that was set back says
 // nothing until it has caught up.
 func (p *Prober) Tick(view View, tick uint64) ([]Probe, []ledger.Observe) {
+	if rules := view.Rules(); rules.TickMillis != p.unit {
+		p.renumber(rules.TickMillis)
+	}
 	if p.begun && tick <= p.now {
 		return nil, nil
 	}
@@ -125,6 +129,19 @@ func (p *Prober) Tick(view View, tick uint64) ([]Probe, []ledger.Observe) {
 	}
 	slices.SortStableFunc(probes, func(a, b Probe) int { return int(a.Offset) - int(b.Offset) })
 	return probes, words
+}
+
+// renumber begins anew in ticks of another length. Their numbers are others, by
+// far more than one observation spans, so what was vowed in the old ones cannot
+// be contradicted in the new ones.
+func (p *Prober) renumber(unit uint64) {
+	if p.unit != 0 {
+		p.vows, p.begun, p.now = NewVows(0, 0), false, 0
+		for _, q := range p.peers {
+			*q = peer{subject: q.subject, link: q.link, asked: map[ledger.Hash]uint64{}}
+		}
+	}
+	p.unit = unit
 }
 
 // due gives the duty by which a peer is probed in a tick: by its phase, or at

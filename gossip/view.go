@@ -43,6 +43,9 @@ type View interface {
 	// Electorate gives who may be drawn, by operator, and whether that is only
 	// because too few are eligible: then nobody's word makes a verdict.
 	Electorate() (stables []ledger.Stable, bootstrap bool)
+	// AttestWindow gives the first epoch of the window that may be attested now,
+	// and whether a node is drawn to attest it.
+	AttestWindow(name string) (first uint64, drawn bool)
 }
 
 // Rules is what a View says of the ledger as a whole.

@@ -40,14 +40,15 @@ type Seqs struct {
 
 // seqRecord is what is on disk. Nothing that was signed is beyond it.
 type seqRecord struct {
-	Accused  uint64      `json:"accused"`         // no accusation was of a tick after it
-	Acked    uint64      `json:"acked"`           // no ack was of a tick after it
+	Accused  uint64      `json:"accused"`         // no accusation was of a tick after it, in ticks of Unit
+	Acked    uint64      `json:"acked"`           // no ack was of a tick after it, in ticks of Unit
 	Doubt    string      `json:"doubt,omitempty"` // nothing is signed until a fresh head tells the epoch
 	Epoch    uint64      `json:"epoch"`           // the newest in which something was signed
 	Key      ledger.Hash `json:"key"`
 	Machine  string      `json:"machine"`
 	Reserved []uint64    `json:"reserved"`         // by space, exclusive, in Epoch
 	Silent   uint64      `json:"silent,omitempty"` // epoch before which nothing is signed
+	Unit     uint64      `json:"unit,omitempty"`   // milliseconds of a tick
 	Why      string      `json:"why,omitempty"`    // of Silent
 }
 
@@ -275,37 +276,43 @@ func (s *Seqs) Left(epoch uint64, space ledger.SeqSpace, quota uint64) uint64 {
 	return quota - min(quota, s.next[space])
 }
 
-// Acked is called before an ack of a tick is signed: after a restart, no accusation
-// is of a tick at or before it.
-func (s *Seqs) Acked(tick uint64) error {
+// Vow is called before a body is signed, in ticks of so many milliseconds: after a
+// restart, no accusation is of a tick at or before that of an ack, and no ack of
+// one at or before the last of an accusation. Other bodies vow nothing.
+func (s *Seqs) Vow(body any, tickMillis uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if tick <= s.record.Acked {
+	r := s.record
+	if r.Unit != tickMillis {
+		// Ticks of another length have other numbers, so nothing of now can
+		// contradict what was of them.
+		r.Unit, r.Acked, r.Accused = tickMillis, 0, 0
+	}
+	switch b := body.(type) {
+	case ledger.Ack:
+		if b.Tick <= r.Acked {
+			return nil
+		}
+		r.Acked = b.Tick + ackedAhead
+	case ledger.Observe:
+		if b.Kind != ledger.LinkDown && b.Kind != ledger.NodeDown || b.To <= r.Accused {
+			return nil
+		}
+		r.Accused = b.To
+	default:
 		return nil
 	}
-	r := s.record
-	r.Acked = tick + ackedAhead
 	return s.write(r)
 }
 
-// Accused is called before an accusation up to a tick is signed: after a restart,
-// no ack is of a tick at or before it.
-func (s *Seqs) Accused(to uint64) error {
+// Ticks gives what an earlier life acknowledged and accused at most, in ticks of
+// so many milliseconds: the arguments of gossip.NewVows.
+func (s *Seqs) Ticks(tickMillis uint64) (acked, accused uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if to <= s.record.Accused {
-		return nil
+	if s.record.Unit != tickMillis {
+		return 0, 0
 	}
-	r := s.record
-	r.Accused = to
-	return s.write(r)
-}
-
-// Ticks gives what an earlier life acknowledged and accused at most: the two
-// arguments of gossip.NewVows.
-func (s *Seqs) Ticks() (acked, accused uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.record.Acked, s.record.Accused
 }
 
