@@ -124,6 +124,15 @@ func (c *certified) Electorate() ([]ledger.Stable, bool) {
 	return e.Stables, e.Bootstrap
 }
 
+// AttestWindow implements gossip.View.
+func (c *certified) AttestWindow(name string) (first uint64, drawn bool) {
+	n, ok := c.State.Node(name)
+	if !ok || c.State.Meta().Format < 2 {
+		return 0, false
+	}
+	return c.State.AttestWindow(&n)
+}
+
 // directory is the agent's view as the mesh wants it.
 type directory struct{ agent *Agent }
 
