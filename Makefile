@@ -17,7 +17,7 @@ PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/tes
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench etcd microbench clean \
+.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench model etcd microbench clean \
         tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -123,6 +123,9 @@ microbench: ## Go benchmarks as a table
 	awk '/^pkg:/ {sub(".*/quorate/", "", $$2); pkg = $$2} \
 	     /^Benchmark/ {n = $$1; sub("^Benchmark", "", n); $$1 = ""; $$2 = ""; printf "%-18s %-36s %s\n", pkg, n, $$0} \
 	     /^(FAIL|---)/ {print; bad = 1} END {exit bad}'
+
+model: ## simulate the rules of reputation whole: the figures of fsm/DESIGN.md
+	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -v -run '^TestModel' ./fsm | grep -v '^=== '
 
 bench: build etcd ## measure whole ledgers beside etcd: a table, and bench.json; QUICK=1 takes three minutes
 	$(GO) build $(GOFLAGS_) -o bin/bench ./test/bench

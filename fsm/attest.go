@@ -164,11 +164,12 @@ func (t *transition) settleAttestations() {
 
 	want := min(ledger.MinAccusers, max(len(t.electorOperators()), 2)-1)
 	for len(votes) > 0 {
-		ordinal, epochs := votes[0].ordinal(), uint64(0)
+		ordinal, epochs := votes[0].ordinal(), []uint64{}
 		for len(votes) > 0 && votes[0].ordinal() == ordinal {
+			epoch := votes[0].epoch(t.meta.Epoch)
 			clean, complaints, rest := countEpoch(votes)
 			if votes = rest; clean >= want && clean*3 > (clean+complaints)*2 {
-				epochs++
+				epochs = append(epochs, epoch)
 			}
 		}
 		t.credit(ordinal, epochs)
@@ -183,6 +184,10 @@ type attestedWord uint64
 func (a attestedWord) ordinal() uint64 { return uint64(a) >> 33 }
 func (a attestedWord) matter() uint64  { return uint64(a) >> 17 } // ordinal and epoch
 func (a attestedWord) speaker() uint64 { return uint64(a) >> 1 }  // and operator
+
+// epoch is the one that ended last before now and has those bits.
+func (a attestedWord) epoch(now uint64) uint64 { return now - (now-a.matter())&0xffff }
+
 func (a attestedWord) complains() bool { return a&1 == 1 }
 
 // countEpoch counts the operators that speak of the first node and epoch of
@@ -237,10 +242,10 @@ func (t *transition) takeAttestations(before uint64) []attestedWord {
 	return votes
 }
 
-// credit gives a node its clean epochs.
-func (t *transition) credit(ordinal, epochs uint64) {
+// credit gives a node its clean epochs, each at the heat of that epoch.
+func (t *transition) credit(ordinal uint64, epochs []uint64) {
 	named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(ordinal))
-	if !ok || epochs == 0 {
+	if !ok || len(epochs) == 0 {
 		return
 	}
 	n, ok := lookup[NodeRecord](&t.view, tableNode+named.Name)
@@ -250,8 +255,8 @@ func (t *transition) credit(ordinal, epochs uint64) {
 	}
 	policy, r := t.policy.Protects(), t.reputation(named.Name)
 	before := *r
-	for range epochs {
-		r.credit(&policy, t.meta.Epoch)
+	for _, epoch := range epochs {
+		r.credit(&policy, epoch)
 	}
 	if r.Reputation != before.Reputation || r.Clean != before.Clean || r.Strikes != before.Strikes {
 		t.put(tableReputation+named.Name, r)

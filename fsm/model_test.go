@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -383,5 +384,14 @@ func within(t *testing.T, what string, got, want, margin float64) {
 	t.Logf("%s: %.4g", what, got)
 	if got < want-margin || got > want+margin {
 		t.Errorf("%s: %.4g, want %.4g ± %.4g", what, got, want, margin)
+	}
+}
+
+// wholeModel skips what takes long unless all of the model is asked for: make
+// model.
+func wholeModel(t *testing.T) {
+	t.Helper()
+	if os.Getenv("QUORATE_MODEL") == "" {
+		t.Skip("make model runs it")
 	}
 }

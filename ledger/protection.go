@@ -39,8 +39,8 @@ const MinAccusers = 3
 func DefaultProtection() Protection {
 	return Protection{
 		AgeEpochs:            64,
-		AttestEpochs:         8,
-		Attestors:            6,
+		AttestEpochs:         16,
+		Attestors:            8,
 		BadPoints:            1_500,
 		BreakerBasisPoints:   2_000,
 		CleanPoints:          40,
@@ -50,7 +50,7 @@ func DefaultProtection() Protection {
 		HeatPoints:           100,
 		LeaveReputation:      5_000,
 		MinorPoints:          400,
-		Monitors:             48,
+		Monitors:             49,
 		MutedEpochs:          32,
 		PartitionBasisPoints: 2_000,
 		ProbeQuota:           4_096,
