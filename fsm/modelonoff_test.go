@@ -81,7 +81,7 @@ func TestModelRecovery(t *testing.T) {
 	m.admit(seat{"late", operatorName(1)}) // the attestors always have somebody to speak of
 	m.watched["late"] = true
 	m.epoch()
-	for strikes, want := range []float64{167, 260, 504, 1_624, 4_104} {
+	for strikes, want := range []float64{160, 290, 540, 1_600, 4_000} {
 		delete(m.watched, node)
 		for m.node(node).Standing == NodeActive {
 			for range m.protect.HeatPoints {
@@ -94,7 +94,7 @@ func TestModelRecovery(t *testing.T) {
 		for m.node(node).Standing == NodeQuarantined && m.state.Epoch() < from+10_000 {
 			m.epoch()
 		}
-		within(t, fmt.Sprintf("clean epochs after %d strikes", strikes), float64(m.state.Epoch()-from), want, want/8)
+		within(t, fmt.Sprintf("clean epochs after %d strikes", strikes), float64(m.state.Epoch()-from), want, want/4)
 	}
 }
 
