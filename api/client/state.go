@@ -32,6 +32,8 @@ type CertifiedState struct {
 	State *fsm.State
 	Head  Head
 	Seal  []byte // the entry, with which fsm.Load makes the state again
+
+	SealProof []ledger.Hash // its inclusion proof in Head
 }
 
 // State fetches the whole state at the newest certified head and verifies it.
@@ -70,7 +72,7 @@ func (c *Client) stateOf(ctx context.Context, server string) (*CertifiedState, e
 	if err := json.Unmarshal(lines.Bytes(), &first); err != nil {
 		return nil, bad(err)
 	}
-	head, seal, err := c.adoptSeal(ctx, server, &first)
+	head, seal, proof, err := c.adoptSeal(ctx, server, &first)
 	if err != nil {
 		return nil, err
 	}
@@ -84,20 +86,20 @@ func (c *Client) stateOf(ctx context.Context, server string) (*CertifiedState, e
 	case err != nil:
 		return nil, bad(err)
 	}
-	return &CertifiedState{State: state, Head: *head, Seal: first.Seal}, c.fresh(head)
+	return &CertifiedState{State: state, Head: *head, Seal: first.Seal, SealProof: proof}, c.fresh(head)
 }
 
 // adoptSeal makes the head of a state the client's own, and verifies that the
 // seal is its last entry.
-func (c *Client) adoptSeal(ctx context.Context, server string, first *StateHead) (*Head, *ledger.Entry, error) {
+func (c *Client) adoptSeal(ctx context.Context, server string, first *StateHead) (*Head, *ledger.Entry, []ledger.Hash, error) {
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
 	head, err := c.adopt(ctx, server, []byte(first.Checkpoint))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	bad := func(err error) (*Head, *ledger.Entry, error) {
-		return nil, nil, &ProofError{server, "the state's seal", err}
+	bad := func(err error) (*Head, *ledger.Entry, []ledger.Hash, error) {
+		return nil, nil, nil, &ProofError{server, "the state's seal", err}
 	}
 	if first.Size != head.Size || head.Size == 0 {
 		return bad(fmt.Errorf("it is of size %d, the certified head of %d", first.Size, head.Size))
@@ -116,7 +118,7 @@ func (c *Client) adoptSeal(ctx context.Context, server string, first *StateHead)
 	if seal.Seq != head.Size-1 {
 		return bad(fmt.Errorf("it is entry %d", seal.Seq))
 	}
-	return head, seal, nil
+	return head, seal, proof, nil
 }
 
 // recordReader reads the records of a state, one a line.

@@ -85,6 +85,9 @@ func newFleet(t *testing.T, replicas, n int, change func(*ledger.Genesis), confi
 		}
 		joins, ids = append(joins, join), append(ids, st.ID)
 		dir := t.TempDir()
+		if err := Prepare(dir, m.key); err != nil {
+			t.Fatal(err)
+		}
 		m.config = &Config{
 			Name: m.name, Dir: dir, KeyFile: "unused", Genesis: f.cluster.Hash.String(), API: APIConfig{Servers: urls},
 			Gossip: GossipConfig{Listen: freeport.Address(t)},

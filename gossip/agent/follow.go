@@ -18,7 +18,7 @@ func (a *Agent) followEntries(ctx context.Context) error {
 	for ctx.Err() == nil {
 		from, linked := a.position()
 		if !linked {
-			a.syncReplicas(ctx)
+			a.fastStart(ctx)
 			if _, linked = a.position(); !linked && sleep(ctx, pause/2+rand.N(pause)) != nil {
 				return ctx.Err()
 			}
@@ -139,9 +139,14 @@ func (a *Agent) offerHead(note []byte, own bool) (*head, error) {
 	h, err := a.chronicle.verifyHead(note)
 	var changed bool
 	var state *fsm.State
+	var entries [][]byte
 	if err == nil {
+		before := a.chronicle.size()
 		changed, err = a.chronicle.settle(h)
 		state = a.chronicle.state
+		if changed {
+			entries = a.chronicle.stored.from(before, keptEntryBytes)
+		}
 	}
 	newest := a.chronicle.head
 	a.mu.Unlock()
@@ -156,6 +161,8 @@ func (a *Agent) offerHead(note []byte, own bool) (*head, error) {
 	}
 	if newest != nil && (changed || newest == h) {
 		a.enforce(state, newest, changed)
+		a.judge.note(entries)
+		a.out.fresh()
 		if own {
 			a.judge.heads.offer(newest)
 		}

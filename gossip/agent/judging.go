@@ -69,6 +69,9 @@ func (j *judge) rule(channel gossip.Channel, envelope []byte) (*gossip.Case, gos
 	if reason == gossip.Good {
 		reason = c.Verify(j.agent.verify)
 	}
+	if reason == gossip.Good {
+		j.agent.out.seen(c.Statement)
+	}
 	if reason != gossip.Good {
 		return c, gossip.Ruling{Reason: reason}
 	}
@@ -127,6 +130,12 @@ func (j *judge) note(entries [][]byte) {
 		st, err := ledger.ParseStatement(e.Content)
 		if err != nil || st.Payload.Epoch == nil {
 			continue
+		}
+		j.agent.out.seen(st)
+		if st.Payload.Type == ledger.TypeObserve {
+			if o, err := ledger.DecodeBody[ledger.Observe](st); err == nil {
+				j.agent.watch.accused(view, &o)
+			}
 		}
 		j.mu.Lock()
 		j.rules.Advance(rules.Epoch)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -24,17 +25,12 @@ import (
 // cut off from every replica is heard through others.
 type sender struct {
 	agent *Agent
-	seqs  seqSource
+	seqs  *Seqs
+	kept  *Outbox
 	wake  chan struct{}
 
 	mu    sync.Mutex
 	queue []*outgoing
-}
-
-// seqSource gives seqs that were never given before, also not by an earlier life
-// of this node. The error says why nothing may be signed now.
-type seqSource interface {
-	Next(epoch uint64, space ledger.SeqSpace, quota uint64) (seq uint64, err error)
 }
 
 // outgoing is a statement on its way to the ledger.
@@ -46,11 +42,48 @@ type outgoing struct {
 }
 
 func newSender(a *Agent) (*sender, error) {
-	seqs, err := a.store.openSeqs()
+	seqs, err := OpenSeqs(a.store.seqsPath(), a.keyID, Machine())
 	if err != nil {
 		return nil, err
 	}
-	return &sender{agent: a, seqs: seqs, wake: make(chan struct{}, 1)}, nil
+	kept, err := OpenOutbox(filepath.Join(a.config.Dir, "outbox"))
+	if err != nil {
+		return nil, err
+	}
+	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1)}
+	for _, k := range kept.Waiting() {
+		st, err := ledger.ParseStatement(k.Envelope)
+		if err != nil || st.KeyID != a.keyID {
+			if err := kept.Done(k.ID); err != nil {
+				a.trouble.set(troubleDisk, err)
+			}
+			continue
+		}
+		s.queue = append(s.queue, &outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
+	}
+	return s, nil
+}
+
+// fresh tells the record of seqs which epoch is in force, as far as the head is
+// not stale.
+func (s *sender) fresh() {
+	v := s.agent.view.Load()
+	if v.State == nil || s.agent.stale(time.Now()) {
+		return
+	}
+	if err := s.seqs.Fresh(v.State.Epoch()); err != nil {
+		s.agent.trouble.set(troubleDisk, err)
+	}
+}
+
+// seen takes note of a statement of ours that others show.
+func (s *sender) seen(st *ledger.Statement) {
+	if st.KeyID != s.agent.keyID || st.Payload.Epoch == nil || st.Payload.Seq == nil {
+		return
+	}
+	if err := s.seqs.Seen(*st.Payload.Epoch, ledger.SeqSpaceOf(st.Payload.Type), *st.Payload.Seq); err != nil {
+		s.agent.trouble.set(troubleDisk, err)
+	}
 }
 
 // errSilent says that this node may say nothing.
@@ -81,9 +114,15 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 		return nil, err
 	}
 	s.agent.trouble.set(troubleSeqs, nil)
+	content := body(seq)
+	if err := s.seqs.Vow(content, rules.TickMillis); err != nil {
+		// After a restart we might contradict it.
+		s.agent.trouble.set(troubleSeqs, err)
+		return nil, err
+	}
 	envelope, err := ledger.Sign(s.agent.key, ledger.Payload{
 		Author: me.Name, Epoch: &rules.Epoch, Generation: rules.Generation, Ledger: rules.Ledger, Seq: &seq, Type: typ,
-	}, body(seq))
+	}, content)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +137,9 @@ func (s *sender) say(typ string, body func(seq uint64) any) error {
 		return err
 	}
 	s.agent.judge.own(st)
+	if err := s.kept.Add(st, urgencyOf(st)); err != nil {
+		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
+	}
 	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
 	s.gossip(st)
 	return nil
@@ -122,6 +164,19 @@ func (s *sender) bring(p *gossip.Proof) {
 	if err := s.say(ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}
+}
+
+func urgencyOf(st *ledger.Statement) gossip.Urgency {
+	switch st.Payload.Type {
+	case ledger.TypeEvidence:
+		return gossip.UrgentEvidence
+	case ledger.TypeAttest:
+		return gossip.UrgentAttest
+	}
+	if o, err := ledger.DecodeBody[ledger.Observe](st); err == nil && o.Down() {
+		return gossip.UrgentDown
+	}
+	return gossip.UrgentUp
 }
 
 func (s *sender) gossip(st *ledger.Statement) {
@@ -176,7 +231,13 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	state := s.agent.view.Load().State
-	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool { return state != nil && settled(state, o.statement) })
+	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool {
+		over := state != nil && settled(state, o.statement)
+		if over {
+			s.done(o)
+		}
+		return over
+	})
 	wait := retryMost
 	var best *outgoing
 	for _, o := range s.queue {
@@ -292,4 +353,15 @@ func (s *sender) remove(o *outgoing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = slices.DeleteFunc(s.queue, func(q *outgoing) bool { return q == o })
+	s.done(o)
+}
+
+// done forgets a statement on disk.
+func (s *sender) done(o *outgoing) {
+	if !o.own {
+		return
+	}
+	if err := s.kept.Done(o.statement.ID); err != nil {
+		s.agent.trouble.set(troubleDisk, err)
+	}
 }

@@ -5,16 +5,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // vault is the agent's directory: the trust of its client, conflicting heads, the
 // seqs that it used, and the newest verified state.
-type vault struct{ dir string }
+type vault struct {
+	dir   string
+	state *Store
+}
 
-func newVault(dir string) *vault { return &vault{dir: dir} }
+func newVault(dir string) *vault {
+	return &vault{dir: dir, state: NewStore(filepath.Join(dir, "state"))}
+}
 
 // trustDir keeps the authority chain and the newest head, so that a rollback
 // between two runs is refused.
@@ -39,28 +44,14 @@ func (v *vault) keepConflict(ours, theirs []byte) error {
 		replaceFile(filepath.Join(dir, fmt.Sprintf("%d-theirs", n)), theirs, 0o600))
 }
 
-// memorySeqs gives seqs that one life of the agent does not give twice.
-type memorySeqs struct {
-	mu   sync.Mutex
-	next map[ledger.SeqSpace]uint64
-	at   map[ledger.SeqSpace]uint64 // epoch
-}
+func (v *vault) seqsPath() string { return filepath.Join(v.dir, "seqs") }
 
-var errQuota = errors.New("the quota of this epoch is used up")
-
-func (m *memorySeqs) Next(epoch uint64, space ledger.SeqSpace, quota uint64) (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.at[space] != epoch {
-		m.at[space], m.next[space] = epoch, 0
+// Prepare makes the directory of an agent whose key has signed nothing yet but
+// its join, as quorate agent init does. Without it the agent says nothing for two
+// epochs: it cannot know what an earlier life of it signed.
+func Prepare(dir string, key *keys.PrivateKey) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
 	}
-	if m.next[space] >= quota {
-		return 0, errQuota
-	}
-	m.next[space]++
-	return m.next[space] - 1, nil
-}
-
-func (v *vault) openSeqs() (seqSource, error) {
-	return &memorySeqs{next: map[ledger.SeqSpace]uint64{}, at: map[ledger.SeqSpace]uint64{}}, nil
+	return CreateSeqs(newVault(dir).seqsPath(), ledger.Hash(key.Public().ID()), Machine())
 }

@@ -24,7 +24,7 @@ type watcher struct {
 	prober   *gossip.Prober
 	epoch    uint64 // of the duties
 	size     uint64 // of the view that they were drawn from
-	attested uint64 // epochs before this one were looked at
+	attested uint64 // windows that begin before this epoch were attested
 }
 
 func newWatcher(a *Agent) *watcher {
@@ -66,12 +66,12 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 }
 
-// begin makes the prober at the first tick. What an earlier life of this node
-// acknowledged was of no tick after this one, and what it accused of of no tick
-// after the last.
-func (w *watcher) begin(tick uint64) {
+// begin makes the prober, with what an earlier life vowed, once the length of a
+// tick is known. The lock is held.
+func (w *watcher) begin(view *certified) {
 	if w.prober == nil {
-		w.prober = gossip.NewProber(w.agent.config.Name, gossip.NewVows(tick, tick-min(tick, 1)))
+		acked, accused := w.agent.out.seqs.Ticks(view.Rules().TickMillis)
+		w.prober = gossip.NewProber(w.agent.config.Name, gossip.NewVows(acked, accused))
 	}
 }
 
@@ -80,18 +80,16 @@ func (w *watcher) begin(tick uint64) {
 func (w *watcher) tick(view *certified, tick uint64) []gossip.Probe {
 	w.mu.Lock()
 	rules := view.Rules()
-	w.begin(tick)
+	w.begin(view)
 	if w.size != view.Size || w.epoch != rules.Epoch {
 		w.prober.Assign(gossip.Assign(view, w.agent.config.Name, rules.Epoch, w.agent.config.Gossip.Links))
 		w.size, w.epoch = view.Size, rules.Epoch
 	}
 	probes, words := w.prober.Tick(view, tick)
 	var attest *ledger.Attest
-	if rules.Epoch > w.attested && w.late(&rules) {
-		w.attested = rules.Epoch
-		if a, ok := gossip.Attestation(view, w.agent.config.Name, w.prober.Watched); ok && rules.Epoch%max(rules.Protection.AttestEpochs, 1) == 0 {
-			attest = a
-		}
+	if first, drawn := view.AttestWindow(w.agent.config.Name); drawn && first+1 > w.attested && w.late(&rules) {
+		w.attested = first + 1
+		attest, _ = gossip.Attestation(view, w.agent.config.Name, w.prober.Watched)
 	}
 	w.mu.Unlock()
 	for _, o := range words {
@@ -167,11 +165,8 @@ func (w *watcher) accused(view *certified, o *ledger.Observe) {
 		return
 	}
 	w.mu.Lock()
-	var word ledger.Observe
-	ok := w.prober != nil
-	if ok {
-		word, ok = w.prober.Accused(view, o.Subject, o.From, o.To)
-	}
+	w.begin(view)
+	word, ok := w.prober.Accused(view, o.Subject, o.From, o.To)
 	w.mu.Unlock()
 	if ok {
 		w.agent.out.observe(word)
@@ -192,7 +187,7 @@ func (j *judge) Probe(from mesh.Member, envelope []byte) ([]byte, error) {
 	now := uint64(time.Now().UnixMilli()) / view.Rules().TickMillis
 	w := j.agent.watch
 	w.mu.Lock()
-	w.begin(now)
+	w.begin(view)
 	may := w.prober.Vows().Acknowledge(from.Name, c.Probe.Tick, now)
 	w.mu.Unlock()
 	if !may {
