@@ -125,7 +125,7 @@ microbench: ## Go benchmarks as a table
 	     /^(FAIL|---)/ {print; bad = 1} END {exit bad}'
 
 model: ## simulate the rules of reputation whole: the figures of fsm/DESIGN.md
-	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -v -run '^TestModel' ./fsm | grep -v '^=== '
+	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -v -run '^TestModel|^TestGrowth' ./fsm ./test/bench | grep -v '^=== '
 
 bench: build etcd ## measure whole ledgers beside etcd: a table, and bench.json; QUICK=1 takes three minutes
 	$(GO) build $(GOFLAGS_) -o bin/bench ./test/bench

@@ -62,6 +62,7 @@ func (b *bench) sections() []section {
 		{"overload", b.overloaded},
 		{"seal", b.seals},
 		{"size", b.lengths},
+		{"growth", b.growth},
 	}
 }
 

@@ -26,6 +26,7 @@ type results struct {
 	Overload   *overloadResults   `json:"overload,omitempty"`
 	Seals      []*sealResults     `json:"seals,omitempty"`
 	Sizes      []*sizeResults     `json:"sizes,omitempty"`
+	Growth     []*growthResults   `json:"growth_at_rest,omitempty"`
 }
 
 func (r *results) begin(b *bench) {
@@ -117,6 +118,12 @@ func (r *results) large(w *strings.Builder) {
 	}
 	if len(r.Seals) > 0 {
 		w.WriteString("\n")
+	}
+	if len(r.Growth) > 0 {
+		fmt.Fprintf(w, "\nGrowth of the ledger at rest, default policy (below 100 MB a day at 5,000 nodes)\n%8s %10s %18s %14s %14s %10s\n", "nodes", "operators", "attestations/day", "bytes each", "entries/day", "MB/day")
+	}
+	for _, g := range r.Growth {
+		fmt.Fprintf(w, "%8d %10d %18.0f %14.0f %14.0f %10.1f\n", g.Nodes, g.Operators, g.Attestations, g.Average, g.Entries, g.Megabytes)
 	}
 }
 
