@@ -59,8 +59,11 @@ func (v *view) Probation(n *NodeRecord) *Probation {
 		return nil
 	}
 	p := v.policy.Protects()
-	out := &Probation{Until: n.Admitted + p.AgeEpochs, Disreputable: r.Reputation < p.VoteReputation}
-	out.Young = !r.Founder && v.meta.Epoch < out.Until
+	out := &Probation{Disreputable: r.Reputation < p.VoteReputation, Until: r.Legacy}
+	if !r.Founder {
+		out.Until = max(out.Until, n.Admitted+p.AgeEpochs)
+	}
+	out.Young = v.meta.Epoch < out.Until
 	if !out.Young && !out.Disreputable {
 		return nil
 	}

@@ -20,6 +20,7 @@ const (
 	maxOrdinal         = 1<<24 - 1
 
 	evidenceEpochs      = 1_008 // an offence is punished so long after it
+	maxLegacyEpochs     = 8_192 // an operator's removed node weighs on its next ones no longer
 	linkRetentionEpochs = 144   // a link that nobody speaks of is forgotten
 
 	// maxChangedKeys is how many changes wait for the next seal to be hashed. No

@@ -265,6 +265,15 @@ func (m *model) flood(name string) {
 	m.fault(name)
 }
 
+// equivocation is evidence of two statements of a node under one seq.
+func (m *model) equivocation(name string) ledger.Evidence {
+	seq := uint64(999)
+	say := func(text string) []byte {
+		return m.envelope(name, ledger.TypeRecord, ledger.Record{Text: text}, &seq)
+	}
+	return ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: [][]byte{say("to some"), say("to others")}}
+}
+
 // fault takes note that a node gives cause for complaint in this epoch.
 func (m *model) fault(name string) {
 	if m.faulty[name] == nil {

@@ -134,3 +134,34 @@ func TestModelRandomFaults(t *testing.T) {
 		})
 	}
 }
+
+// A node that was excluded is removed and its operator's next one admitted,
+// under another name and key: epochs until that one has a vote, beside one of
+// an operator without such a past.
+func TestModelWhitewashing(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		offends      bool
+		want, margin float64
+	}{{"a newcomer", false, 64, 16}, {"in the place of an excluded node", true, 2_048, 16}} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newModel(t, 25, 4, longKeys)
+			const old, fresh = "n-00-0", "fresh"
+			m.epoch()
+			if c.offends {
+				m.must(m.envelope("r1", ledger.TypeEvidence, m.equivocation(old), nil))
+				if m.node(old).Standing != NodeExcluded {
+					t.Fatal("it is not excluded")
+				}
+			}
+			m.decide("node.remove", nodeArgs{Name: old})
+			m.admit(seat{fresh, operatorName(0)})
+			m.watched[fresh] = true
+			from := m.state.Epoch()
+			for !m.votes(fresh) && m.state.Epoch() < from+5_000 {
+				m.epoch()
+			}
+			within(t, "epochs until it has a vote", float64(m.state.Epoch()-from), c.want, c.margin)
+		})
+	}
+}

@@ -91,6 +91,7 @@ func (t *transition) enrol(n *NodeRecord, founder bool) {
 	if founder {
 		r.Founder, r.Reputation = true, max(policy.VoteReputation, policy.StartReputation)
 	}
+	t.inherit(n, r)
 	if n.Standing == NodeQuarantined {
 		r.Decided = true
 	}
@@ -111,6 +112,7 @@ func (t *transition) dismiss(n *NodeRecord) {
 			p.Subjective--
 		}
 	})
+	t.leave(n, r)
 	t.remove(tableReputation + n.Name)
 	t.remove(ordinalOf(n.Ordinal))
 	// A node of the same name, if one comes, begins anew.

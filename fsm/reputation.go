@@ -17,6 +17,7 @@ type ReputationRecord struct {
 	Heat       uint64 `json:"heat,omitempty"`       // as of HeatEpoch; it falls by 1 an epoch
 	HeatEpoch  uint64 `json:"heat_epoch,omitempty"` //
 	Last       uint64 `json:"last,omitempty"`       // seq of the newest effect that is about the node
+	Legacy     uint64 `json:"legacy,omitempty"`     // epoch before which its word does not count, by what removed nodes of its operator left
 	MissEpoch  uint64 `json:"miss_epoch,omitempty"` // of the last miss; they are forgotten together
 	Misses     uint64 `json:"misses,omitempty"`     // accusations that the others contradicted
 	Mutes      []Mute `json:"mutes,omitempty"`      // by operator

@@ -102,7 +102,7 @@ func (v *view) eligible(n *NodeRecord, p *ledger.Protection) bool {
 	}
 	r, ok := lookup[ReputationRecord](v, tableReputation+n.Name)
 	return ok && !r.Down && r.Reputation >= p.VoteReputation &&
-		(r.Founder || v.meta.Epoch >= n.Admitted+p.AgeEpochs)
+		(r.Founder || v.meta.Epoch >= n.Admitted+p.AgeEpochs) && v.meta.Epoch >= r.Legacy
 }
 
 // mayWatch is what is asked of a node as long as too few are eligible.

@@ -66,6 +66,8 @@ func indexOf(key string, record any) indexed {
 		return x
 	case *TallyRecord:
 		return indexed{lapse: r.Lapses}
+	case *LegacyRecord:
+		return indexed{lapse: r.Lapses}
 	case *OffenceRecord:
 		return indexed{lapse: r.Lapses}
 	case *LinkRecord:
@@ -141,6 +143,8 @@ func decodeRecord(key string, value []byte) (any, error) {
 		return decodeAs[AttestRecord](value)
 	case tableLink:
 		return decodeAs[LinkRecord](value)
+	case tableLegacy:
+		return decodeAs[LegacyRecord](value)
 	case tableOffence:
 		return decodeAs[OffenceRecord](value)
 	case tableOrdinal:

@@ -31,6 +31,7 @@ const (
 
 	// From format 2 on.
 	tableAttest     = "attest/"
+	tableLegacy     = "legacy/"
 	tableLink       = "link/"
 	tableOffence    = "offence/"
 	tableOrdinal    = "ordinal/"
