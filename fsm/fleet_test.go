@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/ledger"
@@ -27,10 +28,19 @@ func newFleet(t failer, operators, nodes int, change ...func(*ledger.Genesis)) *
 	for i := range operators {
 		g.Operators = append(g.Operators, ledger.Operator{Name: operatorName(i), Sponsor: "alpha"})
 	}
-	slices.SortFunc(g.Operators, func(a, b ledger.Operator) int { return slices.Compare([]byte(a.Name), []byte(b.Name)) })
+	g.Operators = sortedOperators(g.Operators)
 	for _, c := range change {
 		c(g)
 	}
+	return foundFleet(t, g, operators, nodes)
+}
+
+func sortedOperators(operators []ledger.Operator) []ledger.Operator {
+	return slices.SortedFunc(slices.Values(operators), func(a, b ledger.Operator) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func foundFleet(t failer, g *ledger.Genesis, operators, nodes int) *fleet {
+	t.Helper()
 	f := &fleet{world: newWorld(t, g), policy: g.Policy.Protects()}
 	var joins [][]byte
 	admit := admitArgs{}
@@ -215,6 +225,13 @@ func TestEquivocationExcludes(t *testing.T) {
 // it watched in it, but for some.
 func (f *fleet) attestAll(except ...string) int {
 	f.t.Helper()
+	return f.attestAllBut(except, nil)
+}
+
+// attestAllBut leaves some out, and complains of others.
+func (f *fleet) attestAllBut(except, against []string) int {
+	f.t.Helper()
+	complaints := map[string]map[uint64][]uint32{}
 	window := f.state.Epoch()/f.policy.AttestEpochs - 1
 	first := window * f.policy.AttestEpochs
 	electorate := f.state.Electorate()
@@ -225,31 +242,41 @@ func (f *fleet) attestAll(except ...string) int {
 				if watched[m.Node] == nil {
 					watched[m.Node] = map[uint64][]uint32{}
 				}
-				if !slices.Contains(except, n.Name) {
+				if slices.Contains(against, n.Name) {
+					if complaints[m.Node] == nil {
+						complaints[m.Node] = map[uint64][]uint32{}
+					}
+					complaints[m.Node][epoch] = append(complaints[m.Node][epoch], uint32(n.Ordinal))
+				} else if !slices.Contains(except, n.Name) {
 					watched[m.Node][epoch] = append(watched[m.Node][epoch], uint32(n.Ordinal))
 				}
 			}
 		}
 	}
-	seed, ok := f.state.Seed(first)
-	if !ok {
-		f.t.Fatalf("no seed of epoch %d", first)
-	}
 	count := 0
 	for _, name := range sortedKeys(watched) {
-		if !ledger.Attests(seed, name, f.policy.Attestors, min(f.policy.Monitors, uint64(len(electorate.Stables)))) {
+		n, _ := f.state.Node(name)
+		if _, drawn := f.state.AttestWindow(&n); !drawn {
 			continue
 		}
 		body := ledger.Attest{}
 		for epoch := first; epoch < first+f.policy.AttestEpochs; epoch++ {
-			clean := watched[name][epoch]
+			clean, cause := watched[name][epoch], complaints[name][epoch]
 			slices.Sort(clean)
-			body.Epochs = append(body.Epochs, ledger.AttestedEpoch{Clean: ledger.EncodeOrdinals(clean), Epoch: epoch})
+			slices.Sort(cause)
+			body.Epochs = append(body.Epochs, ledger.AttestedEpoch{Cause: omitEmpty(ledger.EncodeOrdinals(cause)), Clean: ledger.EncodeOrdinals(clean), Epoch: epoch})
 		}
 		f.submit(f.sign(saying{author: name, typ: ledger.TypeAttest, body: body}))
 		count++
 	}
 	return count
+}
+
+func omitEmpty(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
 }
 
 // Clean attested epochs restore what an offence took, and only they.

@@ -69,6 +69,7 @@ func (t *transition) quarantine(n *NodeRecord, r *ReputationRecord, reason strin
 	next := *r
 	next.strike(&p, t.meta.Epoch)
 	if next.Strikes >= p.ExcludeStrikes {
+		t.put(tableReputation+n.Name, &next)
 		t.exclude(n, reason, subjective, causes...)
 		return
 	}

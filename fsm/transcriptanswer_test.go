@@ -95,6 +95,9 @@ func (r *storyteller) describeEffect(f *ledger.Effect) string {
 		r.decode(f.Body, &b)
 		return " " + b.Name
 	}
+	if text, ok := r.describeProtection(f); ok {
+		return text
+	}
 	var b ProposalEffect
 	r.decode(f.Body, &b)
 	text := fmt.Sprintf(" %s, %s", r.labels[b.Proposal], b.Action)
@@ -136,6 +139,10 @@ func (r *storyteller) show(words []string) []string {
 		return []string{list(s.Replicas(), func(p ReplicaRecord) string { return p.Name + " " + p.Standing })}
 	case "nodes":
 		return []string{list(s.Nodes("", 1000), func(n NodeRecord) string { return n.Name + " " + n.Standing })}
+	case "reputation":
+		return r.showReputation(words[1])
+	case "protection":
+		return r.showProtection()
 	case "joins":
 		return []string{fmt.Sprint(len(s.Joins(ledger.Hash{}, 1000)), " waiting")}
 	case "node":

@@ -12,6 +12,7 @@ var verbs = map[string]string{
 	"proposes": ledger.TypePropose, "approves": ledger.TypeApprove, "rejects": ledger.TypeReject,
 	"withdraws": ledger.TypeWithdraw, "vetoes": ledger.TypeVeto, "records": ledger.TypeRecord,
 	"joins": ledger.TypeJoin, "ready": ledger.TypeReady, "recovers": ledger.TypeRecover,
+	"observes": ledger.TypeObserve, "attests": ledger.TypeAttest, "brings": ledger.TypeEvidence, "probes": ledger.TypeProbe, "acks": ledger.TypeAck,
 }
 
 // say makes a statement: AUTHOR VERB ... and submits it, or puts it into the
@@ -21,6 +22,10 @@ func (r *storyteller) say(words []string) []string {
 		r.fatalf("what is %q?", words[0])
 	}
 	author, verb, rest := words[0], words[1], words[2:]
+	paper := ""
+	if verb == "writes" { // LABEL VERB ...: a statement that is not submitted
+		paper, verb, rest = rest[0], rest[1], rest[2:]
+	}
 	var envelope []byte
 	if verb == "signs" {
 		envelope = r.signRaw(author, rest)
@@ -30,6 +35,10 @@ func (r *storyteller) say(words []string) []string {
 			r.fatalf("what is %q?", verb)
 		}
 		envelope = r.statement(author, typ, rest)
+	}
+	if paper != "" {
+		r.papers[paper] = envelope
+		return nil
 	}
 	if r.inside {
 		r.bundle = append(r.bundle, envelope)
@@ -93,6 +102,16 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 		s.body = ledger.Join{Name: name, Operator: operator, Peer: filler("peer "+author, 32), Public: publicOf(public)}
 	case ledger.TypeRecover:
 		s.body = r.recoverBody(o)
+	case ledger.TypeObserve:
+		s.body = r.observation(o)
+	case ledger.TypeEvidence:
+		s.body = r.evidence(o)
+	case ledger.TypeAttest:
+		s.body = r.attestation(o)
+	case ledger.TypeProbe:
+		s.body = ledger.Probe{Nonce: filler(author, 16), Subject: o.plain[0], Tick: r.fleet().tick()}
+	case ledger.TypeAck:
+		s.body = ledger.Ack{Challenge: ledger.LeafHash([]byte(author)), Prober: o.plain[0], Tick: r.fleet().tick()}
 	case ledger.TypeReady:
 		body := ledger.Ready{Format: 1, Size: r.world.state.Next()}
 		if v, ok := o.take("format"); ok {
