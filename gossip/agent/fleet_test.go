@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/quorate/quorate/api"
@@ -31,10 +32,11 @@ const patience = 30 * time.Second
 // fleet is replicas with their API, and agents of four operators, over real
 // TCP on loopback.
 type fleet struct {
-	t       *testing.T
-	cluster *replicatest.Cluster
-	servers []*httptest.Server
-	agents  []*member
+	t        *testing.T
+	cluster  *replicatest.Cluster
+	servers  []*httptest.Server
+	agents   []*member
+	registry *prometheus.Registry // of the next agent that starts; nil: none
 }
 
 type member struct {
@@ -151,7 +153,8 @@ func (f *fleet) proposal(id ledger.Hash) (*fsm.Proposal, bool) {
 // start runs a member's agent, anew on its disk.
 func (f *fleet) start(m *member) {
 	f.t.Helper()
-	o := Options{Key: m.key}
+	o := Options{Key: m.key, Registry: f.registry}
+	f.registry = nil
 	if os.Getenv("QUORATE_TEST_LOG") != "" {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", m.name)
 	}

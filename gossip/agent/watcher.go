@@ -89,7 +89,9 @@ func (w *watcher) tick(view *certified, tick uint64) []gossip.Probe {
 	var attest *ledger.Attest
 	if first, drawn := view.AttestWindow(w.agent.config.Name); drawn && first+1 > w.attested && w.late(&rules) {
 		w.attested = first + 1
-		attest, _ = gossip.Attestation(view, w.agent.config.Name, w.prober.Watched)
+		if a, ok := gossip.Attestation(view, w.agent.config.Name, w.prober.Watched); ok {
+			attest = a
+		}
 	}
 	w.mu.Unlock()
 	for _, o := range words {
