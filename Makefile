@@ -11,7 +11,7 @@ TIME     ?= 30s
 PORT     ?= 7400
 MINUTES  ?= 10
 # The bound on the simulation; HOURS=n takes about six seconds of a core for each hour.
-SIMLIMIT ?= 15m
+SIMLIMIT ?= 25m
 # Every package but those that have a stage of their own.
 PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$' -e '/test/sim$$')
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
