@@ -81,10 +81,10 @@ func (d *crashDisk) add(name string, b []byte) error {
 		return err
 	}
 	if now {
-		d.files[name] = append(slices.Clone(d.files[name]), b[:d.rand.IntN(len(b)+1)]...)
+		d.files[name] = append(d.files[name], b[:d.rand.IntN(len(b)+1)]...)
 		return errCrash
 	}
-	d.files[name] = append(slices.Clone(d.files[name]), b...)
+	d.files[name] = append(d.files[name], b...)
 	return nil
 }
 
