@@ -404,7 +404,9 @@ func TestVerdictsAreWatched(t *testing.T) {
 		return next
 	}
 	next := watch(0, 2)
-	f.accuse("n-acme")
+	for _, name := range []string{"n-core", "n-dune", "n-echo"} {
+		f.submit(f.observe(name, ledger.NodeBad, "n-blue"))
+	}
 	watch(next, 4)
 	if want := []string{"verdict", "offence", "verdict", "offence"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

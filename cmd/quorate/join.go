@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"io"
 
@@ -43,10 +42,7 @@ network; a governor bundles the file beside the proposal.`,
 			if operator != "" && operator != file.Operator {
 				return usage("leave --operator out, or make a key for that operator", "the key file belongs to operator %s, not %s", file.Operator, operator)
 			}
-			body := ledger.Join{Name: file.Name, Operator: file.Operator, Public: file.Key.Public().Bytes(),
-				Peer: file.Key.PeerKey().Public().(ed25519.PublicKey)}
-			at := spot{genesis: trusted.hash, generation: generation}
-			envelope, err := ledger.Sign(file.Key, a.withNonce(at.payload(file.Name, ledger.TypeJoin)), body)
+			envelope, err := a.signJoin(file, spot{genesis: trusted.hash, generation: generation})
 			if err != nil {
 				return err
 			}

@@ -33,6 +33,8 @@ type newKey struct {
 	Words    string   `json:"words"`
 	Files    []string `json:"files"`
 	Plain    bool     `json:"unencrypted,omitempty"`
+
+	file *keys.File
 }
 
 func (a *app) keygenCommand() *cobra.Command {
@@ -114,7 +116,7 @@ func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (*ne
 	}
 	base := filepath.Join(f.dir, name)
 	made := &newKey{Name: name, Role: role, Operator: f.operator, KeyID: public.KeyID, Words: public.Words,
-		Files: []string{base + ".key", base + ".pub"}, Plain: len(passphrase) == 0}
+		Files: []string{base + ".key", base + ".pub"}, Plain: len(passphrase) == 0, file: file}
 	if role == fsm.RoleReplica {
 		public.Address, public.API = f.peer, f.api
 		if public.TLSPin, err = writeTLS(base, name); err != nil {

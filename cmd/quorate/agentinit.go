@@ -1,0 +1,261 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/agent"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+type agentInitFlags struct {
+	server         serverFlags
+	operator, dir  string
+	listen, local  string
+	peers          []string
+	joinPack       string
+	passphraseFile string
+	plain          bool
+	generation     uint64
+}
+
+// newAgent is what agent init prints.
+type newAgent struct {
+	Name     string   `json:"name"`
+	Operator string   `json:"operator"`
+	KeyID    string   `json:"key_id"`
+	Words    string   `json:"words"`
+	PeerKey  string   `json:"peer_key"` // Ed25519, hex
+	Join     string   `json:"join"`     // statement id
+	Ledger   string   `json:"ledger"`
+	Config   string   `json:"config"`
+	Files    []string `json:"files"`
+	Plain    bool     `json:"unencrypted,omitempty"`
+
+	joinFile string
+}
+
+func (a *app) agentInitCommand() *cobra.Command {
+	var f agentInitFlags
+	c := &cobra.Command{
+		Use:   "init NAME --operator OPERATOR",
+		Short: "make a node's key, its request to join, and its agent's configuration",
+		Long: `agent init makes what a new node needs: NAME.key (ML-DSA-65; its Ed25519 peer key
+follows from it), NAME.pub, NAME.join.cose, the statement that asks to be
+admitted, and NAME.yaml, the agent's configuration with a comment for each key.
+It needs no network and never overwrites a file.
+
+A governor admits the node alone or in a batch:
+quorate propose node.admit --joins DIR, where DIR holds the join files.`,
+		Example: `  quorate agent init edge-7 --operator aurora --genesis genesis --out edge-7 --server https://r1.example:8100
+  quorate agent init edge-8 --operator aurora --join-pack fleet.pack --listen 10.0.0.8:7500 --peer edge-7@10.0.0.7:7500`,
+		Args: exactArgs("NAME"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			made, err := a.agentInit(args[0], &f)
+			if err != nil {
+				return err
+			}
+			return a.print(made, made.text)
+		},
+	}
+	f.server.addGenesis(c.Flags())
+	c.Flags().StringSliceVar(&f.server.servers, "server", nil, "URLs of the replicas that the agent follows, with commas (or QUORATE_SERVER)")
+	c.Flags().StringSliceVar(&f.server.pins, "tls-pin", nil, "SHA-256 of the servers' TLS keys, hex")
+	c.Flags().StringVar(&f.server.caFile, "ca-file", "", "CA certificates of the servers, PEM")
+	c.Flags().StringVar(&f.operator, "operator", "", "the operator that the node belongs to")
+	c.Flags().StringVar(&f.dir, "out", ".", "the directory of the files")
+	c.Flags().StringVar(&f.listen, "listen", "0.0.0.0:7500", "where other agents reach it, host:port")
+	c.Flags().StringVar(&f.local, "local-listen", "", "where other programs of this machine ask it, on loopback (default: a unix socket)")
+	c.Flags().StringSliceVar(&f.peers, "peer", nil, "agents to meet first, name@host:port, with commas")
+	c.Flags().StringVar(&f.joinPack, "join-pack", "", "start from this join pack (genesis hash and a recent head) instead of --genesis")
+	c.Flags().StringVar(&f.passphraseFile, "passphrase-file", "", "read the new passphrase from this file, and name it in the configuration")
+	c.Flags().BoolVar(&f.plain, "insecure-plain", false, "do not encrypt the key file: development only")
+	c.Flags().Uint64Var(&f.generation, "generation", 0, "the ledger's generation, after a recovery")
+	return c
+}
+
+func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
+	genesis, err := a.agentGenesis(f)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := net.SplitHostPort(f.listen); err != nil {
+		return nil, usage("say --listen host:port", "--listen: want host:port, got %q", f.listen)
+	}
+	if f.local != "" && !isLoopback(f.local) {
+		return nil, usage("leave --local-listen out for a unix socket", "--local-listen: %s is not loopback, and nobody is asked who they are there", f.local)
+	}
+	for _, peer := range f.peers {
+		if _, err := agent.ParsePeer(peer); err != nil {
+			return nil, usage("say --peer name@host:port", "--peer: %w", err)
+		}
+	}
+	if err := ledger.ValidName(name); err != nil {
+		return nil, usage("choose another name", "%w", err)
+	}
+	base := filepath.Join(f.dir, name)
+	files := []string{base + ".key", base + ".pub", base + ".join.cose", base + ".yaml"}
+	for _, path := range files {
+		// Before anything is made, so that nothing is half made.
+		if _, err := os.Lstat(path); err == nil {
+			return nil, usage("nothing is ever overwritten: name another --out, or move it away", "%s exists", path)
+		}
+	}
+	config, err := a.agentConfig(name, genesis, f)
+	if err != nil {
+		return nil, err
+	}
+	key, err := a.keygen(fsm.RoleNode, name, keygenFlags{operator: f.operator, dir: f.dir, passphraseFile: f.passphraseFile, plain: f.plain})
+	if err != nil {
+		return nil, err
+	}
+	made := &newAgent{Name: name, Operator: f.operator, KeyID: key.KeyID, Words: key.Words, Ledger: genesis.String(),
+		Config: base + ".yaml", Files: files, Plain: f.plain, joinFile: base + ".join.cose"}
+	if err := a.agentJoin(made, key.file, spot{genesis: genesis, generation: f.generation}); err != nil {
+		return nil, err
+	}
+	return made, writeNew(base+".yaml", config, 0o644)
+}
+
+// agentGenesis is the ledger that the agent is to follow.
+func (a *app) agentGenesis(f *agentInitFlags) (ledger.Hash, error) {
+	if f.joinPack == "" {
+		trusted, err := a.requireGenesis(f.server.genesis)
+		if err != nil {
+			return ledger.Hash{}, err
+		}
+		return trusted.hash, nil
+	}
+	pack, err := agent.ReadJoinPack(f.joinPack)
+	if err != nil {
+		return ledger.Hash{}, usage("quorate join-pack makes one", "%w", err)
+	}
+	trusted, err := a.readGenesis(f.server.genesis)
+	if err != nil {
+		return ledger.Hash{}, err
+	}
+	if trusted != nil && trusted.hash != pack.Genesis {
+		return ledger.Hash{}, refused("ask whoever made the pack, by another way", "the join pack is of ledger %s, not of %s", pack.Genesis, trusted.hash)
+	}
+	return pack.Genesis, nil
+}
+
+// agentJoin signs the request to join with the key just made.
+func (a *app) agentJoin(made *newAgent, file *keys.File, at spot) error {
+	envelope, err := a.signJoin(file, at)
+	if err != nil {
+		return err
+	}
+	if err := writeStatements(made.joinFile, [][]byte{envelope}); err != nil {
+		return err
+	}
+	st, err := ledger.ParseStatement(envelope)
+	if err != nil {
+		return err
+	}
+	made.Join, made.PeerKey = st.ID.String(), hexOf(file.Key.PeerKey().Public().(ed25519.PublicKey))
+	return nil
+}
+
+// signJoin signs a node's statement that it asks to be admitted.
+func (a *app) signJoin(file *keys.File, at spot) ([]byte, error) {
+	body := ledger.Join{Name: file.Name, Operator: file.Operator, Public: file.Key.Public().Bytes(),
+		Peer: file.Key.PeerKey().Public().(ed25519.PublicKey)}
+	return ledger.Sign(file.Key, a.withNonce(at.payload(file.Name, ledger.TypeJoin)), body)
+}
+
+// agentConfig writes the configuration, with a comment for each key, and reads
+// it back as the agent would.
+func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) ([]byte, error) {
+	servers := a.servers(&f.server)
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	list := func(key, what string, values []string) {
+		line("  # %s", what)
+		if len(values) == 0 {
+			line("  %s: []", key)
+			return
+		}
+		line("  %s:", key)
+		for _, v := range values {
+			line("    - %q", v)
+		}
+	}
+	line("# The agent of %s: quorate agent --config THIS FILE. Paths are relative to it; an\n# unknown key is an error.", name)
+	line("name: %s", name)
+	line("dir: %s            # its own state; made if it is missing", name+".state")
+	line("key_file: %s", name+".key")
+	if f.passphraseFile != "" {
+		path, err := filepath.Abs(f.passphraseFile)
+		if err != nil {
+			return nil, fmt.Errorf("name passphrase file: %w", err)
+		}
+		line("passphrase_file: %q   # without it, it is asked for", path)
+	}
+	if f.joinPack != "" {
+		path, err := filepath.Abs(f.joinPack)
+		if err != nil {
+			return nil, fmt.Errorf("name join pack: %w", err)
+		}
+		line("# What it starts from: the genesis hash, and a head that the ledger must have reached.")
+		line("join_pack: %q", path)
+	} else {
+		line("# What it trusts: the genesis hash. A join pack (join_pack: FILE) holds a recent head too,\n# so that nobody shows a new agent an old ledger.")
+		line("genesis: %s", genesis)
+	}
+	line("api:")
+	list("servers", "The replicas that it follows. Without one it lives from what its peers pass on.", servers)
+	if f.server.caFile != "" {
+		path, err := filepath.Abs(f.server.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("name CA file: %w", err)
+		}
+		line("  ca_file: %q", path)
+	}
+	list("pins", "SHA-256 of the replicas' TLS keys, hex, instead of CA certificates.", f.server.pins)
+	line("gossip:")
+	line("  listen: %q        # where other agents reach it", f.listen)
+	list("peers", "Agents to meet first, name@host:port; it learns of others from them.", f.peers)
+	list("links", "Nodes at the far end of links that it is to observe.", nil)
+	line("# Other programs of this machine ask here: GET /v1/status, /v1/epoch, /v1/keys,\n# /v1/quarantine, /v1/nodes/NAME, /metrics.")
+	line("local:")
+	if f.local != "" {
+		line("  listen: %q", f.local)
+	} else {
+		line("  socket: %s", filepath.Join(name+".state", "agent.sock"))
+	}
+	line("# When what it enforces changes, it replaces this file and runs this command.")
+	line("publish:")
+	line("  file: %s", filepath.Join(name+".state", "enforced.json"))
+	line("  hook: []            # such as [\"/usr/local/bin/reload\"]")
+	line("log:")
+	line("  level: info         # debug, info, warn or error")
+	line("  format: text        # or json")
+	data := []byte(b.String())
+	if _, err := agent.ParseConfig(name+".yaml", data); err != nil {
+		var wrong *agent.ConfigError
+		if errors.As(err, &wrong) {
+			return nil, usage("check the flags", "%s", wrong.Problem)
+		}
+		return nil, err
+	}
+	return data, nil
+}
+
+func (n *newAgent) text(w io.Writer) {
+	fmt.Fprintf(w, "node %s of %s\n  key id  %s\n  words   %s\n  peer    %s\n  join    %s\n  ledger  %s\n  files   %s\n",
+		n.Name, n.Operator, n.KeyID, n.Words, n.PeerKey, n.Join, n.Ledger, strings.Join(n.Files, ", "))
+	fmt.Fprintf(w, "next: read the words to a governor and give them %s, who admits it, alone or with others:\n", n.joinFile)
+	fmt.Fprintf(w, "      quorate propose node.admit --joins DIR --key GOVERNOR.key   # DIR holds the join files\n")
+	fmt.Fprintf(w, "then: quorate agent --config %s\n", n.Config)
+}
