@@ -149,7 +149,7 @@ func (t *transition) voidAttestations() {
 
 // settleAttestations, at the beginning of an epoch, credits the windows whose
 // time to attest is over: an epoch of a node is clean if three operators, or as
-// many as there are others, call it so, and they are more than two thirds of those
+// two thirds of the others where they are fewer than four, call it so, and they are more than two thirds of those
 // who speak of it. Who is silent is not counted: few are drawn to attest, and some
 // of them shall not stop anybody's recovery by saying nothing.
 func (t *transition) settleAttestations() {
@@ -162,7 +162,8 @@ func (t *transition) settleAttestations() {
 	votes := t.takeAttestations(settled)
 	t.changeProtection(func(p *ProtectionRecord) { p.Settled = settled })
 
-	want := min(ledger.MinAccusers, max(len(t.electorOperators()), 2)-1)
+	others := max(len(t.electorOperators()), 2) - 1
+	want := min(ledger.MinAccusers, others-others/3) // of four operators one may be silent
 	for len(votes) > 0 {
 		ordinal, epochs := votes[0].ordinal(), []uint64{}
 		for len(votes) > 0 && votes[0].ordinal() == ordinal {

@@ -99,3 +99,29 @@ func TestOneDrawGivesOneVerdict(t *testing.T) {
 		t.Errorf("reputation %d", r)
 	}
 }
+
+// A node whose own network fails finds everybody down at once. It is one
+// mistake, and the first is free; it is excluded for none.
+func TestALostNodeIsForgiven(t *testing.T) {
+	m := newModel(t, 25, 4)
+	m.epoch()
+	accused := 0
+	for i := 1; i < 25; i++ {
+		for j := range 4 {
+			subject := nodeName(i, j)
+			monitors := m.monitors(subject)
+			for _, w := range monitors {
+				if w.Node == "n-00-0" {
+					accused++
+					m.slander(func(name string) bool { return name == "n-00-0" }, ledger.NodeDown, subject)
+				}
+			}
+		}
+	}
+	if accused < 5 {
+		t.Fatalf("it watches %d", accused)
+	}
+	if n := m.count(EffectOffence, nil); n != 0 || m.reputation("n-00-0").Misses != 1 {
+		t.Errorf("%d offences, %d misses for %d accusations", n, m.reputation("n-00-0").Misses, accused)
+	}
+}

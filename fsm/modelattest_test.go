@@ -11,9 +11,14 @@ import (
 // says, and gives the share of a node's epochs that were credited.
 func credited(t *testing.T, bad func(string) bool, subject string, offends bool, word attestation) float64 {
 	t.Helper()
+	return creditedIn(t, 25, 4, bad, subject, offends, word)
+}
+
+func creditedIn(t *testing.T, operators, nodes int, bad func(string) bool, subject string, offends bool, word attestation) float64 {
+	t.Helper()
 	// A clean epoch is worth one point here, so that nobody gets to the full
 	// reputation, where nothing is credited any more.
-	m := newModel(t, 25, 4, longKeys, withProtection(func(p *ledger.Protection) { p.CleanPoints = 1 }))
+	m := newModel(t, operators, nodes, longKeys, withProtection(func(p *ledger.Protection) { p.CleanPoints = 1 }))
 	m.watched[subject] = true
 	m.word = func(w ledger.Monitor, _ string, _ uint64, clean bool) attestation {
 		switch {
@@ -70,4 +75,11 @@ func TestModelAttestationWithheld(t *testing.T) {
 			within(t, "percent of epochs credited", credited(t, bad, "n-00-0", false, c.word), c.want, c.margin)
 		})
 	}
+}
+
+// Of four operators one may be silent, or call its friend clean.
+func TestModelAttestationOfFew(t *testing.T) {
+	bad := coalition(4, 1)
+	within(t, "percent of epochs credited, one silent", creditedIn(t, 4, 5, bad, "n-00-0", false, silent), 99, 2)
+	within(t, "percent of epochs credited to the fourth's friend", creditedIn(t, 4, 5, bad, "n-02-0", true, attestsClean), 0, 0.1)
 }

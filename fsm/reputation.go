@@ -109,6 +109,9 @@ func (r *ReputationRecord) mute(operator string, epoch, until uint64) {
 // costs: the first is free, each further one doubles, and after a long time
 // without any they are forgotten.
 func (r *ReputationRecord) miss(p *ledger.Protection, epoch uint64) (points uint64) {
+	if r.Misses > 0 && epoch == r.MissEpoch {
+		return 0 // a node that lost its own way to the others finds all of them down at once
+	}
 	if epoch >= r.MissEpoch+p.ForgetEpochs {
 		r.Misses = 0
 	}
