@@ -101,7 +101,8 @@ const (
 
 // Peering.
 const (
-	targetPeers     = 24 // connected by our own choice; all when there are fewer
+	targetPeers     = 24 // connected; all when there are fewer
+	ownChoice       = 12 // of these, at least, dialled by us
 	maxDialsAtOnce  = 8
 	dialsPerTick    = 8
 	peeringTick     = time.Second
@@ -109,7 +110,6 @@ const (
 	backoffLast     = 2 * time.Minute
 	exchangeEvery   = 5 * time.Minute
 	settleTime      = 15 * time.Second // connections younger than this are not trimmed
-	shutdownTimeout = 5 * time.Second
 	maxBookMembers  = 8_192
 	memberIPKeptFor = time.Hour
 	resolveTimeout  = 3 * time.Second

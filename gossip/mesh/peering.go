@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -17,6 +18,8 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
+
+var errHints = errors.New("the addresses make no sense")
 
 // link is a member that is connected.
 type link struct {
@@ -125,30 +128,46 @@ func (m *Mesh) enforce(h *host) {
 	}
 }
 
+// candidate is a member that could be dialled now.
+type candidate struct {
+	member Member
+	id     peer.ID
+	rank   [8]byte
+}
+
 // choose dials members until enough are connected: all of a small fleet, of a
 // large one some of each operator, picked by a secret of this process so that
-// nobody can stand where we will look.
+// nobody can stand where we will look. However many dialled us, ownChoice are of
+// our choosing: those who would surround a node can call, but not be called.
 func (m *Mesh) choose(ctx context.Context, h *host) {
 	m.mu.Lock()
-	connected, operators := 0, map[string]int{}
+	connected, outward, operators := 0, 0, map[string]int{}
 	for _, l := range m.links {
-		if l.member.Standing == Active {
-			connected++
-			operators[l.member.Operator]++
+		if l.member.Standing != Active {
+			continue
 		}
+		connected++
+		if l.outward {
+			outward++
+		}
+		operators[l.member.Operator]++
 	}
 	busy := len(m.dialing)
 	m.mu.Unlock()
-	if connected >= targetPeers || busy >= maxDialsAtOnce {
+	if connected >= targetPeers && outward >= ownChoice {
 		return
 	}
-	now := time.Now()
-	type candidate struct {
-		member Member
-		id     peer.ID
-		rank   [8]byte
+	if room := min(dialsPerTick, maxDialsAtOnce-busy); room > 0 {
+		for _, c := range pick(m.candidates(), operators, room) {
+			m.dialInBackground(ctx, h, c.id, c.member)
+		}
 	}
-	var candidates []candidate
+}
+
+// candidates are the active members that are not connected and whose turn it is.
+func (m *Mesh) candidates() []candidate {
+	now := time.Now()
+	var list []candidate
 	m.config.Directory.Members(func(member Member) bool {
 		if member.Standing != Active || bytes.Equal(member.Peer, m.self) {
 			return true
@@ -157,21 +176,32 @@ func (m *Mesh) choose(ctx context.Context, h *host) {
 		if !may {
 			return true
 		}
-		id, err := idOf(member.Peer)
-		if err == nil && !m.isLinked(id) {
-			candidates = append(candidates, candidate{member, id, rank})
+		if id, err := idOf(member.Peer); err == nil && !m.isLinked(id) {
+			list = append(list, candidate{member, id, rank})
 		}
 		return true
 	})
-	slices.SortFunc(candidates, func(a, b candidate) int {
-		if d := operators[a.member.Operator] - operators[b.member.Operator]; d != 0 {
-			return d
+	return list
+}
+
+// pick takes n, one after the other of the operator that has least by then; among
+// its members and among equals, the lowest rank. has is what operators have.
+func pick(candidates []candidate, has map[string]int, n int) []candidate {
+	slices.SortFunc(candidates, func(a, b candidate) int { return bytes.Compare(a.rank[:], b.rank[:]) })
+	var picked []candidate
+	for len(picked) < n && len(candidates) > 0 {
+		least := 0
+		for i, c := range candidates {
+			if has[c.member.Operator] < has[candidates[least].member.Operator] {
+				least = i
+			}
 		}
-		return bytes.Compare(a.rank[:], b.rank[:])
-	})
-	for _, c := range candidates[:min(len(candidates), dialsPerTick, maxDialsAtOnce-busy)] {
-		m.dialInBackground(ctx, h, c.id, c.member)
+		c := candidates[least]
+		candidates = slices.Delete(candidates, least, least+1)
+		has[c.member.Operator]++
+		picked = append(picked, c)
 	}
+	return picked
 }
 
 func (m *Mesh) isLinked(id peer.ID) bool {
@@ -339,7 +369,7 @@ func (m *Mesh) learn(from peer.ID, at netip.Addr, frame []byte) error {
 		}
 		for _, address := range told.Addresses {
 			if strings.HasPrefix(address, ":") { // only a peer's own may lack the host
-				return ErrTooLarge
+				return errHints
 			}
 		}
 		m.book.told(told.Peer, usable(told.Addresses, at))
