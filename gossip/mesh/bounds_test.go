@@ -68,8 +68,13 @@ func TestAllowanceForgetsFullKeysFirst(t *testing.T) {
 
 func TestGaugeHolds(t *testing.T) {
 	g := newGauge[string](3, 2)
-	if !g.enter("a") || !g.enter("a") || g.enter("a") || !g.enter("b") || g.enter("c") {
-		t.Error("the gauge lets in too many or too few")
+	for i, c := range []struct {
+		key  string
+		want bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"c", false}} {
+		if got := g.enter(c.key); got != c.want {
+			t.Errorf("%d: %s enters: %v, want %v", i, c.key, got, c.want)
+		}
 	}
 	g.leave("a")
 	if !g.enter("c") || len(g.keys) != 3 {

@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"crypto/ed25519"
 	"net/netip"
 	"sync"
 	"time"
@@ -31,7 +30,6 @@ const (
 // libp2p asks it from both swarm and upgrader: dialling, PeerDial, AddrDial,
 // Secured, Upgraded; dialled, Accept, Secured, Upgraded.
 type gater struct {
-	self   ed25519.PublicKey
 	member func(peer.ID) (Member, bool) // not excluded
 	denied func(stage denialStage, reason string)
 
