@@ -106,9 +106,7 @@ func TestModelRandomFaults(t *testing.T) {
 		want, margin float64
 	}{{300, 0, 1}, {200, 0, 3}, {150, 5, 4}} {
 		t.Run(fmt.Sprintf("1 in %d", c.every), func(t *testing.T) {
-			if c.every != 150 {
-				wholeModel(t)
-			}
+			wholeModel(t)
 			m := newModel(t, 25, 4, longKeys)
 			random := rand.New(rand.NewPCG(1, uint64(c.every)))
 			var nodes []string
