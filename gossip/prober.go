@@ -28,6 +28,8 @@ type Prober struct {
 
 	asked     map[string]bool // who may be expected to probe us, in this epoch or the last one
 	strangers int             // acks to others in this epoch
+
+	wasCutOff bool // in the last tick
 }
 
 type peer struct {
@@ -310,6 +312,10 @@ func (p *Prober) words(view View) []ledger.Observe {
 	rules := view.Rules()
 	window := rules.Protection.WindowTicks
 	cutOff := p.cutOff()
+	if p.wasCutOff && !cutOff {
+		p.forgive()
+	}
+	p.wasCutOff = cutOff
 	var words []ledger.Observe
 	for _, name := range slices.Sorted(maps.Keys(p.peers)) {
 		q := p.peers[name]
@@ -370,4 +376,14 @@ func (p *Prober) cutOff() bool {
 		}
 	}
 	return silent > 1 && silent*2 > len(p.peers)
+}
+
+// forgive begins anew with those who did not answer while we were cut off: they
+// are to miss two probes of now.
+func (p *Prober) forgive() {
+	for _, q := range p.peers {
+		if q.link == nil {
+			q.misses = 0
+		}
+	}
 }
