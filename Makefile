@@ -1,4 +1,4 @@
-# quorate: `make run` starts a ledger of four replicas here, `make test` runs
+# quorate: `make run` starts four replicas and eight agents here, `make test` runs
 # every test and check. Both install what they need. `make help` lists the rest.
 
 # Without this tag raft's metrics go to a library that we do not link.
@@ -27,8 +27,8 @@ build: ## build bin/quorate
 	@mkdir -p bin
 	$(GO) build $(GOFLAGS_) -o bin/ ./cmd/...
 
-run: build ## run a ledger of four replicas on loopback, in the foreground; Ctrl-C stops it, run/ keeps it
-	@exec bin/quorate dev --dir run --port $(PORT)
+run: build ## run four replicas and eight agents of four operators on loopback, in the foreground; Ctrl-C stops them, run/ keeps all
+	@exec bin/quorate dev --dir run --port $(PORT) --agents 8
 
 demo: build ## the main job as a script that a reader can follow
 	@exec bash test/demo/demo.sh

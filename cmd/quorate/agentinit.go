@@ -104,7 +104,7 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 		return nil, usage("choose another name", "%w", err)
 	}
 	base := filepath.Join(f.dir, name)
-	files := []string{base + ".key", base + ".pub", base + ".join.cose", base + ".yaml"}
+	files := []string{base + ".key", base + ".pub", base + ".join.cose", base + ".yaml", base + ".state"}
 	for _, path := range files {
 		// Before anything is made, so that nothing is half made.
 		if _, err := os.Lstat(path); err == nil {
@@ -123,6 +123,10 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 		Config: base + ".yaml", Files: files, Plain: f.plain, joinFile: base + ".join.cose"}
 	if err := a.agentJoin(made, key.file, spot{genesis: genesis, generation: f.generation}); err != nil {
 		return nil, err
+	}
+	// The key is new, so that the agent need not ask itself what it has signed.
+	if err := agent.Prepare(base+".state", key.file.Key); err != nil {
+		return nil, usage("name a directory that can be written", "make %s: %w", base+".state", causeOf(err))
 	}
 	return made, writeNew(base+".yaml", config, 0o644)
 }

@@ -38,6 +38,7 @@ type devFlags struct {
 	dir      string
 	port     int
 	replicas int
+	agents   int
 	logLevel string
 }
 
@@ -48,7 +49,9 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "run a whole ledger on this machine, for development",
 		Long: `dev founds a ledger in DIR, or resumes the one that is there, and runs all its
 replicas in one process: real Raft over pinned mTLS on loopback, each replica
-with its own data. Replica i serves its API on 127.0.0.1:P+i in plain HTTP.
+with its own data. Replica i serves its API on 127.0.0.1:P+i in plain HTTP. With
+--agents N, N node agents of four operators run beside them: dev's council admits
+them, and they gossip over loopback.
 
 The keys in DIR/keys are NOT ENCRYPTED. Never use them for anything else.`,
 		Example: "  quorate dev --dir run --port 7400",
@@ -63,6 +66,7 @@ The keys in DIR/keys are NOT ENCRYPTED. Never use them for anything else.`,
 	c.Flags().StringVar(&f.dir, "dir", "", "where everything is kept")
 	c.Flags().IntVar(&f.port, "port", 7400, "the API's port of the first replica")
 	c.Flags().IntVar(&f.replicas, "replicas", devReplicas, "how many replicas, when the ledger is new")
+	c.Flags().IntVar(&f.agents, "agents", 0, "how many agents of four operators, when the ledger is new; n1 has its port at P+120")
 	c.Flags().StringVar(&f.logLevel, "log-level", "error", "debug, info, warn or error")
 	return c
 }
@@ -71,7 +75,10 @@ func (a *app) dev(ctx context.Context, f *devFlags, replicasGiven bool) error {
 	if f.replicas < 1 || f.replicas > devMaxReplicas {
 		return usage(fmt.Sprintf("1 to %d; four is the least of which one may lie", devMaxReplicas), "%d replicas", f.replicas)
 	}
-	if f.port < 1 || f.port+devPeerOffset+f.replicas > 65_535 {
+	if f.agents < 0 || f.agents > devMaxAgents {
+		return usage(fmt.Sprintf("0 to %d", devMaxAgents), "%d agents", f.agents)
+	}
+	if f.port < 1 || f.port+devAgentOffset+2*devMaxAgents > 65_535 {
 		return usage("choose a port from 1024 to 65000", "port %d", f.port)
 	}
 	resumed := true
@@ -138,7 +145,19 @@ func (a *app) devFound(f *devFlags) error {
 		}
 		ceremony.Replicas = append(ceremony.Replicas, ceremonyReplica{Public: filepath.Join(keyDir, name+".pub")})
 	}
+	if f.agents > 0 {
+		for _, name := range devOperators() {
+			operator := ceremonyName{Name: name}
+			if name == devOperator {
+				operator.Sponsor = devCouncil[0].operator
+			}
+			ceremony.Operators = append(ceremony.Operators, operator)
+		}
+	}
 	if _, err := quiet.found(&ceremony, making); err != nil {
+		return err
+	}
+	if err := quiet.devFoundAgents(f, making); err != nil {
 		return err
 	}
 	warning := "The keys in this folder are NOT ENCRYPTED. They are for development only:\nwhoever reads them can sign as their owner.\n"
@@ -212,6 +231,10 @@ func (a *app) devRun(ctx context.Context, f *devFlags, configs []*serverConfig, 
 		}
 		servers = append(servers, s)
 	}
+	agents, err := devAgents(f, len(configs))
+	if err != nil {
+		return errors.Join(err, closeServers(servers))
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, s := range servers {
 		group.Go(func() error { return s.run(groupCtx) })
@@ -221,9 +244,12 @@ func (a *app) devRun(ctx context.Context, f *devFlags, configs []*serverConfig, 
 			return err
 		}
 		a.devBanner(f, configs, servers, resumed)
-		return nil
+		if len(agents) == 0 {
+			return nil
+		}
+		return a.devRunAgents(groupCtx, f, servers[0].ledger(), agents, func() { a.devAgentsBanner(f, agents) })
 	})
-	err := group.Wait()
+	err = group.Wait()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil
 	}
@@ -271,6 +297,14 @@ func awaitCertified(ctx context.Context, servers []*server) error {
 	return nil
 }
 
+// devProgram is this program as the user called it.
+func devProgram() string {
+	if len(os.Args) > 0 && strings.Contains(os.Args[0], "/") {
+		return os.Args[0]
+	}
+	return "quorate"
+}
+
 func (a *app) devBanner(f *devFlags, configs []*serverConfig, servers []*server, resumed bool) {
 	hash := servers[0].ledger()
 	var urls []string
@@ -290,10 +324,7 @@ func (a *app) devBanner(f *devFlags, configs []*serverConfig, servers []*server,
 	for _, g := range devCouncil {
 		fmt.Fprintf(w, "  %-6s of %-9s %s\n", g.name, g.operator, filepath.Join(f.dir, "keys", g.name+".key"))
 	}
-	program := "quorate"
-	if len(os.Args) > 0 && strings.Contains(os.Args[0], "/") {
-		program = os.Args[0]
-	}
+	program := devProgram()
 	fmt.Fprintf(w, "\nnext, in another terminal\n")
 	fmt.Fprintf(w, "  export QUORATE_SERVER=%s QUORATE_GENESIS=%s\n", strings.Join(urls, ","), filepath.Join(f.dir, "genesis"))
 	fmt.Fprintf(w, "  %s propose policy.change quota=4096 --key %s\n", program, filepath.Join(f.dir, "keys", "alice.key"))

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,10 +33,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Setup: func(e *testscript.Env) error {
-			port := freeport.Take(t, devPeerOffset+devMaxReplicas)
+			port := freeport.Take(t, devAgentOffset+2*devMaxAgents)
 			e.Setenv("PORT", strconv.Itoa(port))
 			for i := range devReplicas {
 				e.Setenv(fmt.Sprintf("PORT%d", i), strconv.Itoa(port+i))
+			}
+			for i := range 2 { // the agents' ports for other programs
+				e.Setenv(fmt.Sprintf("AGENT%d", i), strconv.Itoa(port+devAgentOffset+devMaxAgents+i))
 			}
 			e.Setenv("HOME", e.WorkDir)
 			return nil
@@ -43,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":    exits,
 			"await":    await,
+			"answers":  answers,
 			"flip":     flip,
 			"capture":  capture,
 			"eventual": eventual,
@@ -93,6 +98,28 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		last = response.Status
+	}
+	ts.Fatalf("%s: %s", args[0], last)
+}
+
+// answers URL TEXT: wait until its body holds the text.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: answers URL TEXT")
+	}
+	client := http.Client{Timeout: 2 * time.Second}
+	last := "never answered"
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		response, err := client.Get(args[0])
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if last = string(body); err == nil && strings.Contains(last, args[1]) {
+			return
+		}
 	}
 	ts.Fatalf("%s: %s", args[0], last)
 }
