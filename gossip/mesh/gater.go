@@ -140,13 +140,6 @@ func (g *gater) enterHalfOpen(ip netip.Addr) bool {
 	return g.opening.enterBelow(ip, total)
 }
 
-// halfOpenNow counts connections whose peer is not known yet.
-func (g *gater) halfOpenNow() int {
-	g.opening.mu.Lock()
-	defer g.opening.mu.Unlock()
-	return g.opening.busy
-}
-
 func (g *gater) leaveHalfOpen(ip netip.Addr) { g.opening.leave(ip) }
 
 // InterceptSecured sees the peer's key for the first time.
