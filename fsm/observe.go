@@ -287,9 +287,10 @@ func (t *transition) observeLink(st *ledger.Statement, a author, body *ledger.Ob
 
 	words, kind := link.Words, ledger.LinkUp
 	down, up := sides(words)
+	fresh := slices.DeleteFunc(slices.Clone(down), func(w Word) bool { return !t.current(w) })
 	switch gone := t.reputation(far.Name).Down; {
-	case !link.Down && body.Down() && (len(down) == 2 && t.current(down[0]) && t.current(down[1]) || gone):
-		link.Down, words, kind = true, down, ledger.LinkDown
+	case !link.Down && body.Down() && (len(fresh) == 2 || gone):
+		link.Down, words, kind = true, fresh, ledger.LinkDown
 	case link.Down && len(up) == 2:
 		link.Down = false
 	}
