@@ -91,7 +91,7 @@ func New(config *Config, o Options) (*Agent, error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	a.chronicle = newChronicle(a.genesis, a.verify)
+	a.chronicle = a.newChronicle()
 	a.store = newVault(config.Dir)
 	a.restore()
 	if err := a.openClient(); err != nil {
@@ -133,6 +133,15 @@ func (a *Agent) openTrust() error {
 	}
 	a.genesis, a.minHead = pack.Genesis, []byte(pack.Head)
 	return nil
+}
+
+// newChronicle begins before the first link.
+func (a *Agent) newChronicle() *chronicle {
+	c := newChronicle(a.genesis, a.verify)
+	if least, err := ledger.ParseCheckpoint(a.minHead); err == nil {
+		c.least = &least.Head
+	}
+	return c
 }
 
 func (a *Agent) openClient() error {

@@ -27,6 +27,7 @@ type head struct {
 // States are immutable.
 type chronicle struct {
 	genesis ledger.Hash
+	least   *ledger.Head // that the ledger must have reached: of a join pack; nil: none
 	verify  fsm.Verifier
 	chain   *ledger.Chain // nil before the first link
 	links   [][]byte
@@ -222,6 +223,14 @@ func (c *chronicle) verifyHead(note []byte) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l := c.least; l != nil {
+		switch {
+		case checkpoint.Head.Size < l.Size:
+			return nil, fmt.Errorf("a head of %d entries, the join pack's has %d: %w", checkpoint.Head.Size, l.Size, errBehind)
+		case checkpoint.Head.Size == l.Size && checkpoint.Head.Root != l.Root:
+			return nil, &lieError{"the join pack's head of that size has another root"}
+		}
+	}
 	h := &head{Head: checkpoint.Head, signed: checkpoint.Signed(c.chain.ForSize(checkpoint.Head.Size)), note: note}
 	if other := c.seals.conflict(h); other != nil {
 		return nil, &ConflictError{Ours: other, Theirs: note}
@@ -251,6 +260,10 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 		c.rewind()
 		return false, &lieError{fmt.Sprintf("their root is not that of the head of %d entries", h.Size)}
 	}
+	if l := c.least; l != nil && l.Size > c.frontier.Size && l.Size <= h.Size && !c.passes(l) {
+		c.rewind()
+		return false, &lieError{fmt.Sprintf("their root at the join pack's %d entries is another", l.Size)}
+	}
 	p := c.open[at]
 	if c.diverged == nil && p.failed != nil {
 		c.diverged = &DivergenceError{Size: h.Size, Reason: p.failed}
@@ -267,6 +280,16 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 	}
 	c.state = p.state
 	return true, nil
+}
+
+// passes reports whether what was added has a head's root at its size. One that
+// is no longer among the newest seals passes: a client compared it.
+func (c *chronicle) passes(l *ledger.Head) bool {
+	if len(c.roots) == 0 || l.Size < c.roots[0].size {
+		return true
+	}
+	at, found := slices.BinarySearchFunc(c.roots, l.Size, func(r sealed, size uint64) int { return compare(r.size, size) })
+	return found && c.roots[at].root == l.Root
 }
 
 // freshen keeps the newest head, and the newest signature of it.

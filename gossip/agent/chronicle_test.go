@@ -204,6 +204,29 @@ func TestOneGate(t *testing.T) {
 		}
 	})
 
+	t.Run("a join pack's head must be reached", func(t *testing.T) {
+		pack, err := ledger.ParseCheckpoint(h.note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := h.chronicle(t)
+		c.least = &pack.Head
+		if _, err := c.verifyHead(h.certify(t, h.entries[:len(h.entries)-1], time.Now())); !errors.Is(err, errBehind) {
+			t.Fatalf("a head behind the pack's: %v", err)
+		}
+		if changed, err := h.follow(t, c, h.entries, h.note); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+		var lie *lieError
+		c = h.chronicle(t)
+		other := pack.Head
+		other.Root[0] ^= 1
+		c.least = &other
+		if _, err := h.follow(t, c, h.entries, h.note); !errors.As(err, &lie) {
+			t.Fatalf("a ledger without the pack's head: %v", err)
+		}
+	})
+
 	t.Run("a state begins where a head ends", func(t *testing.T) {
 		c := h.chronicle(t)
 		if _, err := h.follow(t, c, h.entries, h.note); err != nil {

@@ -43,3 +43,42 @@ func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 	t.Logf("certified everywhere after %s", time.Since(began))
 	f.await("its connections are closed", honest, func(m *member) bool { return len(m.Mesh().Peers()) == 3 })
 }
+
+// A node that passes on what nobody honest does is complained of by those who
+// watch it, and their quorum costs it reputation; nobody else loses any.
+func TestInvalidFramesAreComplainedOf(t *testing.T) {
+	f := newFleet(t, 3, 5, nil, nil)
+	for _, m := range f.agents {
+		f.start(m)
+	}
+	f.connected(f.agents, 4)
+	liar, honest := f.agents[4], f.agents[:4]
+	f.await("its monitors have their duties", honest[1:], func(m *member) bool {
+		m.watch.mu.Lock()
+		defer m.watch.mu.Unlock()
+		return len(m.watch.duties.Subjects) > 0
+	})
+	epoch := uint64(0)
+	for i := range uint64(6) {
+		b, err := ledger.Sign(liar.key, ledger.Payload{Author: liar.name, Epoch: &epoch, Seq: &i, Ledger: f.cluster.Hash, Type: ledger.TypeObserve},
+			ledger.Observe{Counter: i + 1, Kind: ledger.NodeUp, Subject: "n2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)-1] ^= 1 // the signature
+		if err := liar.mesh.Publish(t.Context(), mesh.Statements, b); err != nil {
+			t.Logf("publish: %v", err)
+		}
+	}
+	reputation := func(m *member, name string) uint64 {
+		r, _ := m.View().State.Reputation(name)
+		return r.Reputation
+	}
+	start := reputation(honest[0], "n1")
+	f.await("the liar lost reputation", honest, func(m *member) bool { return reputation(m, liar.name) < start })
+	for _, m := range honest {
+		if got := reputation(honest[0], m.name); got != start {
+			t.Errorf("%s has %d of %d", m.name, got, start)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func newJudge(a *Agent) *judge {
 var errNoState = errors.New("there is no certified state yet")
 
 // Statement implements mesh.Judge.
-func (j *judge) Statement(_ mesh.Member, envelope []byte) mesh.Verdict {
+func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
 	c, ruling := j.rule(gossip.Statements, envelope)
 	j.agent.metrics.ruled("statements", ruling.Reason)
 	if c != nil && ruling.Reason == gossip.Good {
@@ -38,6 +38,10 @@ func (j *judge) Statement(_ mesh.Member, envelope []byte) mesh.Verdict {
 		if c.Observe != nil {
 			j.agent.watch.accused(j.agent.view.Load().certified, c.Observe)
 		}
+	}
+	if ruling.Reason == gossip.BadSignature {
+		// Other refusals may be of an older program; this one no honest relay passes.
+		j.agent.watch.blame(from.Name, ledger.CauseInvalid)
 	}
 	return verdictOf(ruling)
 }
@@ -187,6 +191,7 @@ func (j *judge) Head(from mesh.Member, note []byte) mesh.Verdict {
 	case errors.As(err, &conflict):
 		return mesh.Accept // everybody should see it
 	case errors.As(err, &badSignature):
+		a.watch.blame(from.Name, ledger.CauseHeads)
 		return mesh.Reject
 	case errors.As(err, &notCertified):
 		return mesh.Ignore // a link that we lack may certify it

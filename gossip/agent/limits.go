@@ -36,7 +36,6 @@ const (
 	// Work of its own.
 	probeTimeout    = 5 * time.Second
 	probesAtOnce    = 16
-	maxSuspects     = 1_024 // statements of others that wait for evidence to be made of them
 	banEpochs       = 1_008 // as long as evidence counts
 	maxBans         = 4_096 // offenders that are dropped before the ledger says so
 	syncEvery       = 10 * time.Second

@@ -28,7 +28,7 @@ func (a *Agent) restore() {
 		if err := a.store.state.Discard(); err != nil {
 			a.trouble.set(troubleDisk, err)
 		}
-		a.chronicle = newChronicle(a.genesis, a.verify)
+		a.chronicle = a.newChronicle()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,9 @@ type watcher struct {
 	prober   *gossip.Prober
 	epoch    uint64 // of the duties
 	size     uint64 // of the view that they were drawn from
-	attested uint64 // windows that begin before this epoch were attested
+	duties   gossip.Assignment
+	blamed   map[string]bool // hops complained of in this epoch
+	attested uint64          // windows that begin before this epoch were attested
 }
 
 func newWatcher(a *Agent) *watcher {
@@ -82,7 +85,11 @@ func (w *watcher) tick(view *certified, tick uint64) []gossip.Probe {
 	rules := view.Rules()
 	w.begin(view)
 	if w.size != view.Size || w.epoch != rules.Epoch {
-		w.prober.Assign(gossip.Assign(view, w.agent.config.Name, rules.Epoch, w.agent.config.Gossip.Links))
+		if w.epoch != rules.Epoch {
+			w.blamed = nil
+		}
+		w.duties = gossip.Assign(view, w.agent.config.Name, rules.Epoch, w.agent.config.Gossip.Links)
+		w.prober.Assign(w.duties)
 		w.size, w.epoch = view.Size, rules.Epoch
 	}
 	probes, words := w.prober.Tick(view, tick)
@@ -173,6 +180,31 @@ func (w *watcher) accused(view *certified, o *ledger.Observe) {
 	if ok {
 		w.agent.out.observe(word)
 	}
+}
+
+// blame takes note of a frame that no honest relay lets pass. A hop that this node is
+// drawn to watch is complained of, once an epoch: GossipSub hears no more than a
+// few such frames of one peer.
+func (w *watcher) blame(hop, cause string) {
+	w.mu.Lock()
+	watched := w.prober != nil && slices.ContainsFunc(w.duties.Subjects, func(d gossip.Duty) bool { return d.Name == hop })
+	if !watched || w.duties.Bootstrap {
+		w.mu.Unlock()
+		return
+	}
+	complain := !w.blamed[hop]
+	if w.blamed == nil {
+		w.blamed = map[string]bool{}
+	}
+	w.blamed[hop] = true
+	w.prober.Complain(hop)
+	w.mu.Unlock()
+	view := w.agent.view.Load().certified
+	if !complain || view == nil {
+		return
+	}
+	tick := uint64(time.Now().UnixMilli()) / view.Rules().TickMillis
+	w.agent.out.observe(ledger.Observe{Kind: ledger.NodeBad, Cause: cause, Subject: hop, From: tick, To: tick})
 }
 
 // Probe implements mesh.Judge: it answers a probe.
