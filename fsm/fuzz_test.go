@@ -36,6 +36,62 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Add((&ledger.Command{Kind: ledger.CommandTick, Stamp: w.now + 100_000}).Encode())
 	f.Add((&ledger.Command{Kind: ledger.CommandSeal, Stamp: 1 << 53}).Encode())
+	fuzzCommands(f, start)
+}
+
+// FuzzApplyFleet does so in a ledger of format 2, with the statements of nodes.
+func FuzzApplyFleet(f *testing.F) {
+	w := fuzzFleet(f)
+	start := w.state
+	tick := w.tick()
+	seq := uint64(900)
+	paper := func(text string) []byte {
+		return w.sign(saying{author: "n-01-0", typ: ledger.TypeRecord, body: ledger.Record{Text: text}, change: func(p *ledger.Payload) { p.Seq = &seq }})
+	}
+	a, b := paper("to some"), paper("to others")
+	say := func(author, typ string, body any) []byte { return w.sign(saying{author: author, typ: typ, body: body}) }
+	for _, seed := range [][][]byte{
+		{say("n-01-0", ledger.TypeObserve, ledger.Observe{Counter: 1, From: tick, Kind: ledger.NodeDown, Subject: "n-00-0", To: tick})},
+		{say("n-01-0", ledger.TypeObserve, ledger.Observe{Cause: ledger.CauseMute, Counter: 2, From: tick, Kind: ledger.NodeBad, Subject: "n-00-0", To: tick})},
+		{say("n-01-0", ledger.TypeObserve, ledger.Observe{Counter: 3, From: tick, Kind: ledger.LinkDown, Subject: "n-00-0", To: tick})},
+		{say("n-01-0", ledger.TypeObserve, ledger.Observe{Counter: 4, From: tick, Kind: ledger.NodeUp, Subject: "n-02-0", To: tick})},
+		{say("n-02-0", ledger.TypeEvidence, ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: [][]byte{a, b}})},
+		{say("alice", ledger.TypeEvidence, ledger.Evidence{Kind: ledger.EvidenceFlood, Exhibits: [][]byte{a}})},
+		{say("n-01-0", ledger.TypeAttest, ledger.Attest{Epochs: []ledger.AttestedEpoch{{Clean: []byte{0, 0, 1}, Epoch: 0}}})},
+		{w.propose("alice", "node.remove", nodeArgs{Name: "n-00-0"})},
+	} {
+		f.Add((&ledger.Command{Kind: ledger.CommandStatements, Stamp: w.now, Statements: seed}).Encode())
+	}
+	f.Add((&ledger.Command{Kind: ledger.CommandTick, Stamp: w.now + 100_000_000}).Encode())
+	fuzzCommands(f, start)
+}
+
+// fuzzFleet is a fleet of which something was said: one node is down by verdict,
+// another quarantined, links are down, one window is attested.
+func fuzzFleet(f failer) *fleet {
+	w := newFleet(f, 5, 2, func(g *ledger.Genesis) {
+		p := ledger.DefaultProtection()
+		p.Attestors, p.BadPoints = 5, 2_500
+		g.Policy.Protection = &p
+	})
+	w.epochs(8)
+	w.attestAll()
+	for _, m := range w.monitors("n-02-0")[:3] {
+		w.observes(m.Node, ledger.NodeDown, "n-02-0")
+	}
+	for _, m := range w.monitors("n-03-0")[:3] {
+		w.observes(m.Node, ledger.NodeBad, "n-03-0")
+	}
+	w.observes("n-00-0", ledger.LinkDown, "n-00-1")
+	w.observes("n-00-1", ledger.LinkDown, "n-00-0")
+	w.observes(w.monitors("n-00-0")[0].Node, ledger.NodeDown, "n-00-0")
+	w.verify = trusting{}
+	w.apply(ledger.CommandSeal)
+	return w
+}
+
+// fuzzCommands gives Apply commands after a seal.
+func fuzzCommands(f *testing.F, start *State) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ledger.ParseCommand(b)
 		if err != nil {
@@ -72,10 +128,14 @@ func FuzzRecord(f *testing.F) {
 	w := newWorld(f, defaultGenesis())
 	p := w.propose("alice", "operator.add", operatorArgs{Name: "delta"})
 	w.submit(p, w.ballot("bob", ledger.TypeApprove, p), w.sign(saying{author: "r1", typ: ledger.TypeRecord, body: ledger.Record{Text: "x"}}))
-	w.state.Walk("", func(key string, value []byte) bool {
+	add := func(key string, value []byte) bool {
 		f.Add(key, value)
 		return true
-	})
+	}
+	w.state.Walk("", add)
+	for _, table := range []string{keyProtection, tableAttest, tableLink, tableOrdinal, tableReputation, tableTally} {
+		fuzzFleet(f).state.Walk(table, add)
+	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		record, err := decodeRecord(key, value)
 		if err != nil {

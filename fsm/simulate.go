@@ -157,8 +157,14 @@ var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
 		}
 		return sentence("Gives node %s another key: %s.", join.Join.Name, keyWords(keyIDOf(join.Join)))
 	}),
-	"node.release": wording(func(_ *view, a nodeReasonArgs) []string {
-		return sentence("Releases node %s from quarantine: %q.", a.Name, a.Reason)
+	"node.release": wording(func(v *view, a nodeReasonArgs) []string {
+		words := sentence("Releases node %s from quarantine: %q.", a.Name, a.Reason)
+		if r, ok := v.Reputation(a.Name); ok {
+			p := v.policy.Protects()
+			words = append(words, fmt.Sprintf("It goes on with a reputation of %d and %d strikes; its word counts from %d.",
+				max(r.Reputation, p.StartReputation), r.Strikes, p.VoteReputation))
+		}
+		return words
 	}),
 	"node.remove": wording(func(_ *view, a nodeArgs) []string {
 		return sentence("Removes node %s; its key is revoked for ever.", a.Name)

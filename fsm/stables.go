@@ -80,7 +80,8 @@ func (v *view) Monitors(n *NodeRecord, epoch uint64, electorate Electorate) []le
 	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, int(p.Monitors))
 }
 
-// monitors is Monitors of the electors of now, without listing all of them.
+// monitors is Monitors of the electors of now, without listing all of them: it
+// costs a hash for each operator, and one for each node of a drawn one.
 func (v *view) monitors(n *NodeRecord, epoch uint64, operators []string) []ledger.Monitor {
 	seed, ok := v.Seed(epoch)
 	if !ok {
