@@ -34,7 +34,7 @@ demo: build ## the main job as a script that a reader can follow
 	@exec bash test/demo/demo.sh
 
 attack: build ## what a lying replica of four and attacking nodes can do, staged with real processes; STAGE=name for some (node- for the nodes)
-	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar ./test/byzantine/observer
 	@exec bin/byzantine -bin bin -only "$(STAGE)"
 
 chaos: chaos-build chaos-older ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name, OLDER=commit

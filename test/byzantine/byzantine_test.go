@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// build makes the two programs that the stages need.
+// build makes the programs that the stages need.
 func build(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
 	out, err := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", bin+string(filepath.Separator),
-		"../../cmd/quorate", "./liar").CombinedOutput()
+		"../../cmd/quorate", "./liar", "./observer").CombinedOutput()
 	if err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

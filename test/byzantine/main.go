@@ -20,6 +20,7 @@ func main() {
 	only := flag.String("only", "", "only the stages whose name contains this")
 	keep := flag.Bool("keep", false, "keep each stage's directory")
 	quiet := flag.Bool("quiet", false, "do not show the replicas' logs of an attack by nodes that failed")
+	nodes := flag.Int("nodes", 1, "nodes of each of ten operators, where agents run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -35,7 +36,7 @@ func main() {
 			byNodes = append(byNodes, s)
 		}
 	}
-	o := options{bin: *bin, keep: *keep, quiet: *quiet}
+	o := options{bin: *bin, keep: *keep, quiet: *quiet, nodes: *nodes}
 	good := len(chosen)+len(byNodes) > 0
 	if len(chosen) > 0 {
 		good = attack(ctx, os.Stdout, o, chosen)

@@ -27,7 +27,7 @@ type audit struct {
 	fallen  map[string]string // nodes that were ever anything but active: what
 	low     map[string]uint64 // the lowest reputation that a node had
 	ids     map[ledger.Hash]int
-	ofNodes map[ledger.Hash]bool
+	ofNodes map[ledger.Hash]string    // author
 	authors map[string]map[uint64]int // statements by author and epoch
 }
 
@@ -41,7 +41,7 @@ type effect struct {
 
 func newAudit(s *scene) *audit {
 	return &audit{s: s, changed: make(chan struct{}), fallen: map[string]string{}, low: map[string]uint64{},
-		ids: map[ledger.Hash]int{}, ofNodes: map[ledger.Hash]bool{}, authors: map[string]map[uint64]int{}}
+		ids: map[ledger.Hash]int{}, ofNodes: map[ledger.Hash]string{}, authors: map[string]map[uint64]int{}}
 }
 
 // run follows until ctx ends.
@@ -107,7 +107,7 @@ func (a *audit) count(entry *ledger.Entry) {
 	a.ids[st.ID]++
 	if st.Payload.Epoch != nil {
 		if _, ok := a.state.Node(st.Payload.Author); ok {
-			a.ofNodes[st.ID] = true
+			a.ofNodes[st.ID] = st.Payload.Author
 		}
 		if a.authors[st.Payload.Author] == nil {
 			a.authors[st.Payload.Author] = map[uint64]int{}
@@ -130,9 +130,16 @@ func (a *audit) strangers(f *fleet) (count, strange int) {
 	defer a.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for id := range a.ofNodes {
+	agents := map[string]bool{}
+	for _, p := range f.agents {
+		agents[p.name] = true
+	}
+	for id, author := range a.ofNodes {
+		if agents[author] {
+			continue // it signs by itself
+		}
 		count++
-		if !f.signed[id] {
+		if f.signed[id].IsZero() {
 			strange++
 		}
 	}

@@ -22,7 +22,8 @@ import (
 // The fleet of a stage: every operator has as many nodes.
 const (
 	fleetOperators = 12
-	fleetNodes     = 2 // of each operator
+	fleetNodes     = 2  // of each operator
+	agentOperators = 10 // where agents run; one node of each, or more by -nodes
 	fleetQuota     = 128
 	fleetTick      = 1000 // milliseconds
 )
@@ -36,10 +37,15 @@ type fleet struct {
 	*scene
 	nodes  []*node // by name
 	audit  *audit
+	quota  uint64
 	guilty map[string]bool // nodes that attack
 
+	agents  []*agentProcess
+	ports   map[string]string   // where nodes listen, by name
+	servers map[string][]string // of agents that are not given all replicas
+
 	mu     sync.Mutex
-	signed map[ledger.Hash]bool // statements that nodes made with their own keys
+	signed map[ledger.Hash]time.Time // when nodes made statements with their own keys
 }
 
 // node is the holder of a node's legitimate keys.
@@ -59,30 +65,30 @@ func operatorName(i int) string { return fmt.Sprintf("op-%02d", i) }
 func nodeName(operator, i int) string { return fmt.Sprintf("n-%02d-%d", operator, i) }
 
 // ofNodes is the founding of a fleet's ledger: epochs pass by decision alone.
-func ofNodes() founding {
+func ofNodes(operatorCount int, quota uint64) founding {
 	var operators []string
 	for _, name := range founders {
 		operators = append(operators, fmt.Sprintf("{name: %s}", name))
 	}
 	operators = append(operators, "{name: delta, sponsor: aurora}")
-	for i := range fleetOperators {
+	for i := range operatorCount {
 		operators = append(operators, fmt.Sprintf("{name: %s, sponsor: %s}", operatorName(i), founders[i%len(founders)]))
 	}
 	return founding{
 		fourth:    quorateProgram,
 		operators: "[" + strings.Join(operators, ", ") + "]",
-		policy:    fmt.Sprintf("{max_skew_millis: 3000, tick_millis: %d, epoch_millis: 3600000, quota: %d}", fleetTick, fleetQuota),
+		policy:    fmt.Sprintf("{max_skew_millis: 3000, tick_millis: %d, epoch_millis: 3600000, quota: %d}", fleetTick, quota),
 	}
 }
 
 // found admits the nodes, in the epoch before the first one.
-func (f *fleet) found(ctx context.Context) error {
+func (f *fleet) found(ctx context.Context, operators, nodes int) error {
 	joins := [][]byte{}
 	args := struct {
 		Joins []ledger.Hash `json:"joins"`
 	}{}
-	for i := range fleetOperators {
-		for j := range fleetNodes {
+	for i := range operators {
+		for j := range nodes {
 			n, err := newNode(nodeName(i, j), operatorName(i))
 			if err != nil {
 				return err

@@ -41,7 +41,7 @@ func (f *fleet) states(n *node, typ string, body any, change ...func(*ledger.Pay
 	envelope := f.sign(n.key, p, body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.signed[statementID(envelope)] = true
+	f.signed[statementID(envelope)] = time.Now()
 	return envelope
 }
 

@@ -20,6 +20,8 @@ type nodeStage struct {
 	attack string // in a sentence
 	short  bool   // among those of make test
 	run    func(ctx context.Context, f *fleet) error
+	agents bool   // on a fleet whose honest nodes run agents
+	quota  uint64 // of the ledger; 0: so large that nobody reaches it by chance
 }
 
 // attackByNodes stages attacks one after the other, and says whether all got
@@ -73,14 +75,23 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 		r.fail("%v", err)
 		return r, 0
 	}
-	s, err := found(ctx, bin, dir, r, ofNodes())
+	operators, nodes := fleetOperators, fleetNodes
+	if one.agents {
+		operators, nodes = agentOperators, max(o.nodes, 1)
+	} else {
+		one.quota = fleetQuota
+	}
+	if one.quota == 0 {
+		one.quota = agentQuota
+	}
+	s, err := found(ctx, bin, dir, r, ofNodes(operators, one.quota))
 	if err != nil {
 		r.fail("found the ledger: %v", err)
 		return r, 0
 	}
 	hurt := 0
 	if err = s.startAll(ctx); err == nil {
-		hurt, err = s.attacked(ctx, one)
+		hurt, err = s.attacked(ctx, one, operators, nodes)
 	}
 	if err != nil {
 		r.fail("%v", err)
@@ -94,16 +105,17 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 
 // attacked founds the fleet, runs the attack under an auditor's eyes, and looks
 // at what it did to others.
-func (s *scene) attacked(ctx context.Context, one nodeStage) (int, error) {
-	f := &fleet{scene: s, audit: newAudit(s), guilty: map[string]bool{}, signed: map[ledger.Hash]bool{}}
+func (s *scene) attacked(ctx context.Context, one nodeStage, operators, nodes int) (int, error) {
+	f := &fleet{scene: s, audit: newAudit(s), guilty: map[string]bool{}, signed: map[ledger.Hash]time.Time{}, quota: one.quota}
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); f.audit.run(watching) }()
 	defer func() { stop(); <-done }()
-	if err := f.found(ctx); err != nil {
+	if err := f.found(ctx, operators, nodes); err != nil {
 		return 0, err
 	}
 	err := one.run(ctx, f)
+	f.stopAgents()
 	if len(s.refused) > 0 {
 		var list []string
 		for _, code := range slices.Sorted(maps.Keys(s.refused)) {

@@ -23,6 +23,7 @@ type stage struct {
 type options struct {
 	bin   string // folder of the programs
 	keep  bool
+	nodes int  // of each operator, where agents run
 	quiet bool // do not show the logs of a stage of nodes that failed
 }
 

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/agent"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/freeport"
+)
+
+// agentProcess is the agent of an honest node, a process of its own.
+type agentProcess struct {
+	*node
+	dir, address string
+	process      *exec.Cmd
+	exited       chan error
+}
+
+// startAgents starts the agents of all nodes but some, and waits until each
+// follows the ledger and has met the others.
+func (f *fleet) startAgents(ctx context.Context, except ...*node) error {
+	port, err := freeport.Find(len(f.nodes))
+	if err != nil {
+		return err
+	}
+	f.ports = map[string]string{}
+	var peers []string
+	for i, n := range f.nodes {
+		f.ports[n.name] = fmt.Sprintf("127.0.0.1:%d", port+i)
+		if !slices.Contains(except, n) {
+			peers = append(peers, n.name+"@"+f.ports[n.name])
+		}
+	}
+	for _, n := range f.nodes {
+		if slices.Contains(except, n) {
+			continue
+		}
+		a := &agentProcess{node: n, dir: filepath.Join(f.dir, "agents", n.name), address: f.ports[n.name]}
+		f.agents = append(f.agents, a)
+		if err := f.configure(a, peers); err != nil {
+			return err
+		}
+		if err := f.startAgent(a); err != nil {
+			return err
+		}
+	}
+	size := f.audit.now().Next()
+	return f.await(ctx, "the agents follow the ledger and have met", func() bool {
+		for _, a := range f.agents {
+			s, err := f.agentStatus(ctx, a)
+			if err != nil || s.Size < size || s.Peers < min(len(f.agents)-1, enoughPeers) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// configure writes an agent's files.
+func (f *fleet) configure(a *agentProcess, peers []string) error {
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return err
+	}
+	if err := keys.WriteInsecureFile(filepath.Join(a.dir, "node.key"), &keys.File{
+		Name: a.name, Role: fsm.RoleNode, Operator: a.operator, Created: time.Now().UnixMilli(), Key: a.key}); err != nil {
+		return err
+	}
+	if err := agent.Prepare(filepath.Join(a.dir, "state"), a.key); err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "name: %s\ndir: state\nkey_file: node.key\ngenesis: %s\napi:\n  servers:\n", a.name, f.genesis)
+	for _, url := range f.serversOf(a) {
+		fmt.Fprintf(&b, "    - %s\n", url)
+	}
+	fmt.Fprintf(&b, "gossip:\n  listen: %s\n  peers:\n", a.address)
+	for _, p := range peers {
+		if !strings.HasPrefix(p, a.name+"@") {
+			fmt.Fprintf(&b, "    - %s\n", p)
+		}
+	}
+	fmt.Fprintf(&b, "local:\n  socket: agent.sock\n")
+	return os.WriteFile(filepath.Join(a.dir, "agent.yaml"), []byte(b.String()), 0o600)
+}
+
+// serversOf is where an agent finds replicas, the first one another for each.
+func (f *fleet) serversOf(a *agentProcess) []string {
+	if list, ok := f.servers[a.name]; ok {
+		return list
+	}
+	var list []string
+	at := len(f.agents)
+	for i := range f.members {
+		list = append(list, f.members[(at+i)%len(f.members)].url())
+	}
+	return list
+}
+
+func (f *fleet) startAgent(a *agentProcess) error {
+	log, err := os.OpenFile(filepath.Join(f.dir, a.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c := exec.Command(filepath.Join(f.bin, "observer"), "--config", filepath.Join(a.dir, "agent.yaml"), "--out", filepath.Join(a.dir, "seen"))
+	c.Dir, c.Env, c.Stdout, c.Stderr = f.dir, f.environment(), log, log
+	if err := c.Start(); err != nil {
+		return err
+	}
+	a.process, a.exited = c, make(chan error, 1)
+	go func() { a.exited <- c.Wait() }()
+	return nil
+}
+
+// endAgent sends a signal to an agent and waits until it is gone.
+func (f *fleet) endAgent(a *agentProcess, sig os.Signal) error {
+	if a.process == nil {
+		return nil
+	}
+	process := a.process
+	a.process = nil
+	_ = process.Process.Signal(sig)
+	select {
+	case err := <-a.exited:
+		if err != nil && sig == syscall.SIGTERM {
+			return fmt.Errorf("the agent of %s: %w", a.name, err)
+		}
+		return nil
+	case <-time.After(stopLimit):
+		_ = process.Process.Kill()
+		<-a.exited
+		return fmt.Errorf("the agent of %s did not stop within %s", a.name, stopLimit)
+	}
+}
+
+// stopAgents ends them all; one that ended by itself is a fault.
+func (f *fleet) stopAgents() {
+	for _, a := range f.agents {
+		if a.process != nil {
+			select {
+			case err := <-a.exited:
+				f.fail("the agent of %s ended by itself: %v", a.name, err)
+				a.process = nil
+			default:
+			}
+		}
+		if err := f.endAgent(a, syscall.SIGTERM); err != nil {
+			f.fail("%v", err)
+		}
+	}
+}
+
+// agentStatus is GET /v1/status of an agent.
+type agentStatus struct {
+	Standing string            `json:"standing"`
+	Size     uint64            `json:"size"`
+	Stale    bool              `json:"stale"`
+	Epoch    uint64            `json:"epoch"`
+	Alarm    bool              `json:"alarm"`
+	Trouble  map[string]string `json:"trouble"`
+	Replicas bool              `json:"replicas"`
+	Peers    int               `json:"peers"`
+	Waiting  int               `json:"waiting"`
+}
+
+func (f *fleet) agentStatus(ctx context.Context, a *agentProcess) (*agentStatus, error) {
+	var s agentStatus
+	return &s, f.askAgent(ctx, a, "/v1/status", &s)
+}
+
+// askAgent asks an agent on its local socket.
+func (f *fleet) askAgent(ctx context.Context, a *agentProcess, path string, out any) error {
+	b, err := f.readAgent(ctx, a, path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+func (f *fleet) readAgent(ctx context.Context, a *agentProcess, path string) ([]byte, error) {
+	h := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(a.dir, "agent.sock"))
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := h.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(io.LimitReader(answer.Body, 4<<20))
+}
+
+// ruled counts what the agents' rules said of statements, by reason.
+func (f *fleet) ruled(ctx context.Context) map[string]int {
+	sums := map[string]int{}
+	for _, a := range f.agents {
+		b, err := f.readAgent(ctx, a, "/metrics")
+		if err != nil {
+			continue
+		}
+		for labels, value := range linesOf(b, "quorate_agent_rulings_total{") {
+			_, rest, _ := strings.Cut(labels, `reason="`)
+			reason, _, _ := strings.Cut(rest, `"`)
+			var n float64
+			if _, err := fmt.Sscan(value, &n); err == nil {
+				sums[reason] += int(n)
+			}
+		}
+	}
+	return sums
+}
+
+// seen is a line of what an observer saw.
+type seen struct {
+	At      int64  `json:"at"`
+	Channel string `json:"channel"`
+	Verdict string `json:"verdict"`
+	Author  string `json:"author"`
+	ID      string `json:"id"`
+	From    string `json:"from"`
+	Dropped string `json:"dropped"`
+	As      string `json:"as"`
+}
+
+// saw reads what an agent saw up to now.
+func (a *agentProcess) saw() ([]seen, error) {
+	file, err := os.Open(filepath.Join(a.dir, "seen"))
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	defer file.Close()
+	var list []seen
+	for scan := bufio.NewScanner(file); scan.Scan(); {
+		var s seen
+		if err := json.Unmarshal(scan.Bytes(), &s); err != nil {
+			break // the last line, as it is written
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// aftermath is what became of an offender at the agents.
+type aftermath struct {
+	dropped  []time.Duration // since the evidence, one of each agent
+	accepted int             // frames that it made after an agent had dropped it, and that this agent let pass
+	judged   int             // such frames that an agent looked at
+}
+
+// aftermath waits until every agent has dropped a node, and sums up.
+func (f *fleet) aftermath(ctx context.Context, name string, since time.Time) (*aftermath, error) {
+	var sum *aftermath
+	err := f.await(ctx, "every agent has dropped "+name, func() bool {
+		sum = &aftermath{}
+		for _, a := range f.agents {
+			list, err := a.saw()
+			if err != nil {
+				return false
+			}
+			out := int64(0)
+			for _, s := range list {
+				switch {
+				case s.Dropped == name && s.As != fsm.NodeActive && out == 0:
+					out = s.At
+				case s.Author == name && out > 0 && f.signedAfter(s.ID, out):
+					sum.judged++
+					if s.Verdict == "accept" {
+						sum.accepted++
+					}
+				}
+			}
+			if out == 0 {
+				return false
+			}
+			sum.dropped = append(sum.dropped, time.Unix(0, out).Sub(since))
+		}
+		return true
+	})
+	return sum, err
+}
+
+// signedAfter reports whether a statement was made after a moment: what an agent
+// let pass just before it dropped its author is written down just after it.
+func (f *fleet) signedAfter(id string, moment int64) bool {
+	hash, err := ledger.ParseHash(id)
+	if err != nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := f.signed[hash]
+	return !at.IsZero() && at.UnixNano() > moment
+}
+
+// rogueOf makes a host with a node's legitimate peer key that knows all agents.
+func (f *fleet) rogueOf(ctx context.Context, n *node) (*rogue, map[*agentProcess]peer.ID, error) {
+	r, err := newRogue(n.peer, f.genesis.String(), f.ports[n.name])
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := map[*agentProcess]peer.ID{}
+	for _, a := range f.agents {
+		id, err := r.meet(ctx, a.public(), a.address)
+		if err != nil {
+			r.close()
+			return nil, nil, fmt.Errorf("%s meets %s: %w", n.name, a.name, err)
+		}
+		ids[a] = id
+	}
+	return r, ids, nil
+}
+
+// public is a node's peer key.
+func (n *node) public() ed25519.PublicKey { return n.peer.Public().(ed25519.PublicKey) }
+
+// hexOf is a node's peer key as observers write it.
+func hexOf(key ed25519.PrivateKey) string {
+	return hex.EncodeToString(key.Public().(ed25519.PublicKey))
+}
+
+// agentMemory is the most that an agent has in memory, in MB.
+func (f *fleet) agentMemory() int {
+	most := 0
+	for _, a := range f.agents {
+		if a.process != nil {
+			most = max(most, f.memory(&member{process: a.process}))
+		}
+	}
+	return most
+}
+
+// agentFiles is the most descriptors that an agent has open.
+func (f *fleet) agentFiles() int {
+	most := 0
+	for _, a := range f.agents {
+		if a.process != nil {
+			most = max(most, openFiles(&member{process: a.process}))
+		}
+	}
+	return most
+}
+
+// linesOf gives the labels and values of a counter's lines.
+func linesOf(metrics []byte, name string) iter.Seq2[string, string] {
+	return func(yield func(labels, value string) bool) {
+		for line := range strings.Lines(string(metrics)) {
+			labels, value, ok := strings.Cut(strings.TrimSpace(line), "} ")
+			if ok && strings.HasPrefix(labels, name) && !yield(labels, value) {
+				return
+			}
+		}
+	}
+}
