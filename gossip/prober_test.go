@@ -227,3 +227,20 @@ func TestVowsHold(t *testing.T) {
 		}
 	})
 }
+
+// Whoever no longer fits the table is not forgotten: its tick holds for all.
+func TestVowsForgetNobody(t *testing.T) {
+	v, w := NewVows(0, 0), NewVows(0, 0)
+	v.Acknowledge("first", 100, 100)
+	w.Accuse("first", 90, 100)
+	for i := range MaxVows {
+		v.Acknowledge(fmt.Sprint(i), 101, 101)
+		w.Accuse(fmt.Sprint(i), 101, 101)
+	}
+	if from, ok := v.Accuse("first", 90, 105); !ok || from != 101 {
+		t.Errorf("it is accused from tick %d", from)
+	}
+	if w.Acknowledge("first", 100, 100) {
+		t.Error("it is acknowledged in a tick for which it was accused")
+	}
+}

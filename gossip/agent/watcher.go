@@ -222,7 +222,7 @@ func (j *judge) Probe(from mesh.Member, envelope []byte) ([]byte, error) {
 	w := j.agent.watch
 	w.mu.Lock()
 	w.begin(view)
-	may := w.prober.Vows().Acknowledge(from.Name, c.Probe.Tick, now)
+	may := w.prober.Acknowledge(from.Name, c.Probe.Tick, now)
 	w.mu.Unlock()
 	if !may {
 		return nil, errors.New("not for that tick")
