@@ -201,6 +201,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loop(a.followPeers)
 	loop(a.gossipHeads)
 	loop(a.out.run)
+	loop(a.out.speak)
 	loop(a.watch.run)
 	loop(a.publish)
 	loop(a.save)

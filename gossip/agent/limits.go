@@ -26,6 +26,7 @@ const (
 
 	// What is sent to the ledger.
 	submitQueue   = 256 // statements of this node that wait
+	proofQueue    = 64  // offences proven and not said yet
 	relayQueue    = 256 // statements of others that wait
 	submitTimeout = 10 * time.Second
 	relayDelay    = 2 * time.Second        // the author's own submission goes first

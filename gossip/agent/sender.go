@@ -24,10 +24,11 @@ import (
 // ledger: by a replica if one answers, and by gossip in any case, so that a node
 // cut off from every replica is heard through others.
 type sender struct {
-	agent *Agent
-	seqs  *Seqs
-	kept  *Outbox
-	wake  chan struct{}
+	agent  *Agent
+	seqs   *Seqs
+	kept   *Outbox
+	wake   chan struct{}
+	proofs chan *gossip.Proof
 
 	mu    sync.Mutex
 	queue []*outgoing
@@ -50,7 +51,7 @@ func newSender(a *Agent) (*sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1)}
+	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1), proofs: make(chan *gossip.Proof, proofQueue)}
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
 		if err != nil || st.KeyID != a.keyID {
@@ -137,11 +138,12 @@ func (s *sender) say(typ string, body func(seq uint64) any) error {
 		return err
 	}
 	s.agent.judge.own(st)
+	s.gossip(st)
+	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
+	// The disk comes last: a statement that a crash takes from it was gossiped.
 	if err := s.kept.Add(st, urgencyOf(st)); err != nil {
 		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
 	}
-	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
-	s.gossip(st)
 	return nil
 }
 
@@ -159,8 +161,28 @@ func (s *sender) observe(o ledger.Observe) {
 	s.agent.logger.Info("observed", "kind", o.Kind, "subject", o.Subject, "from", o.From, "to", o.To)
 }
 
-// bring says what proves itself.
+// bring has what proves itself said. Whoever found it goes on at once: to sign and
+// to write take longer than to judge.
 func (s *sender) bring(p *gossip.Proof) {
+	select {
+	case s.proofs <- p:
+	default: // others found it too
+	}
+}
+
+// speak says what was proven.
+func (s *sender) speak(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-s.proofs:
+			s.sayProof(p)
+		}
+	}
+}
+
+func (s *sender) sayProof(p *gossip.Proof) {
 	if err := s.say(ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/ledger"
 )
 
 // Status is how an agent stands: GET /v1/status.
@@ -168,7 +167,6 @@ func nodeOf(v *View, name string) (*NodeStanding, bool) {
 
 // Published is the JSON file, and what the hook finds on its standard input.
 type Published struct {
-	Ledger     ledger.Hash `json:"-"`
 	Genesis    string      `json:"ledger"`
 	Size       uint64      `json:"size"`
 	Signed     uint64      `json:"signed"` // milliseconds
