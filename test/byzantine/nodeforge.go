@@ -112,7 +112,7 @@ func (f *fleet) forgeGovernance(ctx context.Context, n, victim *node) {
 	propose := ledger.Propose{Action: "node.remove", Args: []byte(`{"name":"` + victim.name + `"}`), Base: map[string]uint64{}}
 	f.demandsCode(ctx, "a proposal of a node", f.sign(n.key, f.withNonce(n.name, ledger.TypePropose), propose), "wrong_role")
 	f.demandsCode(ctx, "a proposal in alice's name", f.sign(n.key, f.withNonce("alice", ledger.TypePropose), propose), "wrong_key")
-	f.demandsCode(ctx, "a probe for the ledger", f.states(n, ledger.TypeProbe, ledger.Probe{Nonce: make([]byte, 16), Subject: victim.name, Tick: f.tick()}), "wrong_role", "wrong_typ", "not_for_ledger")
+	f.demandsCode(ctx, "a probe for the ledger", f.states(n, ledger.TypeProbe, ledger.Probe{Nonce: make([]byte, 16), Subject: victim.name, Tick: f.tick()}), "wrong_statement")
 }
 
 // reputations is everybody's standing and reputation as one text, to compare.

@@ -69,11 +69,13 @@ func (f *fleet) window() (uint64, bool) {
 
 func (f *fleet) drawnToAttest(n *node, window uint64) bool {
 	state := f.audit.now()
+	record, ok := state.Node(n.name)
+	if !ok {
+		return false
+	}
+	first, drawn := state.AttestWindow(&record)
 	policy := state.Policy()
-	p := policy.Protects()
-	seed, ok := state.Seed(window * p.AttestEpochs)
-	drawn := min(p.Monitors, uint64(len(state.Electorate().Stables)))
-	return ok && ledger.Attests(seed, n.name, p.Attestors, drawn)
+	return drawn && first == window*policy.Protects().AttestEpochs
 }
 
 func everybody(*node) bool { return true }
@@ -229,12 +231,20 @@ func onOff(ctx context.Context, f *fleet) error {
 	f.says("attacker", "%s floods in one epoch of %d and behaves in the others: %v", n.name, onOffPause, story)
 	f.says("detected", "flood, %d times; heat and too little time to recover: %s after %d offences, with %d strike, until epoch %d at least (now %d); %d attestations were made meanwhile", offences,
 		f.audit.standing(n.name), offences, record.Strikes, record.Stay, f.audit.epoch(), attested)
-	f.demand(record.Stay >= f.audit.epoch()+p.StayEpochs/2, "its quarantine ends at once")
+	f.demand(record.Stay >= f.audit.epoch()+p.StayEpochs, "its quarantine ends at once")
 	f.demand(attested > 0, "nobody attested: its recovery was not staged")
-	// One more offence from inside is a strike, and lengthens the stay.
-	if err := f.advance(ctx, 1); err != nil {
-		return err
+	// What the others attest is credited when its window is settled.
+	for range p.AttestEpochs {
+		if err := f.advance(ctx, 1); err != nil {
+			return err
+		}
+		count, err := f.attests(ctx, honest, everybody)
+		if err != nil {
+			return err
+		}
+		attested += count
 	}
+	// One more offence from inside is a strike, and lengthens the stay.
 	if code, _ := f.submitsAt(ctx, f.members[0], f.brings(witness, ledger.EvidenceFlood, f.states(n, ledger.TypeRecord, text("again"), atSeq(fleetQuota)))); code != "ok" {
 		return fmt.Errorf("evidence against a quarantined node is refused: %s", code)
 	}
