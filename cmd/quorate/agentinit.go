@@ -125,7 +125,7 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 		return nil, err
 	}
 	// The key is new, so that the agent need not ask itself what it has signed.
-	if err := agent.Prepare(base+".state", key.file.Key); err != nil {
+	if err := agent.Prepare(base+".state", agent.MemoryDir(), key.file.Key); err != nil {
 		return nil, usage("name a directory that can be written", "make %s: %w", base+".state", causeOf(err))
 	}
 	return made, writeNew(base+".yaml", config, 0o644)

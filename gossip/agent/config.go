@@ -25,6 +25,7 @@ import (
 type Config struct {
 	Name           string        `yaml:"name"`
 	Dir            string        `yaml:"dir"`             // the agent's own state; made if it is missing
+	MemoryDir      string        `yaml:"memory_dir"`      // in memory, emptied by a boot, kept over restarts; default MemoryDir()
 	KeyFile        string        `yaml:"key_file"`        // of this node
 	PassphraseFile string        `yaml:"passphrase_file"` // of key_file; none: asked for, or unencrypted
 	JoinPack       string        `yaml:"join_pack"`       // genesis hash and a recent head
@@ -163,7 +164,7 @@ func lineOf(data []byte, key string) int {
 
 // Settle makes paths relative to dir, and chooses the socket.
 func (c *Config) Settle(dir string) {
-	for _, p := range []*string{&c.Dir, &c.KeyFile, &c.PassphraseFile, &c.JoinPack, &c.API.CAFile, &c.Local.Socket, &c.Publish.File} {
+	for _, p := range []*string{&c.Dir, &c.MemoryDir, &c.KeyFile, &c.PassphraseFile, &c.JoinPack, &c.API.CAFile, &c.Local.Socket, &c.Publish.File} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -296,4 +297,12 @@ func (l *LogConfig) check() (string, error) {
 		return "log.format", fmt.Errorf("want text or json, got %q", l.Format)
 	}
 	return "", nil
+}
+
+// memoryDir is where the running system remembers how far the seqs are used.
+func (c *Config) memoryDir() string {
+	if c.MemoryDir != "" {
+		return c.MemoryDir
+	}
+	return MemoryDir()
 }

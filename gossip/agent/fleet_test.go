@@ -86,12 +86,12 @@ func newFleet(t *testing.T, replicas, n int, change func(*ledger.Genesis), confi
 			t.Fatal(err)
 		}
 		joins, ids = append(joins, join), append(ids, st.ID)
-		dir := t.TempDir()
-		if err := Prepare(dir, m.key); err != nil {
+		dir, memory := t.TempDir(), t.TempDir()
+		if err := Prepare(dir, memory, m.key); err != nil {
 			t.Fatal(err)
 		}
 		m.config = &Config{
-			Name: m.name, Dir: dir, KeyFile: "unused", Genesis: f.cluster.Hash.String(), API: APIConfig{Servers: urls},
+			Name: m.name, Dir: dir, MemoryDir: memory, KeyFile: "unused", Genesis: f.cluster.Hash.String(), API: APIConfig{Servers: urls},
 			Gossip: GossipConfig{Listen: freeport.Address(t)},
 			Local:  LocalConfig{Socket: filepath.Join(dir, "agent.sock")}, Log: LogConfig{Level: "info", Format: "text"},
 		}

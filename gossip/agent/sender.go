@@ -43,7 +43,7 @@ type outgoing struct {
 }
 
 func newSender(a *Agent) (*sender, error) {
-	seqs, err := OpenSeqs(a.store.seqsPath(), a.keyID, Machine())
+	seqs, err := OpenSeqs(a.store.seqsPath(), a.config.memoryDir(), a.keyID, Machine())
 	if err != nil {
 		return nil, err
 	}

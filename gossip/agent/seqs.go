@@ -23,7 +23,10 @@ import (
 //
 //   - a record that is lost or damaged: after the epoch in force and the next;
 //   - one written before the machine was last booted, where a copy may have been
-//     restored: after the epoch in force;
+//     restored, or one of which the running system remembers nothing: after the
+//     epoch in force;
+//   - one that was written less often than the running system remembers: an image
+//     of the disk was put back; after the epoch in force and the next;
 //   - a statement of ours that the ledger or a peer shows and that the record does
 //     not cover (Seen): two epochs after it.
 //
@@ -36,6 +39,7 @@ type Seqs struct {
 	record  seqRecord
 	next    [2]uint64 // by space; below record.Reserved
 	failure error     // of the last write
+	memory  memory    // of the running system; "" in tests of the disk alone
 }
 
 // seqRecord is what is on disk. Nothing that was signed is beyond it.
@@ -50,6 +54,7 @@ type seqRecord struct {
 	Silent   uint64      `json:"silent,omitempty"` // epoch before which nothing is signed
 	Unit     uint64      `json:"unit,omitempty"`   // milliseconds of a tick
 	Why      string      `json:"why,omitempty"`    // of Silent
+	Writes   uint64      `json:"writes,omitempty"` // how often it was written
 }
 
 const seqsPurpose = "quorate/seqs/v1\n\x00"
@@ -101,12 +106,14 @@ func Machine() string {
 }
 
 // CreateSeqs makes the record of a key that has signed nothing yet but its join. A
-// record that is there is left as it is.
-func CreateSeqs(path string, key ledger.Hash, machine string) error {
+// record that is there is left as it is. memoryDir is MemoryDir, or the
+// configuration's.
+func CreateSeqs(path, memoryDir string, key ledger.Hash, machine string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
 	s := newSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
+	s.memory = memoryOf(memoryDir, path, key)
 	return s.write(s.record)
 }
 
@@ -117,8 +124,28 @@ func newSeqs(d disk, name string, key ledger.Hash, machine string) *Seqs {
 // OpenSeqs opens a key's record. One that is missing, damaged or of another key
 // is made anew and leaves the node silent for two epochs; the error is that of a
 // disk that can be neither read nor written.
-func OpenSeqs(path string, key ledger.Hash, machine string) (*Seqs, error) {
-	return openSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
+func OpenSeqs(path, memoryDir string, key ledger.Hash, machine string) (*Seqs, error) {
+	s, err := openSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.recall(memoryOf(memoryDir, path, key))
+}
+
+// recall compares the record with what the running system remembers of it.
+func (s *Seqs) recall(m memory) error {
+	s.memory = m
+	writes, known := m.read()
+	r := s.record
+	switch {
+	case known && writes <= r.Writes:
+		return nil // a crash between the two writes leaves the record ahead
+	case known:
+		r.Doubt, r.Writes = doubtBehind, writes
+	case r.Doubt == "":
+		r.Doubt = doubtMachine
+	}
+	return s.write(r)
 }
 
 func openSeqs(d disk, name string, key ledger.Hash, machine string) (*Seqs, error) {
@@ -167,10 +194,16 @@ func decodeSeqs(name string, b []byte) (*seqRecord, error) {
 
 // write makes a record durable, and then the one in force.
 func (s *Seqs) write(r seqRecord) error {
+	r.Writes++
 	content, err := canon.Marshal(r)
 	if err == nil {
 		content = withSum(seqsPurpose, content)
 		err = s.disk.replace(s.name, func(w io.Writer) error { _, err := w.Write(content); return err })
+	}
+	if err == nil {
+		// Crash here: the record is ahead of what is remembered, which is no doubt;
+		// nothing was signed by it yet.
+		err = s.memory.write(r.Writes)
 	}
 	if err != nil {
 		// Whether the new record is there is not known, so neither is used: the

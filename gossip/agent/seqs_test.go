@@ -208,15 +208,15 @@ func TestSeenIsSilence(t *testing.T) {
 }
 
 func TestSeqsOnADisk(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "seqs")
+	path, memory := filepath.Join(t.TempDir(), "seqs"), t.TempDir()
 	machine := Machine()
 	if machine == "" {
 		machine = "unknown"
 	}
-	if err := CreateSeqs(path, testKey, machine); err != nil {
+	if err := CreateSeqs(path, memory, testKey, machine); err != nil {
 		t.Fatal(err)
 	}
-	s, err := OpenSeqs(path, testKey, machine)
+	s, err := OpenSeqs(path, memory, testKey, machine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,10 +231,10 @@ func TestSeqsOnADisk(t *testing.T) {
 	if _, err := s.Next(1, ledger.SpaceMain, 40); !errors.Is(err, ErrQuota) {
 		t.Errorf("beyond the quota: %v", err)
 	}
-	if err := CreateSeqs(path, testKey, machine); err != nil {
+	if err := CreateSeqs(path, memory, testKey, machine); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = OpenSeqs(path, testKey, machine); err != nil {
+	if s, err = OpenSeqs(path, memory, testKey, machine); err != nil {
 		t.Fatal(err)
 	}
 	if seq, err := s.Next(1, ledger.SpaceMain, 100); err != nil || seq < 40 {
@@ -243,10 +243,86 @@ func TestSeqsOnADisk(t *testing.T) {
 	if err := os.WriteFile(path, []byte("not a record"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = OpenSeqs(path, testKey, machine); err != nil {
+	if s, err = OpenSeqs(path, memory, testKey, machine); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Trouble(1); err == nil {
 		t.Error("a damaged record is believed")
+	}
+}
+
+// An image of the disk that is put back without a boot is found by what the
+// running system remembers, and so is a copy of which it remembers nothing.
+func TestSeqsOfAnImage(t *testing.T) {
+	for name, c := range map[string]struct {
+		image  bool // the record of before is put back
+		forget bool // what the system remembers is gone
+		moved  bool // the record is opened elsewhere
+		silent bool
+	}{
+		"a restart":           {},
+		"an image":            {image: true, silent: true},
+		"nothing remembered":  {forget: true, silent: true},
+		"a copy elsewhere":    {moved: true, silent: true},
+		"an image and a boot": {image: true, forget: true, silent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, memory := filepath.Join(t.TempDir(), "seqs"), t.TempDir()
+			if err := CreateSeqs(path, memory, testKey, "boot"); err != nil {
+				t.Fatal(err)
+			}
+			open := func(path string) *Seqs {
+				s, err := OpenSeqs(path, memory, testKey, "boot")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			s := open(path)
+			if _, err := s.Next(5, ledger.SpaceProbe, 4_096); err != nil {
+				t.Fatal(err)
+			}
+			image, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := uint64(0)
+			for range 3 * seqBlockProbe {
+				if last, err = s.Next(5, ledger.SpaceProbe, 4_096); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.image {
+				if err := os.WriteFile(path, image, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.forget {
+				if err := os.RemoveAll(memory); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.moved {
+				if err := os.Rename(path, path+"-copy"); err != nil {
+					t.Fatal(err)
+				}
+				path += "-copy"
+			}
+			s = open(path)
+			if err := s.Fresh(5); err != nil {
+				t.Fatal(err)
+			}
+			seq, err := s.Next(5, ledger.SpaceProbe, 4_096)
+			var silent *SilentError
+			if c.silent != errors.As(err, &silent) {
+				t.Fatalf("seq %d, %v", seq, err)
+			}
+			if !c.silent && seq <= last {
+				t.Errorf("seq %d after %d", seq, last)
+			}
+			if seq, err := s.Next(7, ledger.SpaceProbe, 4_096); err != nil || seq != 0 {
+				t.Errorf("two epochs later: seq %d, %v", seq, err)
+			}
+		})
 	}
 }

@@ -49,9 +49,11 @@ func (v *vault) seqsPath() string { return filepath.Join(v.dir, "seqs") }
 // Prepare makes the directory of an agent whose key has signed nothing yet but
 // its join, as quorate agent init does. Without it the agent says nothing for two
 // epochs: it cannot know what an earlier life of it signed.
-func Prepare(dir string, key *keys.PrivateKey) error {
+//
+// memoryDir is MemoryDir, or what the configuration will say.
+func Prepare(dir, memoryDir string, key *keys.PrivateKey) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	return CreateSeqs(newVault(dir).seqsPath(), ledger.Hash(key.Public().ID()), Machine())
+	return CreateSeqs(newVault(dir).seqsPath(), memoryDir, ledger.Hash(key.Public().ID()), Machine())
 }

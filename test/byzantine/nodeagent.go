@@ -86,11 +86,11 @@ func (f *fleet) configure(a *agentProcess, peers []string) error {
 		Name: a.name, Role: fsm.RoleNode, Operator: a.operator, Created: time.Now().UnixMilli(), Key: a.key}); err != nil {
 		return err
 	}
-	if err := agent.Prepare(filepath.Join(a.dir, "state"), a.key); err != nil {
+	if err := agent.Prepare(filepath.Join(a.dir, "state"), filepath.Join(a.dir, "memory"), a.key); err != nil {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\ndir: state\nkey_file: node.key\ngenesis: %s\napi:\n  servers:\n", a.name, f.genesis)
+	fmt.Fprintf(&b, "name: %s\ndir: state\nmemory_dir: memory\nkey_file: node.key\ngenesis: %s\napi:\n  servers:\n", a.name, f.genesis)
 	for _, url := range f.serversOf(a) {
 		fmt.Fprintf(&b, "    - %s\n", url)
 	}
