@@ -141,6 +141,12 @@ func (m *Mesh) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		m.metrics.dropped("rate")
 		return errFrame
 	}
+	// GossipSub's scores end this sooner for whoever identifies itself; they do not
+	// know a hop that never does.
+	if !m.rejects.has(from, now) {
+		m.metrics.dropped("rejects")
+		return errFrame
+	}
 	control := rpc.GetControl()
 	if len(rpc.GetPublish()) > maxMessagesPerRPC ||
 		len(control.GetGraft())+len(control.GetPrune())+len(control.GetIhave())+len(control.GetIwant())+len(control.GetIdontwant()) > maxControlParts {
@@ -182,6 +188,7 @@ func (m *Mesh) validate(ctx context.Context, c *channel, from peer.ID, data []by
 	case Accept:
 		return pubsub.ValidationAccept
 	case Reject:
+		m.rejects.allow(from, time.Now())
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationIgnore

@@ -333,6 +333,34 @@ func TestSilentConnectionsLeaveRoomForMembers(t *testing.T) {
 	eventually(t, acceptTimeout+5*time.Second, "silent connections are closed", func() bool { return victim.halfOpen() == 0 })
 }
 
+// A hop that GossipSub does not score, since it never identified itself, is not
+// heard either once it has said enough that is invalid.
+func TestInvalidMessagesSilenceAnUnscoredHop(t *testing.T) {
+	f := newFleet(t, 2, 2)
+	f.run(t)
+	victim, evil := f.stations[0], f.stations[1]
+	frame := func() *pubsub.RPC {
+		topic := victim.channels[0].wire
+		return &pubsub.RPC{RPC: pb.RPC{Publish: []*pb.Message{{Topic: &topic, Data: []byte("x")}}}}
+	}
+	c, judged := victim.channels[0], 0
+	for range 10 * rejectsPerHopBurst {
+		if victim.inspect(evil.id, frame()) != nil {
+			break
+		}
+		if got := victim.validate(t.Context(), c, evil.id, []byte("no statement")); got != pubsub.ValidationReject {
+			t.Fatalf("an invalid message: %v", got)
+		}
+		judged++
+	}
+	if judged != rejectsPerHopBurst {
+		t.Errorf("%d invalid messages were judged, want %d", judged, rejectsPerHopBurst)
+	}
+	if victim.inspect(f.stations[1].id, frame()) == nil {
+		t.Error("it is heard again at once")
+	}
+}
+
 // A member whose frames are invalid is looked at five times, and no more.
 func TestInvalidMessagesGraylistTheHop(t *testing.T) {
 	f := newFleet(t, 8, 4)

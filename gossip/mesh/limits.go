@@ -83,6 +83,8 @@ const (
 	validateQueue         = 512
 	outboundQueue         = 256
 	seenTTL               = 2 * time.Minute
+	rejectsPerHop         = 0.05 // a hop that says more of what is invalid is not heard
+	rejectsPerHopBurst    = 16
 	statementsPerHop      = 256.0
 	statementsPerHopBurst = 1_024
 	headsPerHop           = 4.0

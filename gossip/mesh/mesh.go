@@ -100,6 +100,7 @@ type Mesh struct {
 	book      *book
 	channels  []*channel
 	rpcs      *allowance[peer.ID] // frames of gossip
+	rejects   *allowance[peer.ID] // invalid messages of a hop
 	streams   *allowance[peer.ID] // streams that a peer opens
 	authors   *allowance[keys.ID] // statements that were accepted
 	probes    *service
@@ -141,6 +142,7 @@ func New(config Config) (*Mesh, error) {
 		metrics:  newMetrics(config.Metrics),
 		channels: channels(config.Ledger),
 		rpcs:     newAllowance[peer.ID](rpcsPerHop, rpcsPerHopBurst, maxTrackedPeers),
+		rejects:  newAllowance[peer.ID](rejectsPerHop, rejectsPerHopBurst, maxTrackedPeers),
 		streams:  newAllowance[peer.ID](streamsPerPeer, streamsPerPeerBurst, maxTrackedPeers),
 		authors:  newAllowance[keys.ID](statementsPerAuthor, statementsAuthorBurst, maxTrackedAuthors),
 		wake:     make(chan struct{}, 1),
