@@ -17,6 +17,7 @@ import (
 
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
 	"github.com/quorate/quorate/ledger/keys"
@@ -37,6 +38,7 @@ type fleet struct {
 	servers  []*httptest.Server
 	agents   []*member
 	registry *prometheus.Registry // of the next agent that starts; nil: none
+	observe  func(mesh.Frame)     // of those that start from now on
 }
 
 type member struct {
@@ -153,7 +155,7 @@ func (f *fleet) proposal(id ledger.Hash) (*fsm.Proposal, bool) {
 // start runs a member's agent, anew on its disk.
 func (f *fleet) start(m *member) {
 	f.t.Helper()
-	o := Options{Key: m.key, Registry: f.registry}
+	o := Options{Key: m.key, Registry: f.registry, Observe: f.observe}
 	f.registry = nil
 	if os.Getenv("QUORATE_TEST_LOG") != "" {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", m.name)
