@@ -41,16 +41,22 @@ func (f *fleet) announce(ctx context.Context, n *node) (*herald, func(), error) 
 		return nil, nil, err
 	}
 	f.acknowledges(host, n)
-	h := &herald{f: f, node: n, host: host, ids: ids, phase: "before"}
+	h := &herald{f: f, node: n, host: host, ids: ids, phase: warming}
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() { h.run(ctx) })
 	end := sync.OnceFunc(func() {
-		_ = f.await(ctx, "the herald has spoken", func() bool { return h.now() == "before" || h.count("during") >= heraldShare })
+		_ = f.await(ctx, "the herald has spoken", func() bool { return h.now() != "during" || h.count("during") >= heraldShare })
 		cancel()
 		wait.Wait()
 		host.close()
 	})
+	// What is said before all agents have each other's subscriptions is lost, and
+	// shows nothing of an attack.
+	if err = f.await(ctx, "gossip reaches everybody", h.warm); err != nil {
+		return h, end, err
+	}
+	h.enter("before")
 	err = f.await(ctx, "the herald has spoken", func() bool { return h.count("before") >= heraldShare })
 	return h, end, err
 }
@@ -119,6 +125,30 @@ func (h *herald) count(phase string) int {
 	return n
 }
 
+// warming is the phase before anything is counted.
+const warming = "warming"
+
+// warm says whether three statements in a row have reached every agent.
+func (h *herald) warm() bool {
+	arrived, err := h.arrived()
+	if err != nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	row := 0
+	for _, said := range h.said {
+		if len(arrived[said.id]) < len(h.f.agents) {
+			row = 0
+			continue
+		}
+		if row++; row == 3 {
+			return true
+		}
+	}
+	return false
+}
+
 // line says how long its statements took to every agent, and demands that each
 // came.
 func (h *herald) line(ctx context.Context) {
@@ -137,8 +167,8 @@ func (h *herald) line(ctx context.Context) {
 	h.f.demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
 }
 
-// sums is from the send to the last agent, by phase.
-func (h *herald) sums() (map[string][]time.Duration, int) {
+// arrived is when each of its statements was taken in, by statement.
+func (h *herald) arrived() (map[string][]int64, error) {
 	arrived := map[string][]int64{}
 	for _, a := range h.f.agents {
 		if a == h.except {
@@ -146,7 +176,7 @@ func (h *herald) sums() (map[string][]time.Duration, int) {
 		}
 		list, err := a.saw()
 		if err != nil {
-			return nil, len(h.said)
+			return nil, err
 		}
 		mine := map[string]bool{}
 		for _, s := range list {
@@ -156,6 +186,15 @@ func (h *herald) sums() (map[string][]time.Duration, int) {
 			}
 		}
 	}
+	return arrived, nil
+}
+
+// sums is from the send to the last agent, by phase.
+func (h *herald) sums() (map[string][]time.Duration, int) {
+	arrived, err := h.arrived()
+	if err != nil {
+		return nil, len(h.said)
+	}
 	took, lost := map[string][]time.Duration{}, 0
 	h.missing = nil
 	want := len(h.f.agents)
@@ -163,6 +202,9 @@ func (h *herald) sums() (map[string][]time.Duration, int) {
 		want--
 	}
 	for i, said := range h.said {
+		if said.phase == warming {
+			continue
+		}
 		at := arrived[said.id]
 		if len(at) < want {
 			lost++
