@@ -22,6 +22,7 @@ import (
 type peers struct {
 	r      *Replica
 	client *http.Client
+	dials  *dials
 
 	mu       sync.Mutex
 	outboxes map[ledger.Hash]*outbox
@@ -44,7 +45,7 @@ type outbox struct {
 }
 
 func newPeers(r *Replica) *peers {
-	p := &peers{r: r, outboxes: map[ledger.Hash]*outbox{}, contacts: map[ledger.Hash]contact{}}
+	p := &peers{r: r, dials: newDials(), outboxes: map[ledger.Hash]*outbox{}, contacts: map[ledger.Hash]contact{}}
 	p.client = &http.Client{Transport: r.cfg.Hooks.requests(&http.Transport{
 		DialTLSContext:        p.dial,
 		MaxIdleConnsPerHost:   4,
@@ -70,7 +71,15 @@ func (p *peers) dial(ctx context.Context, _, hostport string) (net.Conn, error) 
 	if to == nil {
 		return nil, fmt.Errorf("replica %s: %w", host, errUnpinned)
 	}
-	return p.r.wire.dial(ctx, to.Peer, protocolHTTP, func(pin ledger.Hash) bool { return pin == to.TLSPin })
+	return p.dials.make(ctx, func(ctx context.Context) (net.Conn, error) {
+		return p.r.wire.dial(ctx, to.Peer, protocolHTTP, func(pin ledger.Hash) bool { return pin == to.TLSPin })
+	})
+}
+
+// close ends what still dials or idles, once nothing asks a peer any more.
+func (p *peers) close() {
+	p.dials.close()
+	p.client.CloseIdleConnections()
 }
 
 // others lists the pinned replicas but this one.
@@ -195,7 +204,6 @@ func (p *peers) loop(ctx context.Context) error {
 		for _, stop := range running {
 			stop()
 		}
-		p.client.CloseIdleConnections()
 	}()
 	for {
 		changed := p.r.pinsChanged.wait()

@@ -274,6 +274,9 @@ func (r *Replica) Close() error {
 	if r.metrics != nil {
 		r.metrics.unregister()
 	}
+	if r.peers != nil {
+		r.peers.close()
+	}
 	return r.unlessStalled(r.closeDisk)
 }
 
