@@ -106,7 +106,7 @@ func newBare(b *testing.B) []*bareNode {
 		seed := sha256.Sum256(fmt.Appendf(nil, "bare %d", i))
 		in := newIntruder(b, ed25519.NewKeyFromSeed(seed[:]))
 		ps, err := pubsub.NewGossipSub(ctx, in, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
-			pubsub.WithMessageIdFn(messageID),
+			pubsub.WithMessageIdFn(contentID),
 			pubsub.WithGossipSubProtocols([]protocol.ID{gossipProtocol}, pubsub.GossipSubDefaultFeatures))
 		if err != nil {
 			b.Fatal(err)

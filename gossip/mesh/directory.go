@@ -55,7 +55,7 @@ func (v Verdict) String() string {
 
 // Judge decides about what arrives and answers requests. It is called by many
 // goroutines, at most as many as limits.go says, and must answer quickly: what
-// takes longer than judgeTimeout is dropped though the call is not broken off.
+// comes meanwhile waits for a place, and without one is dropped.
 // from is the member that the frame came from over its authenticated channel,
 // for gossip the last relay and not the author. Slices are not to be kept
 // without a copy, nor changed.

@@ -26,6 +26,7 @@ type channel struct {
 	wire   string
 	size   int                 // most bytes of a message
 	hops   *allowance[peer.ID] // messages from one peer
+	places *places             // of what waits to be judged
 	judge  func(Judge, Member, []byte) Verdict
 	handle *pubsub.Topic
 }
@@ -35,15 +36,18 @@ func channels(ledger string) []*channel {
 	return []*channel{
 		{
 			topic: Statements, wire: wire(Statements), size: MaxStatementBytes, judge: Judge.Statement,
-			hops: newAllowance[peer.ID](statementsPerHop, statementsPerHopBurst, maxTrackedPeers),
+			hops:   newAllowance[peer.ID](statementsPerHop, statementsPerHopBurst, maxTrackedPeers),
+			places: newPlaces(statementPlaces, statementCost),
 		},
 		{
 			topic: Heads, wire: wire(Heads), size: MaxHeadBytes, judge: Judge.Head,
-			hops: newAllowance[peer.ID](headsPerHop, headsPerHopBurst, maxTrackedPeers),
+			hops:   newAllowance[peer.ID](headsPerHop, headsPerHopBurst, maxTrackedPeers),
+			places: newPlaces(headPlaces, headCost),
 		},
 		{
 			topic: Entries, wire: wire(Entries), size: MaxEntriesBytes, judge: Judge.Entries,
-			hops: newAllowance[peer.ID](entriesPerHop, entriesPerHopBurst, maxTrackedPeers),
+			hops:   newAllowance[peer.ID](entriesPerHop, entriesPerHopBurst, maxTrackedPeers),
+			places: newPlaces(entryPlaces, entryCost),
 		},
 	}
 }
@@ -68,21 +72,24 @@ func (m *Mesh) topicOf(wire string) Topic {
 // joinGossip starts GossipSub on h. It ends with ctx and with h.
 func (m *Mesh) joinGossip(ctx context.Context, h *host) error {
 	var topics []string
+	queue := 0
 	for _, c := range m.channels {
 		topics = append(topics, c.wire)
+		queue += c.places.most(maxConnections)
 	}
 	params, thresholds := scoring(topics, func(p peer.ID) float64 { return scoreOf(m.find(p)) })
 	quiet := slog.New(slog.DiscardHandler) // it logs what peers do, by their ids, at every turn
 	ps, err := pubsub.NewGossipSub(ctx, h,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
-		pubsub.WithMessageIdFn(messageID),
+		pubsub.WithMessageIdFn(m.messageID),
 		pubsub.WithGossipSubProtocols([]protocol.ID{gossipProtocol}, pubsub.GossipSubDefaultFeatures),
 		pubsub.WithBlacklist(blacklist{m}),
 		pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithPeerExchange(false), pubsub.WithFloodPublish(true),
 		pubsub.WithMaxMessageSize(maxRPCBytes), pubsub.WithMaxControlMessageSize(maxControlBytes),
-		pubsub.WithPeerOutboundQueueSize(outboundQueue), pubsub.WithValidateQueueSize(validateQueue),
-		pubsub.WithValidateThrottle(judgesAtOnce*len(topics)),
+		pubsub.WithPeerOutboundQueueSize(outboundQueue),
+		// Whatever holds a place has room in the queue, and is judged by one of its workers.
+		pubsub.WithValidateQueueSize(queue), pubsub.WithValidateWorkers(judgesAtOnce),
 		pubsub.WithSeenMessagesTTL(seenTTL),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topics...), maxTopics)),
 		pubsub.WithAppSpecificRpcInspector(m.inspect),
@@ -100,11 +107,13 @@ func (m *Mesh) joinGossip(ctx context.Context, h *host) error {
 
 // join relays a topic. Nothing subscribes: what the judge accepted, it has seen.
 func (m *Mesh) join(ps *pubsub.PubSub, c *channel) error {
-	validate := func(ctx context.Context, from peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
-		return m.validate(ctx, c, from, msg.GetData())
+	validate := func(_ context.Context, from peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+		defer c.places.leave(msg.Message)
+		return m.validate(c, from, msg.GetData())
 	}
-	if err := ps.RegisterTopicValidator(c.wire, validate,
-		pubsub.WithValidatorTimeout(judgeTimeout), pubsub.WithValidatorConcurrency(judgesAtOnce)); err != nil {
+	// Inline: a validator with a goroutine of its own is given up when there are too
+	// many of them, after its message was marked as seen.
+	if err := ps.RegisterTopicValidator(c.wire, validate, pubsub.WithValidatorInline(true)); err != nil {
 		return err
 	}
 	handle, err := ps.Join(c.wire)
@@ -118,9 +127,9 @@ func (m *Mesh) join(ps *pubsub.PubSub, c *channel) error {
 	return nil
 }
 
-// messageID is a hash of the content, so that a message is one however often and
+// contentID is a hash of the content, so that a message is one however often and
 // by whomever it is published.
-func messageID(msg *pb.Message) string {
+func contentID(msg *pb.Message) string {
 	h := sha256.New()
 	h.Write([]byte(msg.GetTopic()))
 	h.Write([]byte{0})
@@ -128,10 +137,22 @@ func messageID(msg *pb.Message) string {
 	return string(h.Sum(nil))
 }
 
+// messageID gives a message's id. GossipSub asks for it when it goes on with a
+// message that inspect let through.
+func (m *Mesh) messageID(msg *pb.Message) string {
+	if c := m.channel(msg.GetTopic()); c != nil {
+		c.places.take(msg)
+	}
+	return contentID(msg)
+}
+
 // inspect bounds what one peer may say, before any of it is hashed or marked as
 // seen: a relay that exceeds its rate loses its own copies only. It is called by
 // GossipSub's loop, one frame at a time, and cuts the frame down in place.
 func (m *Mesh) inspect(from peer.ID, rpc *pubsub.RPC) error {
+	for _, c := range m.channels {
+		c.places.next()
+	}
 	if member, ok := m.find(from); !ok || member.Standing != Active {
 		m.metrics.dropped("standing")
 		return errFrame
@@ -159,26 +180,49 @@ func (m *Mesh) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	}
 	kept := rpc.Publish[:0]
 	for _, message := range rpc.GetPublish() {
-		c := m.channel(message.GetTopic())
-		switch {
-		case c == nil:
-			m.metrics.dropped("topic")
-		case !c.hops.allow(from, now):
-			m.metrics.dropped("rate")
-		default:
-			kept = append(kept, message)
+		if reason := m.admit(from, message, now); reason != "" {
+			m.metrics.dropped(reason)
+			continue
 		}
+		kept = append(kept, message)
 	}
 	rpc.Publish = kept
 	return nil
 }
 
+// admit says why a message is dropped unseen, or "" if it is not.
+func (m *Mesh) admit(from peer.ID, message *pb.Message, now time.Time) (reason string) {
+	c := m.channel(message.GetTopic())
+	if c == nil {
+		return "topic"
+	}
+	by := line{hop: from}
+	if c.topic == Statements {
+		// What does not parse is for validate to reject.
+		if envelope, err := keys.ViewEnvelope(message.GetData()); err == nil {
+			by.author = envelope.KeyID
+		}
+		// No honest hop passes on more of an author than validate lets pass. The rest
+		// does not use up what the hop may bring of others.
+		if !m.lines.allow(by, now) {
+			return "author"
+		}
+	}
+	switch {
+	case !c.hops.allow(from, now):
+		return "rate"
+	case !c.places.enter(message, by):
+		return "places"
+	}
+	return ""
+}
+
 // validate has one message judged.
-func (m *Mesh) validate(ctx context.Context, c *channel, from peer.ID, data []byte) pubsub.ValidationResult {
+func (m *Mesh) validate(c *channel, from peer.ID, data []byte) pubsub.ValidationResult {
 	if from == m.id {
 		return pubsub.ValidationAccept // Publish looked at its size; our own judge wrote it
 	}
-	verdict := m.judge(ctx, c, from, data)
+	verdict := m.judge(c, from, data)
 	m.metrics.judged(c.topic, verdict)
 	if m.config.Observe != nil {
 		key, _ := keyOf(from)
@@ -194,7 +238,7 @@ func (m *Mesh) validate(ctx context.Context, c *channel, from peer.ID, data []by
 	return pubsub.ValidationIgnore
 }
 
-func (m *Mesh) judge(ctx context.Context, c *channel, from peer.ID, data []byte) Verdict {
+func (m *Mesh) judge(c *channel, from peer.ID, data []byte) Verdict {
 	member, ok := m.find(from)
 	switch {
 	case !ok || member.Standing != Active: // since it was inspected
@@ -218,10 +262,7 @@ func (m *Mesh) judge(ctx context.Context, c *channel, from peer.ID, data []byte)
 	began := time.Now()
 	verdict := c.judge(m.config.Judge, member, data)
 	m.metrics.judging.WithLabelValues(string(c.topic)).Observe(time.Since(began).Seconds())
-	switch {
-	case ctx.Err() != nil && verdict == Accept:
-		return Ignore // too late
-	case verdict == Accept && c.topic == Statements && !m.authors.allow(author, time.Now()):
+	if verdict == Accept && c.topic == Statements && !m.authors.allow(author, time.Now()) {
 		m.metrics.dropped("author")
 		return Ignore
 	}

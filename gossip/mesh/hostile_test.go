@@ -348,7 +348,7 @@ func TestInvalidMessagesSilenceAnUnscoredHop(t *testing.T) {
 		if victim.inspect(evil.id, frame()) != nil {
 			break
 		}
-		if got := victim.validate(t.Context(), c, evil.id, []byte("no statement")); got != pubsub.ValidationReject {
+		if got := victim.validate(c, evil.id, []byte("no statement")); got != pubsub.ValidationReject {
 			t.Fatalf("an invalid message: %v", got)
 		}
 		judged++

@@ -78,9 +78,13 @@ const (
 // Gossip. Rates are a second; what exceeds them is dropped before it is marked
 // as seen, so that another relay's copy still counts.
 const (
-	judgesAtOnce          = 64 // per topic
-	judgeTimeout          = 2 * time.Second
-	validateQueue         = 512
+	judgesAtOnce          = 32      // goroutines that judge
+	statementPlaces       = 8 << 20 // bytes of statements that are judged or wait for it
+	statementCost         = 1 << 10 // that each counts at least
+	headPlaces            = 2 << 20
+	headCost              = 128 << 10 // so heads never keep more than half of the judges
+	entryPlaces           = 2 << 20
+	entryCost             = 128 << 10
 	outboundQueue         = 256
 	seenTTL               = 2 * time.Minute
 	rejectsPerHop         = 0.05 // a hop that says more of what is invalid is not heard
@@ -93,7 +97,10 @@ const (
 	entriesPerHopBurst    = 1_024
 	statementsPerAuthor   = 16.0
 	statementsAuthorBurst = 128
+	statementsPerLine     = 2 * statementsPerAuthor // of one author by one hop, as it comes
+	statementsLineBurst   = 2 * statementsAuthorBurst
 	maxTrackedAuthors     = 8_192
+	maxTrackedLines       = 16_384
 	maxTrackedPeers       = 1_024
 	rpcsPerHop            = 512.0
 	rpcsPerHopBurst       = 2_048

@@ -103,6 +103,7 @@ type Mesh struct {
 	rejects   *allowance[peer.ID] // invalid messages of a hop
 	streams   *allowance[peer.ID] // streams that a peer opens
 	authors   *allowance[keys.ID] // statements that were accepted
+	lines     *allowance[line]    // statements that a hop brings of an author
 	probes    *service
 	syncs     *service
 	exchanges *service
@@ -145,6 +146,7 @@ func New(config Config) (*Mesh, error) {
 		rejects:  newAllowance[peer.ID](rejectsPerHop, rejectsPerHopBurst, maxTrackedPeers),
 		streams:  newAllowance[peer.ID](streamsPerPeer, streamsPerPeerBurst, maxTrackedPeers),
 		authors:  newAllowance[keys.ID](statementsPerAuthor, statementsAuthorBurst, maxTrackedAuthors),
+		lines:    newAllowance[line](statementsPerLine, statementsLineBurst, maxTrackedLines),
 		wake:     make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		links:    map[peer.ID]*link{},

@@ -90,7 +90,8 @@ func hasControl(rpc *pubsub.RPC) bool {
 func (t *tracer) DropRPC(*pubsub.RPC, peer.ID) { t.m.metrics.dropped("queue") }
 
 // RejectMessage is called for what no validator saw, too.
-func (t *tracer) RejectMessage(_ *pubsub.Message, reason string) {
+func (t *tracer) RejectMessage(msg *pubsub.Message, reason string) {
+	t.done(msg)
 	switch reason {
 	case pubsub.RejectValidationFailed, pubsub.RejectValidationIgnored: // counted by their verdict
 	case pubsub.RejectValidationQueueFull, pubsub.RejectValidationThrottled:
@@ -99,6 +100,16 @@ func (t *tracer) RejectMessage(_ *pubsub.Message, reason string) {
 		t.m.metrics.dropped("standing")
 	default:
 		t.m.metrics.dropped("envelope")
+	}
+}
+
+// DuplicateMessage is called for what was seen before, or meanwhile.
+func (t *tracer) DuplicateMessage(msg *pubsub.Message) { t.done(msg) }
+
+// done frees the place of a message that is not judged.
+func (t *tracer) done(msg *pubsub.Message) {
+	if c := t.m.channel(msg.GetTopic()); c != nil {
+		c.places.leave(msg.Message)
 	}
 }
 
@@ -113,7 +124,6 @@ func (t *tracer) Graft(peer.ID, string)                                {}
 func (t *tracer) Prune(peer.ID, string)                                {}
 func (t *tracer) ValidateMessage(*pubsub.Message)                      {}
 func (t *tracer) DeliverMessage(*pubsub.Message)                       {}
-func (t *tracer) DuplicateMessage(*pubsub.Message)                     {}
 func (t *tracer) ThrottlePeer(peer.ID)                                 {}
 func (t *tracer) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
 func (t *tracer) UndeliverableMessage(*pubsub.Message)                 {}

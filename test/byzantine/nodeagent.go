@@ -217,13 +217,23 @@ func (f *fleet) readAgent(ctx context.Context, a *agentProcess, path string) ([]
 
 // ruled counts what the agents' rules said of statements, by reason.
 func (f *fleet) ruled(ctx context.Context) map[string]int {
+	return f.countedBy(ctx, "quorate_agent_rulings_total{")
+}
+
+// unjudged counts the gossip that the agents dropped before any rule, by reason.
+func (f *fleet) unjudged(ctx context.Context) map[string]int {
+	return f.countedBy(ctx, "quorate_mesh_dropped_total{")
+}
+
+// countedBy sums a counter over all agents, by reason.
+func (f *fleet) countedBy(ctx context.Context, counter string) map[string]int {
 	sums := map[string]int{}
 	for _, a := range f.agents {
 		b, err := f.readAgent(ctx, a, "/metrics")
 		if err != nil {
 			continue
 		}
-		for labels, value := range linesOf(b, "quorate_agent_rulings_total{") {
+		for labels, value := range linesOf(b, counter) {
 			_, rest, _ := strings.Cut(labels, `reason="`)
 			reason, _, _ := strings.Cut(rest, `"`)
 			var n float64

@@ -39,13 +39,20 @@ func (f *fleet) cast(ctx context.Context, prepare ...func()) (bad *node, h *hera
 // saysRulings prints which of the agents' rules saw something since before.
 func (f *fleet) saysRulings(ctx context.Context, before map[string]int) {
 	after := f.ruled(ctx)
+	delete(after, "good")
+	delete(after, "replayed")
+	f.says("agents", "refused by rule: %s", reasonsOf(after, before))
+}
+
+// reasonsOf lists what was counted since before.
+func reasonsOf(after, before map[string]int) string {
 	var list []string
 	for _, reason := range slices.Sorted(maps.Keys(after)) {
-		if n := after[reason] - before[reason]; n > 0 && reason != "good" && reason != "replayed" {
+		if n := after[reason] - before[reason]; n > 0 {
 			list = append(list, fmt.Sprintf("%s (%d×)", reason, n))
 		}
 	}
-	f.says("agents", "refused by rule: %s", strings.Join(list, ", "))
+	return strings.Join(list, ", ")
 }
 
 // equivocatedByGossip gives each half of the agents another statement under one
@@ -252,7 +259,7 @@ func floodedByGossip(ctx context.Context, f *fleet) error {
 	}
 	defer r.close()
 	f.acknowledges(r, bad)
-	rulings := f.ruled(ctx)
+	rulings, unjudged := f.ruled(ctx), f.unjudged(ctx)
 	h.enter("during")
 	begin := time.Now()
 	sent := 0
@@ -286,7 +293,7 @@ func floodedByGossip(ctx context.Context, f *fleet) error {
 	}
 	f.says("attacker", "%s sends %d frames to %d agents in %.1f s: %d statements, the quota is %d", bad.name, sent, len(f.agents), took.Seconds(), len(statements), fleetQuota)
 	f.says("detected", "flood, by the agents themselves: offence at entry %d, caused by %v, certified %s after the first frame; reputation %d", offence.seq, offence.causes, punished.Round(time.Millisecond), f.audit.reputation(bad.name))
-	f.says("agents", "let %d of its statements pass at most, each", worst)
+	f.says("agents", "let %d of its statements pass at most, each; dropped before any rule: %s", worst, reasonsOf(f.unjudged(ctx), unjudged))
 	f.saysRulings(ctx, rulings)
 	f.demand(worst <= fleetQuota, "an agent let %d statements pass, the quota is %d", worst, fleetQuota)
 	f.demand(accepted > 0, "nothing was let pass: nothing was shown")
