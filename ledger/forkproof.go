@@ -107,6 +107,9 @@ func (p *ForkProof) verify(genesis Hash) (*ForkReport, error) {
 	if err := Contradict(p.Consistency, p.Root, ours, theirs); err != nil {
 		return nil, err
 	}
+	if ours.Origin != chain.Latest.Origin {
+		return nil, fmt.Errorf("the heads are of %q, the ledger is %q: %w", ours.Origin, chain.Latest.Origin, ErrProof)
+	}
 	for index := range chain.Len() {
 		a, _ := chain.At(index)
 		for _, r := range a.Active() {

@@ -25,6 +25,7 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"recover-with-test-keys.json":      func(t testing.TB) any { return makeRecover(t) },
 	"recoveruntil-with-test-keys.json": func(t testing.TB) any { return makeRecoverUntil(t) },
 	"protection-with-test-keys.json":   func(t testing.TB) any { return makeProtection(t) },
+	"forks-with-test-keys.json":        func(t testing.TB) any { return makeForks(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -38,6 +38,7 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"recover-with-test-keys.json":      checks(checkAuthority),
 	"recoveruntil-with-test-keys.json": checks(checkAuthority),
 	"protection-with-test-keys.json":   checks(checkProtection),
+	"forks-with-test-keys.json":        checks(checkForks),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

@@ -192,3 +192,24 @@ type proofVector struct {
 	Key   string   `json:"key,omitempty"`   // of a state proof
 	Value string   `json:"value,omitempty"` // of a state proof; none: there is no record
 }
+
+type forkVectors struct {
+	About   string       `json:"about"`
+	Strings []string     `json:"strings"` // what the texts are shortened by
+	Genesis hexBytes     `json:"genesis"`
+	Cases   []forkVector `json:"cases"`
+}
+
+type forkVector struct {
+	Name     string   `json:"name"`
+	File     string   `json:"file"`
+	Holds    bool     `json:"holds"`
+	Replica  string   `json:"replica,omitempty"` // who forked
+	Operator string   `json:"operator,omitempty"`
+	Key      hexBytes `json:"key,omitempty"`    // id
+	Ours     uint64   `json:"ours,omitempty"`   // size
+	Theirs   uint64   `json:"theirs,omitempty"` // size
+	Root     hexBytes `json:"root,omitempty"`   // of ours' history at theirs' size
+	Forked   hexBytes `json:"forked,omitempty"` // theirs' root
+	Signed   uint64   `json:"signed,omitempty"` // theirs, in seconds
+}

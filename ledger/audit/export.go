@@ -262,14 +262,14 @@ func (x *exporter) fetch(f *fetched) (err error) {
 	if f.bundle, err = x.tree.bundle(f.n); err != nil {
 		return err
 	}
-	f.lines = make([]byte, 0, 3*len(f.bundle.raw))
+	f.lines = make([]byte, 0, len(f.bundle.raw))
 	for i, raw := range f.bundle.entries {
 		seq := f.n*archive.TileWidth + uint64(i)
 		c := checked{raw: raw, leaf: f.bundle.leaves[i]}
 		if err := c.parse(seq); err != nil {
 			return badEntry(StepEntry, seq, x.head.size(), err)
 		}
-		f.lines = appendView(f.lines, raw, c.leaf, c.entry, c.statement)
+		f.lines = appendView(f.lines, &c)
 		if err := f.note(&c); err != nil {
 			return badEntry(StepEntry, seq, x.head.size(), err)
 		}

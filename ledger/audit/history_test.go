@@ -237,7 +237,7 @@ func (m *memory) write(t testing.TB, h history) string {
 	for seq, raw := range h.entries {
 		c := checked{raw: raw, leaf: ledger.LeafHash(raw)}
 		must(t, c.parse(uint64(seq)))
-		view = appendView(view, raw, c.leaf, c.entry, c.statement)
+		view = appendView(view, &c)
 	}
 	files[viewName] = view
 	files["genesis.cbor"] = h.entries[0]

@@ -68,15 +68,24 @@ export class Chain {
     return this.steps.at(-1).authority;
   }
 
+  /** at is the authority record in force at a size. */
+  at(size) {
+    return this.steps[this.indexAt(size)].authority;
+  }
+
+  indexAt(size) {
+    return Math.max(this.steps.findLastIndex((s) => s.size <= size), 0);
+  }
+
   /**
    * certify demands that those who have authority over a head's size certify
    * it: of a handover the authority before, too. It gives the authority, the
    * cosigners and when they last signed.
    */
   certify(head) {
-    const at = this.steps.findLastIndex((s) => s.size <= head.size);
-    const step = this.steps[Math.max(at, 0)];
-    const fork = this.steps[Math.max(at, 0) + 1]?.fork;
+    const at = this.indexAt(head.size);
+    const step = this.steps[at];
+    const fork = this.steps[at + 1]?.fork;
     if (fork && head.size > fork.size) throw new Refused(`checkpoint: of the branch that was left at size ${fork.size}`);
     if (step.root && step.size === head.size) {
       if (!equal(step.root, head.root)) throw new Refused('checkpoint: another root than that of the handover of its size');
@@ -152,6 +161,14 @@ export class Chain {
       return statement;
     }));
   }
+}
+
+/** walk follows the links of a proof file, as decoded JSON, from link 0. */
+export function walk(links, genesisHash) {
+  const encoded = links.map((l) => utf8(canon.encode(l)));
+  const chain = within('authority 0', () => new Chain(genesisHash, encoded[0]));
+  encoded.slice(1).forEach((l, i) => within(`authority ${i + 1}`, () => chain.extend(l)));
+  return chain;
 }
 
 function readLink(bytes, shape) {

@@ -31,8 +31,9 @@ export function parseNote(bytes) {
 }
 
 /**
- * parseCheckpoint gives {origin, size, root, text, logLines, pairs}: the log's
- * own lines, and per cosigning replica its line65 and, maybe, its line44.
+ * parseCheckpoint gives {origin, size, root, text, logLines, pairs, others}: the
+ * log's own lines, per cosigning replica its line65 and, maybe, its line44, and
+ * how many lines are anybody else's.
  */
 export function parseCheckpoint(bytes) {
   const note = parseNote(bytes);
@@ -40,7 +41,7 @@ export function parseCheckpoint(bytes) {
   if (!m) throw new Refused('checkpoint: want origin, size and root, a line each');
   const size = Number(m[2]);
   if (!Number.isSafeInteger(size)) throw new Refused('checkpoint: size above 2^53-1');
-  const head = { text: note.text, origin: m[1], size, root: unbase64(m[3]), logLines: [], pairs: [] };
+  const head = { text: note.text, origin: m[1], size, root: unbase64(m[3]), logLines: [], pairs: [], others: 0 };
   if (head.root.length !== 32) throw new Refused('checkpoint: root is not 32 bytes');
   sortLines(note.signatures, head);
   return head;
@@ -67,6 +68,7 @@ function sortLines(lines, head) {
       throw new Refused(`checkpoint: the ML-DSA-44 line of ${line44.name} stands alone`);
     }
     if (of === 0) head.logLines.push(line);
+    if (of === 2) head.others++;
     if (of !== 1) continue;
     checkName(line.name.slice(prefix.length));
     line.time = line.signature.length < 8 ? 0 : readU64(line.signature);
@@ -173,4 +175,16 @@ function verifyPair(head, { name: replica, line44, line65 }, authority) {
     throw new Refused(`checkpoint: the ML-DSA-44 line of ${replica} does not verify`, { code: 'bad_signature' });
   }
   return true;
+}
+
+/**
+ * cosignedBy says whether both lines of a pair are those of a replica of an
+ * authority, and verify.
+ */
+export function cosignedBy(authority, replica, head, { name: of, line44, line65 }) {
+  const name = cosignerName(head.origin, replica.name);
+  return of === replica.name && line44 !== undefined &&
+    equal(line44.id, noteKeyID(name, type.mldsa44, replica.cosigner)) && equal(line65.id, noteKeyID(name, type.other, concat(identifier65, replica.public))) &&
+    verify44(head, name, replica.cosigner, line44.signature) &&
+    verifyCosignature65(branchOf(authority), head, name, replica.public, line65.signature);
 }

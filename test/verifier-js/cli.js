@@ -32,7 +32,8 @@ async function run(command, path, genesis) {
   if (command === 'vectors') return verifyVectors(folder(path));
   if (command === 'proof') {
     const r = verifyProofFile(new Uint8Array(await readFile(path)), unhex(genesis));
-    return `VERIFIED: ${r.shows}, certified at size ${r.size}, last signed ${time(r.signed)}`;
+    const until = r.replica ? `signed on ${time(r.signed)}` : `certified at size ${r.size}, last signed ${time(r.signed)}`;
+    return `VERIFIED: ${r.shows}, ${until}`;
   }
   const r = await verifyExport(folder(path), unhex(genesis), { progress });
   return `VERIFIED: ${r.origin} complete to size ${r.size}, last signed ${time(r.signed)}

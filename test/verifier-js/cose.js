@@ -71,7 +71,7 @@ const bodies = {
   ack: object({ challenge: bytes(32), prober: name, tick: uint }),
   observe: object({ cause: optional(string), counter: uint, from: uint, kind: string, subject: name, to: uint }),
   evidence: object({ exhibits: list(bytes(), { min: 1, max: 2 }), kind: string }),
-  attest: object({ epochs: list(object({ clean: bytes(), epoch: uint })) }),
+  attest: object({ epochs: list(object({ cause: optional(bytes()), clean: bytes(), epoch: uint })) }),
   recover: object({
     at: uint, generation: uint, head: object({ last: bytes(32), root: bytes(32), size: uint }), keep: list(name),
     memo: optional(string), new: optional(list(anyObject)), until: optional(uint),

@@ -1,11 +1,12 @@
 // An export (FORMAT.md section 12), verified with the genesis hash as the only
 // trust. What is left to a replay: whether each effect and each state digest
 // follows from the statements before it.
-import { Refused, concat, equal, hex, text, unbase64url, within } from './bytes.js';
+import { H, Refused, concat, equal, hex, text, within } from './bytes.js';
 import { Chain } from './authority.js';
 import { cosignerVKey, logVKey, logVKey44, parseCheckpoint } from './checkpoint.js';
 import { parseStatement } from './cose.js';
 import { effect, leafHash, maxEntryBytes, parseEntry, seal } from './entry.js';
+import { asWritten, lineOf } from './lines.js';
 import { Frontier, rootOf, tileLevels, tilesOf } from './merkle.js';
 import { Principals } from './principals.js';
 import { verifyProofFile } from './prooffile.js';
@@ -16,9 +17,11 @@ const hashBytes = 32;
 
 /**
  * verifyExport reads files through source: {read(name) -> bytes or undefined,
- * list(folder) -> names, lines(name) -> async iterable of strings}.
+ * list(folder) -> names, lines(name) -> async iterable of lines, each as bytes
+ * with its line feed}.
  */
 export async function verifyExport(source, genesisHash, { progress = () => {} } = {}) {
+  await checkNames(source);
   const chain = await readChain(source, genesisHash);
   const head = within('checkpoint', () => parseCheckpoint(chain.checkpoint));
   const { authority, ...certified } = within('checkpoint', () => chain.certify(head));
@@ -29,12 +32,21 @@ export async function verifyExport(source, genesisHash, { progress = () => {} } 
   walk.finish(head);
   await checkTiles(source, head, leaves);
   await checkKeys(source, authority);
-  await checkLines(source, walk);
+  await checkLines(source, walk, leaves);
   await checkProofs(source, genesisHash, chain, leaves);
   return {
     origin: head.origin, size: head.size, root: hex(head.root), signed: certified.signed, cosigners: certified.cosigners,
     threshold: authority.cosign_threshold, authority: authority.index, ...walk.counts,
   };
+}
+
+const topFiles = ['checkpoint', 'entries.jsonl', 'genesis.cbor', 'log-mldsa44.vkey', 'log.vkey', 'policy'];
+
+// checkNames refuses what nothing below would look into.
+async function checkNames(source) {
+  for (const name of await source.list('')) {
+    if (!topFiles.includes(name) && !/^(authority|tile|proofs)\//.test(name)) throw new Refused(`${name} does not belong in an export`);
+  }
 }
 
 async function must(source, name) {
@@ -105,7 +117,7 @@ class Walk {
     this.handovers = 0;
     this.generation = 0;
     this.last = undefined;
-    this.lines = []; // {hash, kind, stamp} for entries.jsonl
+    this.lines = []; // hashes of the lines of entries.jsonl
     this.counts = { statements: 0, effects: 0, seals: 0 };
     // What the links say of the log: seq to bytes.
     this.linked = new Map([[0, chain.genesisEntry]]);
@@ -122,12 +134,12 @@ class Walk {
     if (entry.stamp < this.stamp) throw new Refused('its stamp falls');
     const linked = this.linked.get(entry.seq);
     if (linked && !equal(linked, bytes)) throw new Refused('the authority chain has other bytes for it');
-    this[entry.kind](entry);
+    const statement = this[entry.kind](entry);
     this.prev = leaf;
     this.stamp = entry.stamp;
     this.last = entry;
     this.tree.push(leaf);
-    this.lines.push({ hash: leaf, kind: entry.kind, stamp: entry.stamp });
+    this.lines.push(H(lineOf(bytes, leaf, entry, statement)));
   }
 
   genesis(entry) {
@@ -140,6 +152,7 @@ class Walk {
     if (s.generation !== this.generation) throw new Refused(`a statement of generation ${s.generation}`);
     this.principals.accept(s);
     this.counts.statements++;
+    return s;
   }
 
   effect(entry) {
@@ -239,17 +252,13 @@ function checkPolicy(policy, keys, { origin, replicas, cosign_threshold: thresho
   }
 }
 
-// checkLines compares entries.jsonl with the tiles; the view of a statement is
-// for people and not checked.
-async function checkLines(source, { lines }) {
+/** checkLines compares every byte of entries.jsonl with what the entries give, whose lines have these hashes. */
+export async function checkLines(source, { lines }, leaves) {
   let seq = 0;
   for await (const line of source.lines('entries.jsonl')) {
-    const want = lines[seq];
-    if (!want) throw new Refused(`entries.jsonl: line ${seq + 1} lies beyond the checkpoint`);
+    if (seq === lines.length) throw new Refused(`entries.jsonl: line ${seq + 1} lies beyond the checkpoint`);
     within(`entry ${seq}: entries.jsonl`, () => {
-      const got = parseJSON(line);
-      if (got.seq !== seq || got.stamp !== want.stamp || got.kind !== want.kind) throw new Refused('seq, stamp or kind differs');
-      if (got.hash !== hex(want.hash) || !equal(leafHash(unbase64url(String(got.entry))), want.hash)) throw new Refused('hash or entry differs');
+      if (!equal(H(asWritten(line, leaves[seq])), lines[seq])) throw new Refused('its line is not what the tiles hold');
     });
     seq++;
   }
@@ -260,16 +269,20 @@ async function checkLines(source, { lines }) {
 async function checkProofs(source, genesisHash, chain, leaves) {
   const tree = {
     entryOf: (seq) => entryOf(source, seq, leaves), rootAt: (size) => rootOf(leaves.slice(0, size)), size: leaves.length,
-    replicas: chain.steps.flatMap((s) => s.authority.replicas),
+    replicasAt: (size) => chain.at(size).replicas.filter((r) => !r.joining),
+  };
+  const check = async (kind, file) => {
+    if (kind === 'cose') return verifyTransparent(file, tree);
+    const shown = verifyProofFile(file, genesisHash, chain);
+    if (!shown.entry || !equal(leafHash(shown.entry), leaves[shown.seq] ?? [])) throw new Refused('it is of no entry of this export');
+    return shown;
   };
   for (const name of await source.list('proofs')) {
-    const file = await must(source, name);
-    if (!name.endsWith('.cose')) {
-      within(name, () => verifyProofFile(file, genesisHash, chain));
-      continue;
-    }
+    const [, number, kind] = /^proofs\/(0|[1-9][0-9]{0,15})\.(tlog-proof|cose)$/.exec(name) ?? [];
+    if (!kind) throw new Refused(`${name} does not belong in an export`);
     try {
-      await verifyTransparent(file, tree);
+      const { seq } = await check(kind, await must(source, name));
+      if (seq !== Number(number)) throw new Refused(`it is of entry ${seq}`);
     } catch (e) {
       within(name, () => { throw e; });
     }
@@ -284,12 +297,4 @@ async function entryOf(source, seq, leaves) {
   for (let i = 0; i <= seq % 256; i++) found = entryAt(bundle, found.next);
   if (!equal(leafHash(found.entry), leaves[seq])) throw new Refused(`${tile.path} changed while it was read`);
   return { leaf: leaves[seq], content: parseEntry(found.entry).content };
-}
-
-function parseJSON(line) {
-  try {
-    return JSON.parse(line);
-  } catch {
-    throw new Refused('not JSON');
-  }
 }

@@ -3,6 +3,10 @@
 import { createReadStream } from 'node:fs';
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Refused, concat } from './bytes.js';
+
+const feed = 0x0a;
+const maxLineBytes = 1 << 20;
 
 export function folder(dir) {
   const missing = (e) => {
@@ -13,9 +17,10 @@ export function folder(dir) {
     const found = await readdir(join(dir, name), { withFileTypes: true }).catch(missing);
     const names = [];
     for (const f of found ?? []) {
-      const path = `${name}/${f.name}`;
+      const path = name === '' ? f.name : `${name}/${f.name}`;
       if (f.isDirectory()) names.push(...(await list(path)));
-      else names.push(path);
+      else if (f.isFile()) names.push(path);
+      else throw new Refused(`${path} is no regular file`);
     }
     return names.sort();
   };
@@ -26,15 +31,21 @@ export function folder(dir) {
       return b && new Uint8Array(b.buffer, b.byteOffset, b.length);
     },
     async *lines(name) {
-      // Not readline, which takes U+2028 inside a string for the end of a line.
-      const decoder = new TextDecoder();
-      let rest = '';
-      for await (const chunk of createReadStream(join(dir, name))) {
-        const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-        rest = lines.pop();
-        yield* lines;
+      let rest = new Uint8Array();
+      try {
+        for await (const chunk of createReadStream(join(dir, name))) {
+          let begin = 0;
+          for (let end; (end = chunk.indexOf(feed, begin)) >= 0; begin = end + 1) {
+            yield concat(rest, chunk.subarray(begin, end + 1));
+            rest = new Uint8Array();
+          }
+          rest = concat(rest, chunk.subarray(begin));
+          if (rest.length > maxLineBytes) throw new Refused(`${name}: a line of more than ${maxLineBytes} bytes`);
+        }
+      } catch (e) {
+        missing(e); // no lines at all
       }
-      if (rest !== '') yield rest;
+      if (rest.length > 0) yield rest;
     },
   };
 }

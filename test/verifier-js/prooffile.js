@@ -1,10 +1,11 @@
-// Proof files: FORMAT.md section 11. One entry, or one record of the state,
-// shown with nothing but the genesis hash.
-import { Refused, equal, text, unbase64, utf8, within } from './bytes.js';
+// Proof files: FORMAT.md sections 11 and 16. One entry, one record of the state,
+// or that a replica forked, shown with nothing but the genesis hash.
+import { Refused, equal, text, unbase64, utf8 } from './bytes.js';
 import * as canon from './canon.js';
-import { Chain } from './authority.js';
+import { walk } from './authority.js';
 import { parseCheckpoint } from './checkpoint.js';
 import { leafHash, parseEntry, seal } from './entry.js';
+import { forkProofType, verifyForkProof } from './forkproof.js';
 import { verifyInclusion } from './merkle.js';
 import { any, anyObject, bytes, list, object, oneOf, optional, string } from './shape.js';
 import { parseProof, verifyProof } from './trie.js';
@@ -13,26 +14,20 @@ const maxBytes = 64 << 20;
 const header = 'c2sp.org/tlog-proof@v1\n';
 
 /**
- * verifyProofFile verifies either kind and says what it shows. A file without
- * an authority chain of its own needs the reader's.
+ * verifyProofFile verifies a file of any kind and says what it shows. A file
+ * without an authority chain of its own needs the reader's.
  */
 export function verifyProofFile(file, genesisHash, chain) {
   if (file.length > maxBytes) throw new Refused(`proof file of ${file.length} bytes`);
   const start = utf8(header);
-  const isEntry = equal(file.subarray(0, start.length), start);
-  return isEntry ? verifyEntryProof(file, genesisHash, chain) : verifyStateProof(file, genesisHash);
+  if (equal(file.subarray(0, start.length), start)) return verifyEntryProof(file, genesisHash, chain);
+  const p = canon.decode(file);
+  return p?.type === forkProofType ? verifyForkProof(p, genesisHash) : verifyStateProof(p, genesisHash);
 }
 
 function certified(checkpoint, chain) {
   const head = parseCheckpoint(checkpoint);
   return { head, ...chain.certify(head) };
-}
-
-function walk(links, genesisHash) {
-  const encoded = links.map((l) => utf8(canon.encode(l)));
-  const chain = within('authority 0', () => new Chain(genesisHash, encoded[0]));
-  encoded.slice(1).forEach((l, i) => within(`authority ${i + 1}`, () => chain.extend(l)));
-  return chain;
 }
 
 const extraShape = object({ authority: optional(list(anyObject)), entry: bytes() });
@@ -60,15 +55,15 @@ const stateShape = object({
   authority: list(anyObject, { min: 1 }), checkpoint: string, proof: any, seal: bytes(), seal_proof: list(bytes(32)), type: oneOf('quorate/state-proof.v1'),
 });
 
-function verifyStateProof(file, genesisHash) {
-  const p = stateShape(canon.decode(file));
+function verifyStateProof(value, genesisHash) {
+  const p = stateShape(value);
   const { head, signed } = certified(utf8(p.checkpoint), walk(p.authority, genesisHash));
   const entry = parseEntry(p.seal);
   if (entry.seq !== head.size - 1) throw new Refused('the checkpoint does not end in the seal');
   verifyInclusion(p.seal_proof, entry.seq, head.size, leafHash(p.seal), head.root);
   const proof = parseProof(p.proof);
-  const value = proof.value === undefined ? undefined : utf8(canon.encode(proof.value));
-  verifyProof(proof, seal(entry).digest, value);
-  return { shows: value ? `record ${proof.key}` : `no record ${proof.key}`, key: proof.key, value: value && text(value), size: head.size, signed };
+  const record = proof.value === undefined ? undefined : utf8(canon.encode(proof.value));
+  verifyProof(proof, seal(entry).digest, record);
+  return { shows: record ? `record ${proof.key}` : `no record ${proof.key}`, key: proof.key, value: record && text(record), size: head.size, signed };
 }
 

@@ -44,17 +44,19 @@ function parseReceipt(b) {
 /**
  * verifyTransparent checks a transparent statement against an export:
  * entryOf(seq) is an entry of the tree, {leaf, content}, rootAt(size) the
- * tree's root at a size, replicas whoever was a replica.
+ * tree's root at a size, replicasAt(size) who was an active replica then. It
+ * gives the seq.
  */
-export async function verifyTransparent(file, { entryOf, rootAt, replicas, size }) {
+export async function verifyTransparent(file, { entryOf, rootAt, replicasAt, size }) {
   const { envelope, receipt } = parseTransparent(file);
   if (receipt.size > size || receipt.seq >= receipt.size) throw new Refused(`receipt of entry ${receipt.seq} at size ${receipt.size} of ${size}`);
   const entry = await entryOf(receipt.seq);
   if (!equal(entry.content, envelope)) throw new Refused(`its statement is not that of entry ${receipt.seq}`);
   const root = rootAt(receipt.size);
   verifyInclusion(receipt.path, receipt.seq, receipt.size, entry.leaf, root);
-  const signer = replicas.find((r) => equal(keyID(r.public), receipt.kid));
-  if (!signer) throw new Refused(`receipt: key ${hex(receipt.kid)} is no replica's`);
+  const signer = replicasAt(receipt.size).find((r) => equal(keyID(r.public), receipt.kid));
+  if (!signer) throw new Refused(`receipt: key ${hex(receipt.kid)} is no active replica's at size ${receipt.size}`);
   const message = concat(Uint8Array.of(0x84), textString('Signature1'), byteString(protectedOf(receipt.kid)), byteString(new Uint8Array(0)), byteString(root));
   if (!verify65(signer.public, message, receipt.signature)) throw new Refused(`receipt: ${signer.name}'s signature does not verify`);
+  return { seq: receipt.seq };
 }

@@ -26,6 +26,7 @@ const files = {
   'checkpoints-with-test-keys.json': { cases: checkpointCase },
   'authority-with-test-keys.json': authorityFile,
   'proofs-with-test-keys.json': { cases: proofFileCase },
+  'forks-with-test-keys.json': { cases: forkCase },
   'recover-with-test-keys.json': authorityFile,
   'recoveruntil-with-test-keys.json': authorityFile,
   'protection-with-test-keys.json': { offences: offenceCase, draws: drawCase },
@@ -213,4 +214,11 @@ function proofFileCase(c, { genesis, strings }) {
   }
   same('seq', shown.seq, c.seq ?? 0);
   same('entry', hex(shown.entry), c.entry);
+}
+
+function forkCase(c, { genesis, strings }) {
+  const shown = expect(c.holds, () => verifyProofFile(expand(c.file, strings), unhex(genesis)));
+  if (!shown) return;
+  for (const field of ['replica', 'operator', 'ours', 'theirs', 'signed']) same(field, shown[field], c[field]);
+  for (const field of ['key', 'root', 'forked']) same(field, hex(shown[field]), c[field]);
 }

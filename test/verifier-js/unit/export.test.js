@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Refused, base64url, utf8 } from '../bytes.js';
-import { verifyExport } from '../export.js';
+import { H, Refused, base64url, concat, utf8 } from '../bytes.js';
+import { checkLines, verifyExport } from '../export.js';
 import { MadeLedger, memberOf, people, recordReplicaOf, replica, source } from './madeledger.js';
 
 // story: a node joins and speaks, a governor and a replica come, one goes.
@@ -42,8 +42,7 @@ test('a byte flipped anywhere is found, and the entry named', async () => {
     const bytes = files.get(name).slice();
     bytes[Math.floor(bytes.length * 0.6)] ^= 1;
     files.set(name, bytes);
-    if (name === 'entries.jsonl') continue; // its view is not checked
-    await refused(ledger, files, name.startsWith('tile/entries') ? /^entry \d+: / : /./);
+    await refused(ledger, files, name.startsWith('tile/entries') || name === 'entries.jsonl' ? /^entry \d+: / : /./);
   }
 });
 
@@ -52,6 +51,52 @@ test('a missing file is found', async () => {
     const files = ledger.export();
     files.delete(name);
     await refused(ledger, files, /missing|lines for|not in the log|links|0\.json|authority|certified/);
+  }
+});
+
+// Whole verification takes a while, and lines are looked at last.
+const lines = ledger.entries.map((e) => ledger.line(e));
+const check = (changed) => checkLines(source(new Map([['entries.jsonl', concat(...changed)]])), { lines: lines.map((l) => H(l)) }, ledger.leaves);
+const refusedLine = (changed, message) => assert.rejects(check(changed), (e) => e instanceof Refused && message.test(e.message));
+
+const replaced = (all, i, line) => [...all.slice(0, i), line, ...all.slice(i + 1)];
+
+test('a byte flipped anywhere in a line is found', async () => {
+  await check(lines);
+  for (let at = 0; at < lines[2].length; at += 5) {
+    const flipped = lines[2].slice();
+    flipped[at] ^= 1;
+    await refusedLine(replaced(lines, 2, flipped), /^entry 2: entries\.jsonl: /);
+  }
+});
+
+for (const [name, change, message] of [
+  ['dropped', (l) => [...l.slice(0, 4), ...l.slice(5)], /^entry 4: entries\.jsonl/],
+  ['twice', (l) => [...l.slice(0, 5), ...l.slice(4)], /^entry 5: entries\.jsonl/],
+  ['in the place of the next', (l) => [...l.slice(0, 5), l[6], l[5], ...l.slice(7)], /^entry 5: entries\.jsonl/],
+  ['missing at the end', (l) => l.slice(0, -1), /lines for/],
+  ['too many', (l) => [...l, l[0]], /beyond the checkpoint/],
+  ['that is empty, at the end', (l) => [...l, utf8('\n')], /beyond the checkpoint/],
+  ['without its line feed', (l) => [...l.slice(0, -1), l.at(-1).slice(0, -1)], /entries\.jsonl/],
+  ['with a carriage return', (l) => [utf8('\r'), ...l], /^entry 0: entries\.jsonl/],
+  ['with a byte order mark', (l) => [utf8('\ufeff'), ...l], /^entry 0: entries\.jsonl/],
+]) test(`a line ${name} is found`, () => refusedLine(change(lines), message));
+
+// former is a line as earlier programs wrote it.
+const former = (line, entry) => concat(`{"entry":"${base64url(entry)}"`, line.subarray(line.indexOf(0x2c)));
+
+test('the lines of a former export are taken, and checked', async () => {
+  const before = lines.map((line, i) => former(line, ledger.entries[i]));
+  await check(before);
+  await check([...before.slice(0, 3), ...lines.slice(3)]);
+  await refusedLine(replaced(before, 3, former(lines[3], ledger.entries[4])), /^entry 3: entries\.jsonl: its entry is another one/);
+  await refusedLine(replaced(before, 3, former(lines[4], ledger.entries[3])), /^entry 3: entries\.jsonl/);
+  await refusedLine(replaced(before, 0, utf8('{"entry":"AAAA,\n')), /^entry 0: entries\.jsonl: its entry has no end/);
+});
+
+test('a file that does not belong is refused', async () => {
+  for (const name of ['notes.txt', 'proofs/1.txt', 'proofs/01.cose', 'authority/7.json', 'other/checkpoint']) {
+    await refused(ledger, ledger.export().set(name, utf8('x')), /does not belong|is missing/);
   }
 });
 

@@ -3,13 +3,13 @@
 // the authority and one other.
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { ml_dsa44, ml_dsa65 } from '@noble/post-quantum/ml-dsa.js';
-import { H, base64, base64url, concat, hex, u16, u64, utf8 } from '../bytes.js';
+import { H, base64, base64url, concat, hex, text, u16, u64, utf8 } from '../bytes.js';
 import * as canon from '../canon.js';
 import * as cbor from '../cbor.js';
 import { cosignThreshold } from '../authority.js';
 import { cosignerName, cosignerVKey, logVKey, logVKey44 } from '../checkpoint.js';
-import { keyID } from '../cose.js';
-import { encodeEntry, leafHash } from '../entry.js';
+import { keyID, parseEnvelope } from '../cose.js';
+import { encodeEntry, leafHash, parseEntry } from '../entry.js';
 import { rootOf, tileLevels, tilesOf } from '../merkle.js';
 import { digest, recordHash } from '../trie.js';
 
@@ -188,16 +188,15 @@ export class MadeLedger {
     for (const t of tilesOf('entries', this.size)) {
       files.set(t.path, concat(...this.entries.slice(t.index * 256, t.index * 256 + t.width).flatMap((e) => [u16(e.length), e])));
     }
-    files.set('entries.jsonl', utf8(this.entries.map((e, seq) => JSON.stringify({
-      entry: base64url(e), hash: hex(leafHash(e)), kind: this.kindOf(e), seq, stamp: 1_700_000_000_000 + seq, view: {},
-    })).join('\n') + '\n'));
+    files.set('entries.jsonl', concat(...this.entries.map((e) => this.line(e))));
     return files;
   }
 
-  kindOf(entry) {
-    const r = new cbor.Reader(entry);
-    r.array(), r.uint(), r.uint(), r.uint(), r.byteString();
-    return ['genesis', 'statement', 'effect', 'seal'][r.uint()];
+  line(entry) {
+    const { seq, stamp, kind, content } = parseEntry(entry);
+    const said = kind === 'statement' && parseEnvelope(content);
+    const view = said ? `{"id":"${hex(said.id)}","key":"${hex(said.kid)}","payload":${text(said.raw)}}` : text(content);
+    return utf8(`{"bytes":${entry.length},"hash":"${hex(leafHash(entry))}","kind":"${kind}","seq":${seq},"stamp":${stamp},"view":${view}}\n`);
   }
 }
 
@@ -219,14 +218,27 @@ export function inclusion(leaves, m) {
     : [...inclusion(leaves.slice(k), m - k), rootOf(leaves.slice(0, k))];
 }
 
+/** consistency is SUBPROOF of RFC 6962 section 2.1.2, from the first m leaves to all. */
+export function consistency(leaves, m, whole = true) {
+  if (m === leaves.length) return whole ? [] : [rootOf(leaves)];
+  let k = 1;
+  while (k * 2 < leaves.length) k *= 2;
+  return m <= k
+    ? [...consistency(leaves.slice(0, k), m, whole), rootOf(leaves.slice(k))]
+    : [...consistency(leaves.slice(k), m - k, false), rootOf(leaves.slice(0, k))];
+}
+
 /** source serves files as export.js wants them. */
 export function source(files) {
   return {
     read: async (name) => files.get(name),
-    list: async (folder) => [...files.keys()].filter((n) => n.startsWith(`${folder}/`)).sort(),
+    list: async (folder) => [...files.keys()].filter((n) => folder === '' || n.startsWith(`${folder}/`)).sort(),
     async *lines(name) {
-      const all = new TextDecoder().decode(files.get(name) ?? new Uint8Array());
-      if (all) yield* all.replace(/\n$/, '').split('\n');
+      const all = files.get(name) ?? new Uint8Array();
+      for (let at = 0, end; at < all.length; at = end) {
+        end = all.indexOf(0x0a, at) + 1 || all.length;
+        yield all.subarray(at, end);
+      }
     },
   };
 }
