@@ -5,15 +5,16 @@
 TAGS     := hashicorpmetrics
 GO       ?= go
 GOFLAGS_ := -tags $(TAGS)
-# Time for each fuzz target in `make test`; `make fuzz TIME=30s` takes longer.
-FUZZTIME ?= 2s
+# Inputs for each fuzz target in `make test`; `make fuzz TIME=30s` takes longer.
+FUZZTIME ?= 2500x
 TIME     ?= 30s
 PORT     ?= 7400
 MINUTES  ?= 10
 # The bound on the simulation; HOURS=n takes about six seconds of a core for each hour.
 SIMLIMIT ?= 25m
-# Every package but those that have a stage of their own.
-PACKAGES  = $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$' -e '/test/sim$$')
+# Every package but those that have a stage of their own. The first one's tests
+# wait for real time more than all others together: the others run beside it.
+PACKAGES  = ./ledger/replica $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '/test$$' -e '/test/thirdparty$$' -e '/test/sim$$' -e '/ledger/replica$$')
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
@@ -59,30 +60,14 @@ chaos-tools: ## iproute2 and nftables, from Debian when they are missing and may
 		$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$need; \
 	} || echo "chaos needs $$need, which could not be installed"
 
-# Each stage says how long it took, so that a slow one is seen. A stage that
-# fails does not hide what the others find.
-define stage
-	@echo "== $(1)"; begin=$$(date +%s); word=passed; \
-	$(MAKE) --no-print-directory $(1) || { word=FAILED; echo $(1) >> bin/.test-failed; }; \
-	echo "== $(1): $$word, $$(( $$(date +%s) - begin )) s"
-endef
+# What needs the machine to itself, what waits for real time, and what only
+# computes beside it: test/stages.sh.
+FIRST   := format build vet staticcheck floors
+WAITING := unit chaos-short thirdparty verifier-js
+SPARE   := sim fuzz-short
 
-test: ## every test and check; what CI runs
-	@mkdir -p bin; rm -f bin/.test-failed; date +%s > bin/.test-began
-	$(call stage,format)
-	$(call stage,build)
-	$(call stage,vet)
-	$(call stage,staticcheck)
-	$(call stage,floors)
-	$(call stage,unit)
-	$(call stage,sim)
-	$(call stage,verifier-js)
-	$(call stage,thirdparty)
-	$(call stage,chaos-short)
-	$(call stage,fuzz-short)
-	@took=$$(( $$(date +%s) - $$(cat bin/.test-began) )); \
-	if [ -s bin/.test-failed ]; then echo "make test: FAILED: $$(tr '\n' ' ' < bin/.test-failed)($$took s in all)"; exit 1; fi; \
-	echo "make test: every stage passed, $$took s in all"
+test: ## every test and check; what CI runs. All output is kept in bin/stages
+	@MAKE="$(MAKE)" bash test/stages.sh "$(FIRST)" "$(WAITING)" "$(SPARE)"
 
 check: test ## the same as test
 

@@ -198,8 +198,10 @@ func TestHonestLeaderIsNoCensor(t *testing.T) {
 	t.Run("rejections and a lost quorum", func(t *testing.T) {
 		t.Parallel()
 		cluster := replicatest.Start(t, 3, func(cfg *replica.Config) {
-			cfg.Limits.CensorLimit = 300 * time.Millisecond
-			cfg.Limits.LeaderHold = 3 * time.Second
+			// Enough for a busy machine to commit in; what is submitted without a
+			// quorum waits for longer than a leader may commit nothing at all.
+			cfg.Limits.CensorLimit = 1500 * time.Millisecond
+			cfg.Limits.LeaderHold = 7 * time.Second
 		})
 		cluster.Leader()
 		follower := cluster.Follower()

@@ -47,7 +47,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseCensor(r.censors, r.votedFor),
 		refuseTerms(t),
-		refuseUnelected(ctx, r.elections, func() bool { return r.shell.now.Load().state.Meta().Format >= electionFormat }))
+		refuseUnelected(ctx, r.elections, r.mustProve))
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)
 		if err != nil {
@@ -349,7 +349,10 @@ func (r *Replica) termAndLeader() (uint64, raft.ServerID) {
 		term := r.raftTerm()
 		leader := r.raftLeader()
 		if r.raftTerm() == term {
-			return term, leader
+			return term, r.elections.leader(term, leader, r.mustProve())
 		}
 	}
 }
+
+// mustProve says whether elections are proven by those who voted in them.
+func (r *Replica) mustProve() bool { return r.shell.now.Load().state.Meta().Format >= electionFormat }
