@@ -26,6 +26,10 @@ const (
 	MaxLinkStatements  = 1 + MaxCouncil
 	MaxProofFileBytes  = 64 << 20
 
+	// Of a join pack's endorsement (FORMAT.md section 18).
+	MaxEndorsedAgeMillis   = 31 * 24 * 3_600_000 // unless the reader says otherwise
+	MaxEndorsedAheadMillis = 3_600_000           // of the reader's clock
+
 	// From format 2 on.
 	MaxNodePayloadBytes = 6_144 // of a node's statement that is no evidence: two fit one evidence
 	MaxObservedTicks    = 1_000

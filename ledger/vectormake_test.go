@@ -26,6 +26,7 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"recoveruntil-with-test-keys.json": func(t testing.TB) any { return makeRecoverUntil(t) },
 	"protection-with-test-keys.json":   func(t testing.TB) any { return makeProtection(t) },
 	"forks-with-test-keys.json":        func(t testing.TB) any { return makeForks(t) },
+	"joinpacks-with-test-keys.json":    func(t testing.TB) any { return makePacks(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -39,6 +39,7 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"recoveruntil-with-test-keys.json": checks(checkAuthority),
 	"protection-with-test-keys.json":   checks(checkProtection),
 	"forks-with-test-keys.json":        checks(checkForks),
+	"joinpacks-with-test-keys.json":    checks(checkPacks),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

@@ -36,6 +36,10 @@ type Options struct {
 	// recency, which genesis alone does not prove.
 	MinHead []byte
 
+	// Links are a beginning of the authority chain that is known otherwise, as of
+	// a join pack: a server can't show another one.
+	Links [][]byte
+
 	// MaxHeadAge is how old the newest signature of a head may be before Sync
 	// and the reads of records say so with a *StaleError. 0: any age.
 	MaxHeadAge time.Duration

@@ -86,7 +86,7 @@ func (c *Client) syncWith(ctx context.Context, server string) (*Head, error) {
 // is held.
 func (c *Client) adopt(ctx context.Context, server string, note []byte) (*Head, error) {
 	if c.trust == nil {
-		t, err := loadTrust(c.options.TrustDir, c.options.Genesis)
+		t, err := loadTrust(c.options.TrustDir, c.options.Genesis, c.options.Links)
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +242,7 @@ func (c *Client) takeLeast(ctx context.Context, server string) error {
 	}
 	least, err := t.verify(c.options.MinHead)
 	if err != nil {
-		return fmt.Errorf("check the head that the ledger must have reached: %w", err)
+		return &ProofError{server, "a ledger with the head that it must have reached", err}
 	}
 	if err := c.consistent(ctx, server, t.head, least); err != nil {
 		return err

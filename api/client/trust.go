@@ -26,19 +26,40 @@ type trust struct {
 
 const headName = "head"
 
+// TrustedHeadPath is where a client with this TrustDir keeps the newest head of a
+// ledger that it verified.
+func TrustedHeadPath(trustDir string, genesis ledger.Hash) string {
+	return filepath.Join(trustDir, genesis.String(), headName)
+}
+
 // loadTrust reads what is on disk and verifies it again: the disk may have
-// been tampered with too. An empty folder gives an empty trust.
-func loadTrust(dir string, genesis ledger.Hash) (*trust, error) {
+// been tampered with too. An empty folder gives an empty trust. Of the chain that
+// is known otherwise it takes what the folder lacks.
+func loadTrust(dir string, genesis ledger.Hash, known [][]byte) (*trust, error) {
 	t := &trust{}
-	if dir == "" {
+	if dir != "" {
+		t.dir = filepath.Join(dir, genesis.String())
+		if err := os.MkdirAll(t.dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make trust folder: %w", err)
+		}
+		if err := t.load(genesis); err != nil {
+			return nil, &TrustError{Dir: t.dir, Err: err}
+		}
+	}
+	if len(t.links) >= len(known) {
 		return t, nil
 	}
-	t.dir = filepath.Join(dir, genesis.String())
-	if err := os.MkdirAll(t.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make trust folder: %w", err)
-	}
-	if err := t.load(genesis); err != nil {
-		return nil, &TrustError{Dir: t.dir, Err: err}
+	for _, raw := range known[len(t.links):] {
+		link, err := ledger.ParseLink(raw)
+		if err == nil {
+			err = t.extend(genesis, link)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("begin with the given authority chain: %w", err)
+		}
+		if err := t.addLink(raw); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }

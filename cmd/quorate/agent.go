@@ -75,6 +75,9 @@ func (a *app) openAgent(settings *agent.Config, logger *slog.Logger, alone bool)
 		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	runner, err := agent.New(settings, agent.Options{Key: file.Key, Logger: logger.With(slog.String("node", settings.Name)), Registry: registry})
+	if wrong := (*agent.PackError)(nil); errors.As(err, &wrong) {
+		return nil, packRefused(settings.JoinPack, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open agent of %s: %w", settings.Name, err)
 	}

@@ -77,7 +77,7 @@ quorate propose node.admit --joins DIR, where DIR holds the join files.`,
 	c.Flags().StringVar(&f.listen, "listen", "0.0.0.0:7500", "where other agents reach it, host:port")
 	c.Flags().StringVar(&f.local, "local-listen", "", "where other programs of this machine ask it, on loopback (default: a unix socket)")
 	c.Flags().StringSliceVar(&f.peers, "peer", nil, "agents to meet first, name@host:port, with commas")
-	c.Flags().StringVar(&f.joinPack, "join-pack", "", "start from this join pack (genesis hash and a recent head) instead of --genesis")
+	c.Flags().StringVar(&f.joinPack, "join-pack", "", "start from this join pack: a recent head that governors endorsed")
 	c.Flags().StringVar(&f.passphraseFile, "passphrase-file", "", "read the new passphrase from this file, and name it in the configuration")
 	c.Flags().BoolVar(&f.plain, "insecure-plain", false, "do not encrypt the key file: development only")
 	c.Flags().Uint64Var(&f.generation, "generation", 0, "the ledger's generation, after a recovery")
@@ -140,18 +140,19 @@ func (a *app) agentGenesis(f *agentInitFlags) (ledger.Hash, error) {
 		}
 		return trusted.hash, nil
 	}
-	pack, err := agent.ReadJoinPack(f.joinPack)
-	if err != nil {
-		return ledger.Hash{}, usage("quorate join-pack makes one", "%w", err)
-	}
-	trusted, err := a.readGenesis(f.server.genesis)
+	pack, report, err := a.readPack(f.joinPack, &f.server)
 	if err != nil {
 		return ledger.Hash{}, err
 	}
-	if trusted != nil && trusted.hash != pack.Genesis {
-		return ledger.Hash{}, refused("ask whoever made the pack, by another way", "the join pack is of ledger %s, not of %s", pack.Genesis, trusted.hash)
+	if report, err = pack.Verify(report.Genesis); err == nil {
+		err = report.Recent(uint64(a.now().UnixMilli()), ledger.MaxEndorsedAgeMillis)
 	}
-	return pack.Genesis, nil
+	if err != nil {
+		return ledger.Hash{}, packRefused(f.joinPack, err)
+	}
+	a.note("note: it starts from the head of size %d, endorsed by %s; compare with a governor of today: %s",
+		report.Head.Size, strings.Join(report.Operators, ", "), wordsOf(report.Head.Root))
+	return report.Genesis, nil
 }
 
 // agentJoin signs the request to join with the key just made.
@@ -211,7 +212,8 @@ func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) (
 		if err != nil {
 			return nil, fmt.Errorf("name join pack: %w", err)
 		}
-		line("# What it starts from: the genesis hash, and a head that the ledger must have reached.")
+		line("# What it trusts: the genesis hash; and a recent head that governors endorsed, which the\n# ledger must contain. max_pack_age: 744h0m0s is how old that may be at the first start.")
+		line("genesis: %s", genesis)
 		line("join_pack: %q", path)
 	} else {
 		line("# What it trusts: the genesis hash. A join pack (join_pack: FILE) holds a recent head too,\n# so that nobody shows a new agent an old ledger.")

@@ -36,6 +36,7 @@ type serverFlags struct {
 	caFile   string
 	pins     []string
 	atLeast  string
+	minHead  []byte // a certified checkpoint, as atLeast names one
 	replay   bool
 	timeout  time.Duration
 	spiffe   spiffeFlags
@@ -192,6 +193,9 @@ func (a *app) clientOptions(f *serverFlags, servers []string, trusted *pinned) (
 			return nil, usage("check --at-least", "read %s: %w", f.atLeast, err)
 		}
 		options.MinHead = note
+	}
+	if f.minHead != nil {
+		options.MinHead = f.minHead
 	}
 	if trusted != nil {
 		options.Genesis = trusted.hash

@@ -256,10 +256,15 @@ func parseStatements(envelopes [][]byte) ([]*ledger.Statement, error) {
 
 // agree shows a review and asks.
 func (a *app) agree(view *review, question string, yes bool) (bool, error) {
+	return a.agreeTo(view.text, question, yes)
+}
+
+// agreeTo shows what is to be signed and asks.
+func (a *app) agreeTo(show func(io.Writer), question string, yes bool) (bool, error) {
 	if a.output != "json" {
-		view.text(a.out)
+		show(a.out)
 	} else if !yes {
-		view.text(a.err)
+		show(a.err)
 	}
 	if yes {
 		return true, nil
@@ -346,7 +351,7 @@ func (a *app) governorCommands() []*cobra.Command {
 		a.ballotCommand(ledger.TypeReject, "reject", "reject a proposal"),
 		a.ballotCommand(ledger.TypeWithdraw, "withdraw", "withdraw your own proposal"),
 		a.ballotCommand(ledger.TypeVeto, "veto", "veto a decided proposal, as its rule allows"),
-		a.submitCommand(), a.recordCommand(),
+		a.submitCommand(), a.recordCommand(), a.endorseCommand(),
 	}
 }
 

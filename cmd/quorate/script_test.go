@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			for i := range 2 { // the agents' ports for other programs
 				e.Setenv(fmt.Sprintf("AGENT%d", i), strconv.Itoa(port+devAgentOffset+devMaxAgents+i))
 			}
+			e.Setenv("LATE", strconv.Itoa(port+devAgentOffset+2*devMaxAgents-1))
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},

@@ -36,7 +36,7 @@ type Options struct {
 type Agent struct {
 	config  *Config
 	genesis ledger.Hash
-	minHead []byte // of the join pack
+	pack    begin
 	key     *keys.PrivateKey
 	keyID   ledger.Hash
 	logger  *slog.Logger
@@ -85,19 +85,24 @@ func New(config *Config, o Options) (*Agent, error) {
 	}
 	a.metrics = newMetrics(a, o.Registry)
 	a.view.Store(&View{})
-	if err := a.openTrust(); err != nil {
+	var err error
+	if a.genesis, err = ledger.ParseHash(config.Genesis); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	a.chronicle = a.newChronicle()
 	a.store = newVault(config.Dir)
+	if err := a.openPack(time.Now()); err != nil {
+		return nil, err
+	}
+	if a.chronicle, err = a.newChronicle(); err != nil {
+		return nil, err
+	}
 	a.restore()
 	if err := a.openClient(); err != nil {
 		return nil, err
 	}
-	var err error
 	if a.addresses, err = addressesOf(config.Gossip.Peers); err != nil {
 		return nil, err
 	}
@@ -120,28 +125,16 @@ func New(config *Config, o Options) (*Agent, error) {
 	return a, nil
 }
 
-// openTrust reads what the agent starts from.
-func (a *Agent) openTrust() error {
-	if a.config.JoinPack == "" {
-		hash, err := ledger.ParseHash(a.config.Genesis)
-		a.genesis = hash
-		return err
-	}
-	pack, err := ReadJoinPack(a.config.JoinPack)
-	if err != nil {
-		return err
-	}
-	a.genesis, a.minHead = pack.Genesis, []byte(pack.Head)
-	return nil
-}
-
-// newChronicle begins before the first link.
-func (a *Agent) newChronicle() *chronicle {
+// newChronicle begins before the first link, or with those of the join pack.
+func (a *Agent) newChronicle() (*chronicle, error) {
 	c := newChronicle(a.genesis, a.verify)
-	if least, err := ledger.ParseCheckpoint(a.minHead); err == nil {
-		c.least = &least.Head
+	c.least = a.pack.head
+	for _, raw := range a.pack.links {
+		if err := c.addLink(raw); err != nil {
+			return nil, fmt.Errorf("begin with the join pack's authority chain: %w", err)
+		}
 	}
-	return c
+	return c, nil
 }
 
 func (a *Agent) openClient() error {
@@ -149,7 +142,10 @@ func (a *Agent) openClient() error {
 		return nil
 	}
 	options := client.Options{
-		Servers: a.config.API.Servers, Genesis: a.genesis, MinHead: a.minHead, TrustDir: a.store.trustDir(),
+		Servers: a.config.API.Servers, Genesis: a.genesis, Links: a.pack.links, TrustDir: a.store.trustDir(),
+	}
+	if !a.chronicle.reached {
+		options.MinHead = a.pack.note
 	}
 	if a.config.API.CAFile != "" {
 		text, err := os.ReadFile(a.config.API.CAFile)

@@ -27,7 +27,8 @@ type head struct {
 // States are immutable.
 type chronicle struct {
 	genesis ledger.Hash
-	least   *ledger.Head // that the ledger must have reached: of a join pack; nil: none
+	least   *ledger.Head // that the ledger must contain: of a join pack; nil: none
+	reached bool         // what is certified contains least
 	verify  fsm.Verifier
 	chain   *ledger.Chain // nil before the first link
 	links   [][]byte
@@ -47,6 +48,7 @@ type chronicle struct {
 	ahead    archive.Frontier
 	leaf     ledger.Hash // of the last entry in ahead
 	taken    entryStore  // the newest entries before ahead, for stored
+	met      bool        // what is ahead has least's root at its size
 	open     []provision // the newest seals since frontier, ascending
 	roots    []sealed    // of the seals since frontier
 	failed   error       // why the rules do not derive what came; nil: they do
@@ -82,6 +84,9 @@ func (e *lieError) Error() string { return "the entries are not those of a certi
 
 // errBehind says that what was given is older than what is known.
 var errBehind = errors.New("it is behind what was verified")
+
+// errUnproven says that a state may be of another history than the join pack's.
+var errUnproven = errors.New("nothing shows that its history contains the join pack's head")
 
 // errGap says that something between what is known and what was given is missing.
 var errGap = errors.New("entries or links before it are missing")
@@ -135,7 +140,7 @@ func (c *chronicle) begin() {
 	c.state, c.tip, c.seal = c.founded, c.founded.Prev(), nil
 	c.before, c.frontier = archive.Frontier{}, archive.Frontier{}
 	c.frontier.Append(tlog.Hash(c.tip))
-	c.head, c.diverged, c.seals, c.stored = nil, nil, sealRing{}, entryStore{}
+	c.head, c.diverged, c.seals, c.stored, c.reached = nil, nil, sealRing{}, entryStore{}, false
 	c.rewind()
 }
 
@@ -163,7 +168,7 @@ type provision struct {
 func (c *chronicle) rewind() {
 	c.replayer = fsm.ResumeReplayer(c.state, c.verify)
 	c.ahead, c.leaf = c.frontier, c.tip
-	c.taken, c.open, c.roots, c.failed = entryStore{}, nil, nil, nil
+	c.taken, c.open, c.roots, c.failed, c.met = entryStore{}, nil, nil, nil, false
 }
 
 // add takes the next entry, which nobody has certified yet.
@@ -186,6 +191,9 @@ func (c *chronicle) add(raw []byte) error {
 	before := c.ahead
 	c.leaf = ledger.LeafHash(raw)
 	c.ahead.Append(tlog.Hash(c.leaf))
+	if l := c.least; l != nil && l.Size == c.ahead.Size {
+		c.met = ledger.Hash(c.ahead.Root()) == l.Root
+	}
 	c.taken.add(c.ahead.Size, [][]byte{raw})
 	if c.failed == nil && c.diverged == nil {
 		c.failed = c.replayer.AddKnown(&fsm.Known{Raw: raw, Leaf: c.leaf, Entry: e})
@@ -216,6 +224,26 @@ func (c *chronicle) provide(before archive.Frontier, seal []byte) {
 // does not contradict what was verified before. The error of a contradiction is
 // a *ConflictError.
 func (c *chronicle) verifyHead(note []byte) (*head, error) {
+	h, err := c.certified(note)
+	if err != nil {
+		return nil, err
+	}
+	if l := c.least; l != nil {
+		switch {
+		case h.Size < l.Size:
+			return nil, fmt.Errorf("a head of %d entries, the join pack's has %d: %w", h.Size, l.Size, errBehind)
+		case h.Size == l.Size && h.Root != l.Root:
+			return nil, &lieError{"the join pack's head of that size has another root"}
+		}
+	}
+	if other := c.seals.conflict(h); other != nil {
+		return nil, &ConflictError{Ours: other, Theirs: note}
+	}
+	return h, nil
+}
+
+// certified checks that a note is certified, and no more.
+func (c *chronicle) certified(note []byte) (*head, error) {
 	if c.chain == nil {
 		return nil, fmt.Errorf("head without an authority chain: %w", errGap)
 	}
@@ -223,19 +251,7 @@ func (c *chronicle) verifyHead(note []byte) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l := c.least; l != nil {
-		switch {
-		case checkpoint.Head.Size < l.Size:
-			return nil, fmt.Errorf("a head of %d entries, the join pack's has %d: %w", checkpoint.Head.Size, l.Size, errBehind)
-		case checkpoint.Head.Size == l.Size && checkpoint.Head.Root != l.Root:
-			return nil, &lieError{"the join pack's head of that size has another root"}
-		}
-	}
-	h := &head{Head: checkpoint.Head, signed: checkpoint.Signed(c.chain.ForSize(checkpoint.Head.Size)), note: note}
-	if other := c.seals.conflict(h); other != nil {
-		return nil, &ConflictError{Ours: other, Theirs: note}
-	}
-	return h, nil
+	return &head{Head: checkpoint.Head, signed: checkpoint.Signed(c.chain.ForSize(checkpoint.Head.Size)), note: note}, nil
 }
 
 // settle believes what was added as far as h covers it, and reports whether the
@@ -260,9 +276,12 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 		c.rewind()
 		return false, &lieError{fmt.Sprintf("their root is not that of the head of %d entries", h.Size)}
 	}
-	if l := c.least; l != nil && l.Size > c.frontier.Size && l.Size <= h.Size && !c.passes(l) {
-		c.rewind()
-		return false, &lieError{fmt.Sprintf("their root at the join pack's %d entries is another", l.Size)}
+	if l := c.least; l != nil && l.Size > c.frontier.Size && l.Size <= h.Size {
+		if !c.met {
+			c.rewind()
+			return false, &lieError{fmt.Sprintf("their root at the join pack's %d entries is another", l.Size)}
+		}
+		c.reached = true
 	}
 	p := c.open[at]
 	if c.diverged == nil && p.failed != nil {
@@ -282,16 +301,6 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 	return true, nil
 }
 
-// passes reports whether what was added has a head's root at its size. One that
-// is no longer among the newest seals passes: a client compared it.
-func (c *chronicle) passes(l *ledger.Head) bool {
-	if len(c.roots) == 0 || l.Size < c.roots[0].size {
-		return true
-	}
-	at, found := slices.BinarySearchFunc(c.roots, l.Size, func(r sealed, size uint64) int { return compare(r.size, size) })
-	return found && c.roots[at].root == l.Root
-}
-
 // freshen keeps the newest head, and the newest signature of it.
 func (c *chronicle) freshen(h *head) {
 	if c.head == nil || h.Size > c.head.Size || h.Size == c.head.Size && h.signed > c.head.signed {
@@ -302,10 +311,14 @@ func (c *chronicle) freshen(h *head) {
 
 // load begins from a state that was fetched whole: the records at the seal that
 // ends h, loaded against its digest, and the left siblings of the seal's inclusion
-// proof. It must not be behind what is known.
-func (c *chronicle) load(h *head, state *fsm.State, seal []byte, sealProof []ledger.Hash) error {
+// proof. It must not be behind what is known. contains says that its history is
+// known to have what stands before: the join pack's head.
+func (c *chronicle) load(h *head, state *fsm.State, seal []byte, sealProof []ledger.Hash, contains bool) error {
 	if h.Size < c.frontier.Size {
 		return errBehind
+	}
+	if l := c.least; l != nil && !c.reached && !contains && h.Size != l.Size {
+		return errUnproven
 	}
 	if state.Next() != h.Size || !state.Sealed() {
 		return &lieError{"the state is not that of the head's seal"}
@@ -315,6 +328,7 @@ func (c *chronicle) load(h *head, state *fsm.State, seal []byte, sealProof []led
 		return &lieError{"the state's seal is not in the head"}
 	}
 	c.before = before
+	c.reached = c.reached || c.least != nil && h.Size >= c.least.Size
 	c.state, c.frontier, c.tip, c.seal, c.diverged = state, frontier, state.Prev(), seal, nil
 	c.stored = entryStore{}
 	c.freshen(h)

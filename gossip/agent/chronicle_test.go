@@ -24,6 +24,7 @@ type history struct {
 	links   [][]byte
 	entries [][]byte // from 1 on
 	note    []byte
+	url     string // of a replica's API
 }
 
 func newHistory(t *testing.T) *history {
@@ -61,7 +62,7 @@ func newHistory(t *testing.T) *history {
 	if uint64(len(h.entries)) != head.Size-1 {
 		t.Fatalf("%d entries of %d", len(h.entries), head.Size-1)
 	}
-	h.links, h.note = c.Links(), head.Note
+	h.links, h.note, h.url = c.Links(), head.Note, server.URL
 	return h
 }
 
@@ -222,8 +223,40 @@ func TestOneGate(t *testing.T) {
 		other := pack.Head
 		other.Root[0] ^= 1
 		c.least = &other
-		if _, err := h.follow(t, c, h.entries, h.note); !errors.As(err, &lie) {
+		if _, err := h.follow(t, c, h.entries, h.note); !errors.As(err, &lie) || c.reached {
 			t.Fatalf("a ledger without the pack's head: %v", err)
+		}
+	})
+
+	t.Run("a join pack's head must be on the way", func(t *testing.T) {
+		whole := h.chronicle(t)
+		if _, err := h.follow(t, whole, h.entries, h.note); err != nil {
+			t.Fatal(err)
+		}
+		seal := whole.seals.roots[0] // far below the head
+		for _, wrong := range []bool{false, true} {
+			c := h.chronicle(t)
+			c.least = &ledger.Head{Origin: h.cluster.Genesis.Origin, Size: seal.size, Root: seal.root}
+			if wrong {
+				c.least.Root[0] ^= 1
+			}
+			_, err := h.follow(t, c, h.entries, h.note)
+			var lie *lieError
+			if wrong && !errors.As(err, &lie) || !wrong && err != nil || c.reached == wrong {
+				t.Errorf("another root there %v: %v, reached %v", wrong, err, c.reached)
+			}
+			// A whole state shows nothing of what stands before it.
+			c.begin()
+			verified, err := c.verifyHead(h.note)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.load(verified, whole.state, whole.seal, whole.sealProof(), false); !errors.Is(err, errUnproven) || c.reached {
+				t.Errorf("a peer's state: %v", err)
+			}
+			if err := c.load(verified, whole.state, whole.seal, whole.sealProof(), true); err != nil || !c.reached {
+				t.Errorf("a state whose history was compared: %v", err)
+			}
 		}
 	})
 
@@ -237,10 +270,10 @@ func TestOneGate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.load(verified, c.state, c.seal, c.sealProof()[1:]); err == nil {
+		if err := d.load(verified, c.state, c.seal, c.sealProof()[1:], false); err == nil {
 			t.Fatal("a proof that is cut short was taken")
 		}
-		if err := d.load(verified, c.state, c.seal, c.sealProof()); err != nil {
+		if err := d.load(verified, c.state, c.seal, c.sealProof(), false); err != nil {
 			t.Fatal(err)
 		}
 		if d.frontier.Root() != c.frontier.Root() || d.size() != size {

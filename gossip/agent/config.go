@@ -28,8 +28,9 @@ type Config struct {
 	MemoryDir      string        `yaml:"memory_dir"`      // in memory, emptied by a boot, kept over restarts; default MemoryDir()
 	KeyFile        string        `yaml:"key_file"`        // of this node
 	PassphraseFile string        `yaml:"passphrase_file"` // of key_file; none: asked for, or unencrypted
-	JoinPack       string        `yaml:"join_pack"`       // genesis hash and a recent head
-	Genesis        string        `yaml:"genesis"`         // instead: the genesis hash, in hex
+	Genesis        string        `yaml:"genesis"`         // the genesis hash, in hex: the root of trust
+	JoinPack       string        `yaml:"join_pack"`       // a recent head that the ledger must contain, as governors endorsed it
+	MaxPackAge     time.Duration `yaml:"max_pack_age"`    // of that endorsement, at the first start; 0: 31 days
 	MaxHeadAge     time.Duration `yaml:"max_head_age"`    // 0: as the ledger's policy has it
 	API            APIConfig     `yaml:"api"`
 	Gossip         GossipConfig  `yaml:"gossip"`
@@ -184,7 +185,7 @@ func (c *Config) Check() error {
 
 func (c *Config) check() (key string, err error) {
 	for _, f := range []struct{ key, value string }{
-		{"name", c.Name}, {"dir", c.Dir}, {"key_file", c.KeyFile}, {"gossip.listen", c.Gossip.Listen},
+		{"name", c.Name}, {"dir", c.Dir}, {"key_file", c.KeyFile}, {"genesis", c.Genesis}, {"gossip.listen", c.Gossip.Listen},
 	} {
 		if f.value == "" {
 			return f.key, errors.New("missing")
@@ -193,13 +194,11 @@ func (c *Config) check() (key string, err error) {
 	if err := ledger.ValidName(c.Name); err != nil {
 		return "name", err
 	}
-	if (c.JoinPack == "") == (c.Genesis == "") {
-		return "genesis", errors.New("want either this or join_pack")
+	if _, err := ledger.ParseHash(c.Genesis); err != nil {
+		return "genesis", err
 	}
-	if c.Genesis != "" {
-		if _, err := ledger.ParseHash(c.Genesis); err != nil {
-			return "genesis", err
-		}
+	if c.MaxPackAge < 0 || c.MaxPackAge > 0 && c.JoinPack == "" {
+		return "max_pack_age", errors.New("it belongs to a join_pack, and is not below zero")
 	}
 	if c.MaxHeadAge < 0 {
 		return "max_head_age", errors.New("below zero")

@@ -52,7 +52,7 @@ func TestConfigIsStrict(t *testing.T) {
 		{"key_file: n1.key\n", "", 0, "key_file: missing"},
 		{"name: n1", "name: N 1", 1, "name"},
 		{"genesis: ab", "genesis: xx", 4, "genesis"},
-		{"genesis: ab", "join_pack: p\ngenesis: ab", 5, "join_pack"},
+		{"genesis: ab", "max_pack_age: 1h\ngenesis: ab", 4, "join_pack"},
 		{"127.0.0.1:7700", "7700", 8, "gossip.listen"},
 		{"n2@127.0.0.1:7701", "127.0.0.1:7701", 9, "gossip.peers"},
 		{"links: [n2]", "links: [n2, n2]", 10, "twice"},
@@ -67,29 +67,6 @@ func TestConfigIsStrict(t *testing.T) {
 		var wrong *ConfigError
 		if !errors.As(err, &wrong) || wrong.Line != one.line || !strings.Contains(err.Error(), one.says) {
 			t.Errorf("%q: got %v, want line %d and %q", one.to, err, one.line, one.says)
-		}
-	}
-}
-
-func TestJoinPack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pack")
-	pack := &JoinPack{Genesis: [32]byte{1}}
-	b, err := pack.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := ReadJoinPack(path); err != nil || got.Genesis != pack.Genesis {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	for _, bad := range []string{"", "{}", strings.Replace(string(b), "join-pack", "other", 1), `{"genesis":"` + strings.Repeat("A", 43) + `","head":"x","type":"` + JoinPackType + `"}`} {
-		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := ReadJoinPack(path); err == nil {
-			t.Errorf("%q was taken", bad)
 		}
 	}
 }

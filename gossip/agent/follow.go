@@ -16,10 +16,12 @@ import (
 func (a *Agent) followEntries(ctx context.Context) error {
 	pause := retryFirst
 	for ctx.Err() == nil {
+		if a.fresh() {
+			a.fastStart(ctx)
+		}
 		from, linked := a.position()
 		if !linked {
-			a.fastStart(ctx)
-			if _, linked = a.position(); !linked && sleep(ctx, pause/2+rand.N(pause)) != nil {
+			if sleep(ctx, pause/2+rand.N(pause)) != nil {
 				return ctx.Err()
 			}
 			pause = min(2*pause, retryMost)
@@ -49,6 +51,13 @@ func (a *Agent) position() (next uint64, linked bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.chronicle.next(), a.chronicle.chain != nil
+}
+
+// fresh reports whether nothing is known but entry 0.
+func (a *Agent) fresh() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.chronicle.size() <= 1 && a.chronicle.next() <= 1
 }
 
 func (a *Agent) takeEntry(e *client.Entry) error {
@@ -103,6 +112,7 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	head, err := a.client.Sync(ctx)
+	a.beside(err)
 	var conflict *client.EquivocationError
 	switch {
 	case errors.As(err, &conflict):
@@ -122,6 +132,7 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 		}
 	}
 	if _, err := a.offerHead(head.Note, true); err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
+		a.beside(err)
 		a.logger.Warn("a replica's head is refused", "error", err)
 	}
 }

@@ -170,7 +170,7 @@ func (a *Agent) takeState(ctx context.Context, peer ed25519.PublicKey, first *sy
 	if err != nil {
 		return err
 	}
-	return a.beginAt(h, state, first.State.Seal, proof)
+	return a.beginAt(h, state, first.State.Seal, proof, false)
 }
 
 func eachRecord(records []stateEntry) iter.Seq2[string, []byte] {
@@ -183,10 +183,10 @@ func eachRecord(records []stateEntry) iter.Seq2[string, []byte] {
 	}
 }
 
-// beginAt makes a loaded state the certified one.
-func (a *Agent) beginAt(h *head, state *fsm.State, seal []byte, proof []ledger.Hash) error {
+// beginAt makes a loaded state the certified one. contains is as of load.
+func (a *Agent) beginAt(h *head, state *fsm.State, seal []byte, proof []ledger.Hash, contains bool) error {
 	a.mu.Lock()
-	err := a.chronicle.load(h, state, seal, proof)
+	err := a.chronicle.load(h, state, seal, proof, contains)
 	a.mu.Unlock()
 	if err != nil {
 		return err

@@ -28,7 +28,10 @@ func (a *Agent) restore() {
 		if err := a.store.state.Discard(); err != nil {
 			a.trouble.set(troubleDisk, err)
 		}
-		a.chronicle = a.newChronicle()
+		// It was made a moment ago of the same parts.
+		if c, err := a.newChronicle(); err == nil {
+			a.chronicle = c
+		}
 	}
 }
 
@@ -38,7 +41,7 @@ func (a *Agent) restoreFrom(saved *Saved) error {
 			return err
 		}
 	}
-	h, err := a.chronicle.verifyHead(saved.Note)
+	h, err := a.chronicle.certified(saved.Note)
 	if err != nil {
 		return err
 	}
@@ -50,7 +53,7 @@ func (a *Agent) restoreFrom(saved *Saved) error {
 	if err != nil {
 		return err
 	}
-	if err := a.chronicle.load(h, state, saved.Seal, saved.SealProof); err != nil {
+	if err := a.chronicle.load(h, state, saved.Seal, saved.SealProof, true); err != nil {
 		return err
 	}
 	v := &View{State: state, Size: state.Next(), Root: h.Root, Signed: time.Unix(int64(h.signed), 0), peers: peersOf(state)}
@@ -132,6 +135,7 @@ func recordsOf(state *fsm.State) iter.Seq2[string, []byte] {
 // fastStart takes the whole state from a replica when there is much to replay.
 func (a *Agent) fastStart(ctx context.Context) {
 	got, err := a.client.State(ctx)
+	a.beside(err)
 	if got == nil {
 		a.logger.Info("no state was fetched; the ledger is replayed", "error", err)
 		return
@@ -146,7 +150,7 @@ func (a *Agent) fastStart(ctx context.Context) {
 	h, err := a.chronicle.verifyHead(got.Head.Note)
 	a.mu.Unlock()
 	if err == nil {
-		err = a.beginAt(h, got.State, got.Seal, got.SealProof)
+		err = a.beginAt(h, got.State, got.Seal, got.SealProof, true) // the client compared it
 	}
 	if err != nil && !errors.Is(err, errBehind) {
 		a.logger.Warn("a replica's state is refused", "error", err)

@@ -15,6 +15,7 @@ const (
 	troubleDisk       = "disk"       // the state cannot be written
 	troubleState      = "state"      // the state on disk was damaged, and is fetched anew
 	troubleSeqs       = "seqs"       // no statement may be signed
+	troublePack       = "pack"       // the history that is shown is not the join pack's
 	troubleHook       = "hook"
 	troublePublish    = "publish"
 )

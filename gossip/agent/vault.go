@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 )
@@ -17,13 +18,26 @@ type vault struct {
 	state *Store
 }
 
+const stateName = "state"
+
 func newVault(dir string) *vault {
-	return &vault{dir: dir, state: NewStore(filepath.Join(dir, "state"))}
+	return &vault{dir: dir, state: NewStore(filepath.Join(dir, stateName))}
 }
 
 // trustDir keeps the authority chain and the newest head, so that a rollback
 // between two runs is refused.
 func (v *vault) trustDir() string { return filepath.Join(v.dir, "trust") }
+
+// begun reports whether the agent verified anything of a ledger before: it is then
+// never led behind that, by its state or by the head that its client keeps.
+func (v *vault) begun(genesis ledger.Hash) bool {
+	for _, path := range []string{filepath.Join(v.dir, stateName), client.TrustedHeadPath(v.trustDir(), genesis)} {
+		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // keepConflict keeps two certified heads that contradict each other, for people.
 func (v *vault) keepConflict(ours, theirs []byte) error {

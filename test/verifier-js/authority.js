@@ -259,7 +259,7 @@ function voted(action, authority, changed, proposal, approvals) {
 // No threshold that changes authority counts for less than a majority of the
 // operators, and a change of policy needs the strictest of the old rule, the
 // new one, and those whose threshold it lowers.
-function wanted(action, { council, thresholds }, changed) {
+export function wanted(action, { council, thresholds }, changed) {
   const operators = new Set(council.map((m) => m.operator)).size;
   const wants = [thresholds[action], Math.floor(operators / 2) + 1];
   if (action === 'policy.change') {

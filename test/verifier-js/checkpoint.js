@@ -121,7 +121,7 @@ function verify44(head, name, key, signature) {
 }
 
 // branchOf is what replicas cosign heads of: the ledger and, but for the first, the generation.
-const branchOf = ({ ledger, generation }) => (generation === 0 ? ledger : H('quorate/generation/v1\n\0', ledger, u64(generation)));
+export const branchOf = ({ ledger, generation }) => (generation === 0 ? ledger : H('quorate/generation/v1\n\0', ledger, u64(generation)));
 
 function verifyCosignature65(branch, head, name, key, signature) {
   const message = concat(`${identifier65}\n\0`, branch, statementOf(name, readU64(signature), head));

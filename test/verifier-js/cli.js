@@ -5,15 +5,17 @@ import { readFile } from 'node:fs/promises';
 import { Refused, unhex } from './bytes.js';
 import { verifyExport } from './export.js';
 import { folder } from './files.js';
+import { verifyJoinPack } from './joinpack.js';
 import { verifyProofFile } from './prooffile.js';
 import { verifyVectors } from './vectors.js';
 
 const usage = `usage: node cli.js export DIR --genesis HEX
        node cli.js proof FILE --genesis HEX
+       node cli.js joinpack FILE --genesis HEX
        node cli.js vectors DIR`;
 
 async function main([command, path, flag, genesis, ...rest]) {
-  const trusts = ['export', 'proof'].includes(command);
+  const trusts = ['export', 'proof', 'joinpack'].includes(command);
   if (!path || rest.length || (trusts ? flag !== '--genesis' || !/^[0-9a-f]{64}$/.test(genesis ?? '') : command !== 'vectors' || flag)) {
     console.error(usage);
     return 2;
@@ -34,6 +36,10 @@ async function run(command, path, genesis) {
     const r = verifyProofFile(new Uint8Array(await readFile(path)), unhex(genesis));
     const until = r.replica ? `signed on ${time(r.signed)}` : `certified at size ${r.size}, last signed ${time(r.signed)}`;
     return `VERIFIED: ${r.shows}, ${until}`;
+  }
+  if (command === 'joinpack') {
+    const r = verifyJoinPack(new Uint8Array(await readFile(path)), unhex(genesis));
+    return `VERIFIED: the head of size ${r.size}, endorsed by ${r.by.join(', ')} since ${time(r.endorsed / 1000)}`;
   }
   const r = await verifyExport(folder(path), unhex(genesis), { progress });
   return `VERIFIED: ${r.origin} complete to size ${r.size}, last signed ${time(r.signed)}

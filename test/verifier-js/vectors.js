@@ -11,6 +11,7 @@ import { parseCommand } from './command.js';
 import { keyID, parseOuter, parseStatement, verifySignature } from './cose.js';
 import { effect, leafHash, parseEntry, seal } from './entry.js';
 import { parseGenesis } from './genesis.js';
+import { verifyJoinPack } from './joinpack.js';
 import { verifyProofFile } from './prooffile.js';
 import { digest, parseProof, verifyProof } from './trie.js';
 import { attests, draw, judge } from './protection.js';
@@ -30,6 +31,7 @@ const files = {
   'recover-with-test-keys.json': authorityFile,
   'recoveruntil-with-test-keys.json': authorityFile,
   'protection-with-test-keys.json': { offences: offenceCase, draws: drawCase },
+  'joinpacks-with-test-keys.json': { cases: packCase },
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */
@@ -221,4 +223,11 @@ function forkCase(c, { genesis, strings }) {
   if (!shown) return;
   for (const field of ['replica', 'operator', 'ours', 'theirs', 'signed']) same(field, shown[field], c[field]);
   for (const field of ['key', 'root', 'forked']) same(field, hex(shown[field]), c[field]);
+}
+
+function packCase(c, { genesis, strings }) {
+  const shown = expect(c.holds, () => verifyJoinPack(expand(c.file, strings), unhex(genesis)));
+  if (!shown) return;
+  same('size', shown.size, c.size);
+  same('endorsed', shown.endorsed, c.endorsed);
 }
