@@ -55,17 +55,4 @@ const (
 	MaxStatementBytes = ledger.MaxEnvelopeBytes
 	// MaxProbeBytes is the longest probe or ack.
 	MaxProbeBytes = 8_192
-
-	// MaxFrameBytes is the longest frame of entries, request or answer.
-	MaxFrameBytes = 1 << 20
-	// MaxFrameEntries is how many entries one frame has.
-	MaxFrameEntries = 1_024
-	// MaxFrameLinks is how many authority links one answer has.
-	MaxFrameLinks = 16
-	// MaxFrameStatements is how many of the asker's own statements an answer has:
-	// the newest of two spaces in two epochs.
-	MaxFrameStatements = 4
-	// MaxNoteBytes is the longest head that gossip carries: 31 ML-DSA-65 lines
-	// are 145 kB.
-	MaxNoteBytes = 192 << 10
 )

@@ -2,172 +2,132 @@ package gossip
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/quorate/quorate/ledger"
 )
 
-// Urgency is the order in which an Outbox says things.
+// Urgency is the order in which statements are brought to the ledger.
 type Urgency uint8
 
 const (
-	UrgentEvidence Urgency = iota // what proves an offence
-	UrgentDown                    // accusations
+	UrgentEvidence Urgency = iota // what proves an offence, whoever signed it
+	UrgentDown                    // our accusations
 	UrgentUp                      // what takes them back
 	UrgentAttest
-	UrgentRelay // others' statements that may not have reached the ledger
+	UrgentRelay // what others signed, and bring themselves if they can
 )
 
-// Item is something to be said: a body to sign, or a signed statement to bring.
-type Item struct {
-	Urgency  Urgency
-	Observe  *ledger.Observe  // to sign; its counter is the signer's to set
-	Evidence *ledger.Evidence // to sign
-	Attest   *ledger.Attest   // to sign
-	Envelope []byte           // signed already
-	ID       ledger.Hash      // of Envelope
-
-	key    string // of what it supersedes
-	order  uint64
-	until  uint64 // the last epoch in which it can be said
-	toTick uint64 // of an observation: the last tick in which it can be said; 0: any
-	bytes  int
+// UrgencyOf is how urgent a statement is, of ours or of another node.
+func UrgencyOf(st *ledger.Statement, own bool) Urgency {
+	switch {
+	case st.Payload.Type == ledger.TypeEvidence:
+		return UrgentEvidence
+	case !own:
+		return UrgentRelay
+	case st.Payload.Type == ledger.TypeAttest:
+		return UrgentAttest
+	}
+	if o, err := ledger.DecodeBody[ledger.Observe](st); err == nil && o.Down() {
+		return UrgentDown
+	}
+	return UrgentUp
 }
 
-// Signed reports whether the item needs no seq of ours.
-func (i *Item) Signed() bool { return i.Envelope != nil }
+// Waiting is a signed statement that has not reached the ledger.
+type Waiting struct {
+	ID       ledger.Hash
+	Epoch    uint64 // in which its author signed it
+	Urgency  Urgency
+	Envelope []byte // verbatim; not to be changed
 
-// An Outbox is what waits to be said, the most urgent first and the oldest first
-// of equal urgency. Of observations of one matter and subject only the newest is
-// kept, as it is: two are never made into one of a longer span, which could speak
-// of a tick that was acknowledged in between. When there is no room, what is
-// least urgent goes.
+	order uint64
+}
+
+// WaitingOf is a statement as an Outbox takes it.
+func WaitingOf(st *ledger.Statement, urgency Urgency) Waiting {
+	w := Waiting{ID: st.ID, Urgency: urgency, Envelope: slices.Clone(st.Envelope)}
+	if st.Payload.Epoch != nil {
+		w.Epoch = *st.Payload.Epoch
+	}
+	return w
+}
+
+// An Outbox is what waits to reach the ledger: the most urgent first, and the
+// oldest first of equal urgency. When there is no room, the newest of what is
+// less urgent gives way. Two statements are never made into one: each is
+// signed, and a joined observation could speak of a tick that was acknowledged
+// in between. Its zero value is empty.
 type Outbox struct {
-	items []Item // sorted
+	items []Waiting // sorted
 	bytes int
 	order uint64
-	lost  uint64
 }
 
-// Observe puts in what is to be said of a peer.
-func (o *Outbox) Observe(rules *Rules, w ledger.Observe) bool {
-	urgency := UrgentUp
-	if w.Down() {
-		urgency = UrgentDown
+// ErrOutboxFull says that nothing less urgent could give way.
+var ErrOutboxFull = errors.New("the outbox is full")
+
+// Put takes a statement in, unless it is there, and gives those that gave way to
+// it. The error is ErrOutboxFull; then nothing changed.
+func (o *Outbox) Put(w Waiting) (gone []ledger.Hash, err error) {
+	if o.Has(w.ID) {
+		return nil, nil
 	}
-	return o.put(Item{
-		Urgency: urgency, Observe: &w, key: "observe/" + w.Matter() + "/" + w.Subject,
-		until: rules.Epoch, toTick: w.To + rules.Protection.WindowTicks, bytes: itemBytes,
-	})
-}
-
-// itemBytes is what a small body is counted as.
-const itemBytes = 512
-
-// Bring puts in evidence that was made here.
-func (o *Outbox) Bring(p *Proof) bool {
-	size := itemBytes
-	for _, x := range p.Evidence.Exhibits {
-		size += len(x)
-	}
-	return o.put(Item{
-		Urgency: UrgentEvidence, Evidence: &p.Evidence, key: "evidence/" + p.Offence.Key(),
-		until: p.Offence.Epoch + maxProofEpochs, bytes: size,
-	})
-}
-
-// Attest puts in the attestation of the window that is over.
-func (o *Outbox) Attest(rules *Rules, a *ledger.Attest) bool {
-	size := itemBytes
-	for i := range a.Epochs {
-		size += len(a.Epochs[i].Clean)
-	}
-	every := max(rules.Protection.AttestEpochs, 1)
-	return o.put(Item{Urgency: UrgentAttest, Attest: a, key: "attest", until: (rules.Epoch/every+1)*every - 1, bytes: size})
-}
-
-// Relay puts in a statement of somebody else, or one of our own that is signed.
-func (o *Outbox) Relay(st *ledger.Statement, urgency Urgency) bool {
-	i := Item{Urgency: urgency, Envelope: slices.Clone(st.Envelope), ID: st.ID, key: "signed/" + string(st.ID[:]), until: ^uint64(0), bytes: len(st.Envelope)}
-	if st.Payload.Epoch != nil {
-		i.until = *st.Payload.Epoch + 1
-	}
-	return o.put(i)
-}
-
-// put reports whether the item is in.
-func (o *Outbox) put(i Item) bool {
-	if at := o.find(i.key); at >= 0 {
-		if i.Signed() {
-			return true
+	keep, bytes := len(o.items), o.bytes+len(w.Envelope)
+	for keep >= MaxOutboxItems || bytes > MaxOutboxBytes {
+		if keep == 0 || o.items[keep-1].Urgency <= w.Urgency {
+			return nil, ErrOutboxFull
 		}
-		o.drop(at)
+		keep--
+		bytes -= len(o.items[keep].Envelope)
+		gone = append(gone, o.items[keep].ID)
 	}
 	o.order++
-	i.order = o.order
-	at, _ := slices.BinarySearchFunc(o.items, i, compareItems)
-	o.items = slices.Insert(o.items, at, i)
-	o.bytes += i.bytes
-	in := true
-	for len(o.items) > MaxOutboxItems || o.bytes > MaxOutboxBytes {
-		last := len(o.items) - 1
-		in = in && o.items[last].order != i.order
-		o.drop(last)
-		o.lost++
-	}
-	return in
+	w.order = o.order
+	items := o.items[:keep:keep]
+	at, _ := slices.BinarySearchFunc(items, w, compareWaiting)
+	o.items, o.bytes = slices.Insert(items, at, w), bytes
+	return gone, nil
 }
 
-func compareItems(a, b Item) int {
+func compareWaiting(a, b Waiting) int {
 	return cmp.Or(cmp.Compare(a.Urgency, b.Urgency), cmp.Compare(a.order, b.order))
 }
 
-func (o *Outbox) find(key string) int {
-	return slices.IndexFunc(o.items, func(i Item) bool { return i.key == key })
+func (o *Outbox) find(id ledger.Hash) int {
+	return slices.IndexFunc(o.items, func(w Waiting) bool { return w.ID == id })
 }
 
-func (o *Outbox) drop(at int) {
-	o.bytes -= o.items[at].bytes
+// Has reports whether a statement waits.
+func (o *Outbox) Has(id ledger.Hash) bool { return o.find(id) >= 0 }
+
+// Drop takes a statement out, and reports whether it was there.
+func (o *Outbox) Drop(id ledger.Hash) bool {
+	at := o.find(id)
+	if at < 0 {
+		return false
+	}
+	o.bytes -= len(o.items[at].Envelope)
 	o.items = slices.Delete(o.items, at, at+1)
+	return true
 }
 
-// Next takes out what is to be said next. left is how many seqs of our own are
-// left in the epoch: at none, nothing is signed any more, and the last few are
-// for what is urgent.
-func (o *Outbox) Next(left uint64) (Item, bool) {
-	for at, i := range o.items {
-		if i.Signed() || left > seqsForUrgent || left > 0 && i.Urgency <= UrgentDown {
-			o.drop(at)
-			return i, true
+// Late gives the statements that the ledger takes no more in an epoch: those of
+// epochs before the last one.
+func (o *Outbox) Late(epoch uint64) []ledger.Hash {
+	var late []ledger.Hash
+	for _, w := range o.items {
+		if w.Epoch+1 < epoch {
+			late = append(late, w.ID)
 		}
 	}
-	return Item{}, false
+	return late
 }
 
-// seqsForUrgent is how many seqs of an epoch are kept for evidence and
-// accusations.
-const seqsForUrgent = 8
+// Items gives what waits, in order.
+func (o *Outbox) Items() []Waiting { return slices.Clone(o.items) }
 
-// Expire drops what can no longer be said: observations out of the window or
-// epoch in which they were made, and statements of epochs that have passed.
-func (o *Outbox) Expire(epoch, tick uint64) {
-	for at := len(o.items) - 1; at >= 0; at-- {
-		i := &o.items[at]
-		if epoch > i.until || i.toTick != 0 && tick > i.toTick {
-			o.drop(at)
-		}
-	}
-}
-
-// Withdraw takes out what waits to be said of a peer: it no longer holds.
-func (o *Outbox) Withdraw(matter, subject string) {
-	if at := o.find("observe/" + matter + "/" + subject); at >= 0 {
-		o.drop(at)
-	}
-}
-
-// Len is how many items wait, Bytes their size, Lost how many were dropped for
-// want of room.
-func (o *Outbox) Len() int     { return len(o.items) }
-func (o *Outbox) Bytes() int   { return o.bytes }
-func (o *Outbox) Lost() uint64 { return o.lost }
+// Len is how many statements wait, Bytes how long their envelopes are.
+func (o *Outbox) Len() int   { return len(o.items) }
+func (o *Outbox) Bytes() int { return o.bytes }

@@ -139,7 +139,7 @@ func TestJoinPacks(t *testing.T) {
 				t.Errorf("%s: want %q in: %v", c.name, c.why, err)
 			}
 		case err != nil || report.Endorsed != c.endorsed || report.Genesis != genesis:
-			t.Errorf("%s: %v, %+v", c.name, err, report)
+			t.Errorf("%s: %v, or another report", c.name, err)
 		default:
 			if _, err := verifyPack(c.file, Hash{1}); err == nil {
 				t.Errorf("%s: it holds for another ledger too", c.name)
@@ -185,7 +185,7 @@ func TestJoinPacksMerge(t *testing.T) {
 		t.Errorf("merged: %d and %d endorsements, alice's of %d", len(one.Endorsements), len(two.Endorsements), one.Endorsements[0].Time)
 	}
 	if r, err := one.Verify(w.hash); err != nil || len(r.Operators) != 3 {
-		t.Errorf("%v: %+v", err, r)
+		t.Errorf("merged: %v", err)
 	}
 	if err := one.Merge(w.pack(w.last, all, "dave")); err == nil || !strings.Contains(err.Error(), "two heads") {
 		t.Errorf("of another head: %v", err)

@@ -71,7 +71,7 @@ func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
 
 func (c *certified) heldStanding(n *fsm.NodeRecord) string {
 	if held, ok := c.Held[n.Name]; ok {
-		return worse(n.Standing, held)
+		return gossip.Worse(n.Standing, held)
 	}
 	return n.Standing
 }

@@ -9,8 +9,7 @@ const (
 
 	// An outbox is rewritten when it has so many bytes that are done with, and
 	// more than it has others: it is at most twice gossip.MaxOutboxBytes and this.
-	outboxSlack    = 256 << 10
-	outboxOverhead = 64 // bytes of a record beside its envelope, at most
+	outboxSlack = 256 << 10
 
 	maxStateFileBytes = 512 << 20
 	maxStateRecords   = 4 << 20

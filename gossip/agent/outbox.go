@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,22 +25,10 @@ type Outbox struct {
 	mu      sync.Mutex
 	disk    disk
 	name    string
-	kept    []Kept // most urgent first, oldest first
-	order   uint64
-	live    int64 // bytes of records of kept statements
+	kept    gossip.Outbox
 	size    int64 // of the file
 	dropped int64 // bytes that were not whole when it was opened
 	broken  bool  // the file may end in part of a record
-}
-
-// Kept is a statement that waits.
-type Kept struct {
-	ID       ledger.Hash
-	Epoch    uint64 // in which its author signed it
-	Urgency  gossip.Urgency
-	Envelope []byte // verbatim; not the caller's to change
-
-	order uint64
 }
 
 // The kinds of a record.
@@ -59,9 +46,6 @@ const (
 	addHead    = 1 + 1 + 8
 	doneLength = 1 + 32
 )
-
-// ErrOutboxFull says that nothing less urgent could give way.
-var ErrOutboxFull = errors.New("the outbox is full")
 
 // OpenOutbox opens the outbox at path, or begins one.
 func OpenOutbox(path string) (*Outbox, error) {
@@ -127,49 +111,31 @@ func (o *Outbox) take(body []byte) bool {
 	switch {
 	case len(body) > addHead && body[0] == outboxAdd:
 		st, err := ledger.ParseStatement(slices.Clone(body[addHead:]))
-		if err != nil || len(o.kept) >= gossip.MaxOutboxItems || o.live > gossip.MaxOutboxBytes+outboxSlack {
+		if err != nil {
 			return false
 		}
-		o.insert(Kept{
+		// What gave way to it was written as done before it.
+		gone, err := o.kept.Put(gossip.Waiting{
 			ID: st.ID, Epoch: binary.BigEndian.Uint64(body[2:]), Urgency: gossip.Urgency(body[1]), Envelope: st.Envelope,
 		})
-		return true
+		return err == nil && len(gone) == 0
 	case len(body) == doneLength && body[0] == outboxDone:
-		o.forget(ledger.Hash(body[1:]))
+		o.kept.Drop(ledger.Hash(body[1:]))
 		return true
 	}
 	return false
 }
 
-func addBody(k Kept) []byte {
-	body := append(make([]byte, 0, addHead+len(k.Envelope)), outboxAdd, byte(k.Urgency))
-	return append(binary.BigEndian.AppendUint64(body, k.Epoch), k.Envelope...)
+func addBody(w gossip.Waiting) []byte {
+	body := append(make([]byte, 0, addHead+len(w.Envelope)), outboxAdd, byte(w.Urgency))
+	return append(binary.BigEndian.AppendUint64(body, w.Epoch), w.Envelope...)
 }
 
-func sizeOf(k Kept) int64 { return int64(recordHead + addHead + len(k.Envelope) + recordSum) }
+func doneBody(id ledger.Hash) []byte { return append([]byte{outboxDone}, id[:]...) }
 
-func (o *Outbox) insert(k Kept) {
-	o.order++
-	k.order = o.order
-	at, _ := slices.BinarySearchFunc(o.kept, k, func(a, b Kept) int {
-		return cmp.Or(cmp.Compare(a.Urgency, b.Urgency), cmp.Compare(a.order, b.order))
-	})
-	o.kept = slices.Insert(o.kept, at, k)
-	o.live += sizeOf(k)
-}
-
-func (o *Outbox) forget(id ledger.Hash) bool {
-	at := o.find(id)
-	if at < 0 {
-		return false
-	}
-	o.live -= sizeOf(o.kept[at])
-	o.kept = slices.Delete(o.kept, at, at+1)
-	return true
-}
-
-func (o *Outbox) find(id ledger.Hash) int {
-	return slices.IndexFunc(o.kept, func(k Kept) bool { return k.ID == id })
+// live is how many bytes the records of what waits have.
+func (o *Outbox) live() int64 {
+	return int64(o.kept.Bytes() + o.kept.Len()*(recordHead+addHead+recordSum))
 }
 
 // Add keeps a signed statement; once it returned, a crash does not lose it. When
@@ -178,25 +144,19 @@ func (o *Outbox) find(id ledger.Hash) int {
 func (o *Outbox) Add(st *ledger.Statement, urgency gossip.Urgency) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.find(st.ID) >= 0 {
+	if o.kept.Has(st.ID) {
 		return nil
 	}
-	k := Kept{ID: st.ID, Urgency: urgency, Envelope: slices.Clone(st.Envelope)}
-	if st.Payload.Epoch != nil {
-		k.Epoch = *st.Payload.Epoch
+	w := gossip.WaitingOf(st, urgency)
+	gone, err := o.kept.Put(w)
+	if err != nil {
+		return err
 	}
 	var records []byte
-	for len(o.kept) >= gossip.MaxOutboxItems || o.live+sizeOf(k) > gossip.MaxOutboxBytes {
-		last := len(o.kept) - 1
-		if last < 0 || o.kept[last].Urgency <= urgency {
-			return ErrOutboxFull
-		}
-		id := o.kept[last].ID
-		o.forget(id)
-		records = append(records, sealRecord(append([]byte{outboxDone}, id[:]...))...)
+	for _, id := range gone {
+		records = append(records, sealRecord(doneBody(id))...)
 	}
-	o.insert(k)
-	return o.append(append(records, sealRecord(addBody(k))...))
+	return o.append(append(records, sealRecord(addBody(w))...))
 }
 
 // Done says that a statement is on the ledger or can no longer be. A crash may
@@ -206,8 +166,8 @@ func (o *Outbox) Done(ids ...ledger.Hash) error {
 	defer o.mu.Unlock()
 	var records []byte
 	for _, id := range ids {
-		if o.forget(id) {
-			records = append(records, sealRecord(append([]byte{outboxDone}, id[:]...))...)
+		if o.kept.Drop(id) {
+			records = append(records, sealRecord(doneBody(id))...)
 		}
 	}
 	if len(records) == 0 {
@@ -219,7 +179,7 @@ func (o *Outbox) Done(ids ...ledger.Hash) error {
 // append writes records, or, when most of the file is done with or its end is in
 // doubt, the file anew.
 func (o *Outbox) append(records []byte) error {
-	if o.broken || o.size+int64(len(records)) > 2*o.live+outboxSlack {
+	if o.broken || o.size+int64(len(records)) > 2*o.live()+outboxSlack {
 		return o.rewrite()
 	}
 	if err := o.disk.add(o.name, records); err != nil {
@@ -233,8 +193,8 @@ func (o *Outbox) append(records []byte) error {
 func (o *Outbox) rewrite() error {
 	written := int64(0)
 	err := o.disk.replace(o.name, func(w io.Writer) error {
-		for _, k := range o.kept {
-			n, err := w.Write(sealRecord(addBody(k)))
+		for _, kept := range o.kept.Items() {
+			n, err := w.Write(sealRecord(addBody(kept)))
 			written += int64(n)
 			if err != nil {
 				return err
@@ -250,24 +210,19 @@ func (o *Outbox) rewrite() error {
 	return nil
 }
 
-// Expire gives up the statements that the ledger takes no more: those of epochs
-// before the last one.
+// Expire gives up the statements that the ledger takes no more.
 func (o *Outbox) Expire(epoch uint64) error {
-	var gone []ledger.Hash
-	for _, k := range o.Waiting() {
-		if k.Epoch+1 < epoch {
-			gone = append(gone, k.ID)
-		}
-	}
-	return o.Done(gone...)
+	o.mu.Lock()
+	late := o.kept.Late(epoch)
+	o.mu.Unlock()
+	return o.Done(late...)
 }
 
-// Waiting gives what waits, the most urgent first, the oldest first of equal
-// urgency.
-func (o *Outbox) Waiting() []Kept {
+// Waiting gives what waits, in the order in which it is to be brought.
+func (o *Outbox) Waiting() []gossip.Waiting {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.kept)
+	return o.kept.Items()
 }
 
 // Dropped is how many bytes were not whole when the outbox was opened.

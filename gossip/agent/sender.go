@@ -38,6 +38,7 @@ type sender struct {
 type outgoing struct {
 	statement *ledger.Statement
 	own       bool
+	urgency   gossip.Urgency
 	due       time.Time
 	pause     time.Duration
 }
@@ -51,6 +52,9 @@ func newSender(a *Agent) (*sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := kept.Dropped(); n > 0 {
+		a.logger.Warn("the end of the outbox was not whole and is dropped", "bytes", n)
+	}
 	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1), proofs: make(chan *gossip.Proof, proofQueue)}
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
@@ -60,7 +64,7 @@ func newSender(a *Agent) (*sender, error) {
 			}
 			continue
 		}
-		s.queue = append(s.queue, &outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
+		s.queue = append(s.queue, &outgoing{statement: st, own: true, urgency: k.Urgency, due: time.Now(), pause: retryFirst})
 	}
 	return s, nil
 }
@@ -72,7 +76,7 @@ func (s *sender) fresh() {
 	if v.State == nil || s.agent.stale(time.Now()) {
 		return
 	}
-	if err := s.seqs.Fresh(v.State.Epoch()); err != nil {
+	if err := errors.Join(s.seqs.Fresh(v.State.Epoch()), s.kept.Expire(v.State.Epoch())); err != nil {
 		s.agent.trouble.set(troubleDisk, err)
 	}
 }
@@ -141,7 +145,7 @@ func (s *sender) say(typ string, body func(seq uint64) any) error {
 	s.gossip(st)
 	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
 	// The disk comes last: a statement that a crash takes from it was gossiped.
-	if err := s.kept.Add(st, urgencyOf(st)); err != nil {
+	if err := s.kept.Add(st, gossip.UrgencyOf(st, true)); err != nil {
 		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
 	}
 	return nil
@@ -188,19 +192,6 @@ func (s *sender) sayProof(p *gossip.Proof) {
 	}
 }
 
-func urgencyOf(st *ledger.Statement) gossip.Urgency {
-	switch st.Payload.Type {
-	case ledger.TypeEvidence:
-		return gossip.UrgentEvidence
-	case ledger.TypeAttest:
-		return gossip.UrgentAttest
-	}
-	if o, err := ledger.DecodeBody[ledger.Observe](st); err == nil && o.Down() {
-		return gossip.UrgentDown
-	}
-	return gossip.UrgentUp
-}
-
 func (s *sender) gossip(st *ledger.Statement) {
 	ctx, cancel := context.WithTimeout(context.Background(), retryFirst)
 	defer cancel()
@@ -222,6 +213,7 @@ func (s *sender) relay(st *ledger.Statement) {
 // add queues a statement. When there is no room, relays give way to our own, and
 // the newest relay is not taken.
 func (s *sender) add(o *outgoing) {
+	o.urgency = gossip.UrgencyOf(o.statement, o.own)
 	s.mu.Lock()
 	own, relays := 0, 0
 	for _, q := range s.queue {
@@ -247,8 +239,8 @@ func (s *sender) waiting() int {
 	return len(s.queue)
 }
 
-// next gives the statement that is due first: evidence before all else, then our
-// own; and how long to wait when none is.
+// next gives the statement that is due, the most urgent first, or how long to wait
+// when none is.
 func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -274,16 +266,7 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 }
 
 func compareOutgoing(a, b *outgoing) int {
-	rank := func(o *outgoing) int {
-		switch {
-		case o.statement.Payload.Type == ledger.TypeEvidence:
-			return 0
-		case o.own:
-			return 1
-		}
-		return 2
-	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.due.Compare(b.due))
+	return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.due.Compare(b.due))
 }
 
 // settled reports whether a statement needs no more bringing: its seq is on the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -49,20 +50,12 @@ func (v *View) Standing(name string) string {
 	}
 	standing := n.Standing
 	if held, ok := v.Held[name]; ok {
-		standing = worse(standing, held)
+		standing = gossip.Worse(standing, held)
 	}
 	if ban, ok := v.Banned[name]; ok {
-		standing = worse(standing, ban.Standing)
+		standing = gossip.Worse(standing, ban.Standing)
 	}
 	return standing
-}
-
-func worse(a, b string) string {
-	order := map[string]int{fsm.NodeActive: 0, fsm.NodeQuarantined: 1, fsm.NodeExcluded: 2}
-	if order[b] > order[a] {
-		return b
-	}
-	return a
 }
 
 // eachNode calls fn for every node, by name, until it says no.
@@ -120,19 +113,16 @@ func (v *View) settleBans() {
 
 // hold keeps every quarantine of the state over whatever comes after it.
 func (v *View) hold() {
-	held := maps.Clone(v.Held)
-	if held == nil {
-		held = map[string]string{}
-	}
+	dropped := map[string]string{}
 	if v.State != nil {
 		eachNode(v.State, func(n *fsm.NodeRecord) bool {
 			if n.Standing != fsm.NodeActive {
-				held[n.Name] = worse(held[n.Name], n.Standing)
+				dropped[n.Name] = n.Standing
 			}
 			return true
 		})
 	}
-	v.Held = held
+	v.Held = gossip.Unite(v.Held, dropped)
 }
 
 // convicted reports whether an offence is on the ledger already.
