@@ -53,6 +53,12 @@ type member struct {
 // before the first epoch, and starts the agents of all but those in without.
 func newFleet(t *testing.T, replicas, n int, change func(*ledger.Genesis), configure func(i int, c *Config)) *fleet {
 	t.Helper()
+	return newRecordedFleet(t, nil, replicas, n, change, configure)
+}
+
+// newRecordedFleet is newFleet whose replicas r watches, unless it is nil.
+func newRecordedFleet(t *testing.T, r *recorder, replicas, n int, change func(*ledger.Genesis), configure func(i int, c *Config)) *fleet {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
@@ -61,7 +67,11 @@ func newFleet(t *testing.T, replicas, n int, change func(*ledger.Genesis), confi
 	if change != nil {
 		changes = append(changes, change)
 	}
-	f.cluster = replicatest.Start(t, replicas, nil, changes...)
+	var watch func(*replica.Config)
+	if r != nil {
+		watch = r.replicas
+	}
+	f.cluster = replicatest.Start(t, replicas, watch, changes...)
 	f.cluster.Leader()
 	var urls []string
 	for _, node := range f.cluster.Nodes {
@@ -70,7 +80,11 @@ func newFleet(t *testing.T, replicas, n int, change func(*ledger.Genesis), confi
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := httptest.NewServer(s.Handler())
+		handler := s.Handler()
+		if r != nil {
+			handler = r.service("api", handler)
+		}
+		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		f.servers = append(f.servers, server)
 		urls = append(urls, server.URL)

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,14 +15,20 @@ import (
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/ledger/replica"
+	"github.com/quorate/quorate/ledger/replica/replicatest"
 )
 
-// recorder looks at every frame that agents send or take in.
+// recorder looks at every frame that agents and replicas send or take in.
 type recorder struct {
-	public    map[ledger.Hash]*keys.PublicKey // of nodes, by key id
+	public    map[ledger.Hash]*keys.PublicKey // of nodes, governors and replicas, by key id
 	authority ledger.Authority
+	origin    string
+	stowaway  atomic.Pointer[stowaway]
 
 	mu       sync.Mutex
+	ready    bool           // the keys are known
+	later    []func()       // what was seen before
 	counts   map[string]int // by direction, channel and what it was
 	unsigned []string
 	checked  map[string]bool // envelopes that verified
@@ -36,7 +45,10 @@ func (r *recorder) allowed(f mesh.Frame) bool {
 // look classes one frame: a statement of a node that verifies, what the ledger
 // certified, a frame of the channel's own, or none of these.
 func (r *recorder) look(f mesh.Frame) {
-	what, err := "", error(nil)
+	r.note(string(f.Direction), f.Channel, func() (string, error) { return r.class(f) })
+}
+
+func (r *recorder) class(f mesh.Frame) (what string, err error) {
 	switch {
 	case r.allowed(f):
 		what = "internal"
@@ -54,13 +66,7 @@ func (r *recorder) look(f mesh.Frame) {
 	default:
 		err = fmt.Errorf("the channel is on no list")
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		r.unsigned = append(r.unsigned, fmt.Sprintf("%s on %s: %v", f.Direction, f.Channel, err))
-		return
-	}
-	r.counts[strings.Join([]string{string(f.Direction), f.Channel, what}, " ")]++
+	return what, err
 }
 
 func (r *recorder) statement(envelope []byte) (string, error) {
@@ -70,7 +76,7 @@ func (r *recorder) statement(envelope []byte) (string, error) {
 	}
 	key := r.public[st.KeyID]
 	if key == nil {
-		return "", fmt.Errorf("signed by a key that is no node's")
+		return "", fmt.Errorf("signed by a key that is nobody's")
 	}
 	r.mu.Lock()
 	known := r.checked[string(envelope)]
@@ -114,20 +120,17 @@ func (r *recorder) violations() []string {
 	return slices.Clone(r.unsigned)
 }
 
-// Every control message that an agent of twenty sends or takes in bears a
-// statement's signature that verifies, or is on the closed list of what does not;
-// and a path without one is seen.
+// Every control message that one of twenty agents or of three replicas sends or
+// takes in bears a statement's signature that verifies, or is on the closed list
+// of what does not; and a path without one is seen.
 func TestEveryControlMessageIsSigned(t *testing.T) {
-	f := newFleet(t, 3, 20, func(g *ledger.Genesis) { g.Policy.TickMillis = 1_000 }, nil)
 	r := &recorder{public: map[ledger.Hash]*keys.PublicKey{}, counts: map[string]int{}, checked: map[string]bool{}}
+	f := newRecordedFleet(t, r, 3, 20, func(g *ledger.Genesis) { g.Policy.TickMillis = 1_000 }, nil)
 	view, err := f.cluster.Leader().Replica.View(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.authority = view.State.Authority()
-	for _, m := range f.agents {
-		r.public[ledger.Hash(m.key.Public().ID())] = m.key.Public()
-	}
+	r.learn(f.cluster, view.State.Authority(), f.agents)
 	f.observe = r.look
 	for _, m := range f.agents {
 		f.start(m)
@@ -166,19 +169,41 @@ func TestEveryControlMessageIsSigned(t *testing.T) {
 	signed := 0
 	for name, n := range r.counts {
 		t.Logf("%6d %s", n, name)
-		if strings.Contains(name, "statements") || strings.HasSuffix(name, "probe") || strings.HasSuffix(name, "ack") {
+		if !strings.Contains(name, " internal") && !strings.Contains(name, "certified") && !strings.HasSuffix(name, "question") {
 			signed += n
 		}
 	}
 	r.mu.Unlock()
 	t.Logf("%d control messages, each with a signature that verifies: %d distinct", signed, len(r.checked))
 
-	// The planted path: bytes that nobody signed.
-	if err := f.agents[0].mesh.Publish(t.Context(), mesh.Statements, []byte("quarantine n5")); err != nil {
+	// The planted paths: what nobody signed, by gossip, at the API, and in the order
+	// of a leader whose replica was altered.
+	planted := []byte("quarantine n5")
+	if err := f.agents[0].mesh.Publish(t.Context(), mesh.Statements, planted); err != nil {
 		t.Fatal(err)
 	}
-	f.await("the unsigned message is seen", f.agents[:1], func(*member) bool { return len(r.violations()) > 0 })
-	if _, err := r.statement([]byte("quarantine n5")); err == nil {
-		t.Error("the recorder takes anything")
+	answer, err := http.Post(f.servers[0].URL+"/v1/statements", "application/cose", bytes.NewReader(planted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	saw := func(channel string) bool {
+		return slices.ContainsFunc(r.violations(), func(v string) bool { return strings.HasPrefix(v, channel) })
+	}
+	governor := f.cluster.Council[0]
+	forged := f.cluster.Record(replicatest.Principal{Name: governor.Name, Key: replicatest.Key(t)}, "not by the governor")
+	for deadline := time.Now().Add(patience); !saw("sent on raft") || !saw("received on raft"); {
+		honest := f.cluster.Record(governor, "with a stowaway")
+		r.stowaway.Store(&stowaway{with: honest, forged: forged})
+		_, err := f.cluster.Leader().Replica.Submit(f.cluster.Context(), [][]byte{honest}, replica.WaitCommitted)
+		if err == nil {
+			t.Fatal("an order with a forged statement was carried out")
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no order with a forged statement was seen; the last one ended with %v", err)
+		}
+	}
+	for _, channel := range []string{"sent on statements", "received on api"} {
+		f.await("the unsigned message is seen, "+channel, f.agents[:1], func(*member) bool { return saw(channel) })
 	}
 }

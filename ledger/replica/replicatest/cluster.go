@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,7 +156,10 @@ func (n *Node) refusedNobody() {
 		return
 	}
 	for _, one := range n.Replica.Status().Refusals {
-		if one.Rule != "halted" && one.Rule != "stamp_ahead" && one.Rule != "disk_stalled" { // broken disks, a broken clock
+		// On a busy machine elections overtake each other: who voted has gone on to
+		// the next term, or does not answer in time, and nobody vouches for this one.
+		overtaken := one.Rule == "election" && strings.Contains(one.Reason, "vouch for its election")
+		if one.Rule != "halted" && one.Rule != "stamp_ahead" && one.Rule != "disk_stalled" && !overtaken { // broken disks, a broken clock
 			n.cluster.t.Errorf("%s refused honest %s by %s %d times: %s", n.Record.Name, one.Peer, one.Rule, one.Count, one.Reason)
 		}
 	}
