@@ -18,7 +18,7 @@ PACKAGES  = ./ledger/replica $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench model etcd microbench clean \
+.PHONY: help build run demo attack chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench bench-build lossy model etcd microbench clean \
         tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -112,10 +112,15 @@ microbench: ## Go benchmarks as a table
 model: ## simulate the rules of reputation whole: the figures of fsm/DESIGN.md
 	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -v -run '^TestModel|^TestGrowth' ./fsm ./test/bench | grep -v '^=== '
 
-bench: build etcd ## measure whole ledgers beside etcd: a table, and bench.json; QUICK=1 takes three minutes
-	$(GO) build $(GOFLAGS_) -o bin/bench ./test/bench
+bench: build etcd chaos-tools bench-build ## measure whole ledgers beside etcd, and agents beside a bare GossipSub: a table, and bench.json; QUICK=1 takes six minutes
 	cd test/bench/etcd && $(GO) build -o ../../../bin/etcdload .
 	bin/bench $(if $(QUICK),--quick) $(BENCHFLAGS)
+
+bench-build:
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/bench ./test/byzantine/observer
+
+lossy: build chaos-tools bench-build ## broadcasts among 20 agents in network namespaces whose lines lose and delay packets: none may be lost
+	bin/bench --only lossy --out bin/lossy.json
 
 etcd: ## etcd, from Debian when it is missing; its service is not left running
 	@command -v etcd >/dev/null || { \

@@ -221,6 +221,9 @@ func (a *Agent) Changed() <-chan struct{} { return a.changed.wait() }
 // Mesh is the agent's mesh, for its addresses.
 func (a *Agent) Mesh() *mesh.Mesh { return a.mesh }
 
+// Judge is what the mesh asks of each frame that arrives. For measurements.
+func (a *Agent) Judge() mesh.Judge { return a.judge }
+
 // change replaces the view by what fn makes of a copy, and tells whoever waits.
 func (a *Agent) change(fn func(*View)) {
 	a.viewing.Lock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
 )
@@ -19,6 +20,7 @@ func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 	}
 	f.connected(f.agents, 4)
 	liar, honest := f.agents[4], f.agents[:4]
+	before := honest[0].View()
 	seq, epoch := uint64(7), uint64(0)
 	said := func(text string) []byte {
 		b, err := ledger.Sign(liar.key, ledger.Payload{
@@ -55,6 +57,26 @@ func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 	})
 	t.Logf("certified everywhere after %s", time.Since(began))
 	f.await("its connections are closed", honest, func(m *member) bool { return len(m.Mesh().Peers()) == 3 })
+
+	// A frame that was screened before the ledger's decision is ruled on after it,
+	// when the agent's own ban has given way to that.
+	judge := honest[0].judge
+	f.await("the ban has given way", honest[:1], func(*member) bool {
+		judge.mu.Lock()
+		defer judge.mu.Unlock()
+		return !judge.rules.Banned(ledger.Hash(liar.key.Public().ID()))
+	})
+	seq++
+	c, reason := gossip.Screen(before.certified, gossip.Statements, said("n3"))
+	if reason == gossip.Good {
+		reason = c.Verify(honest[0].verify)
+	}
+	if reason != gossip.Good {
+		t.Fatalf("before the decision the frame is refused: %s", reason)
+	}
+	if r := judge.admit(before.certified, gossip.Statements, c); r.Reason != gossip.AuthorBanned {
+		t.Errorf("a frame of the excluded node that was screened before: %s", r.Reason)
+	}
 }
 
 // A node that passes on what nobody honest does is complained of by those who

@@ -79,11 +79,23 @@ func (j *judge) rule(channel gossip.Channel, envelope []byte) (*gossip.Case, gos
 	if reason != gossip.Good {
 		return c, gossip.Ruling{Reason: reason}
 	}
-	j.mu.Lock()
-	ruling := j.rules.Admit(c)
-	j.mu.Unlock()
+	ruling := j.admit(view, channel, c)
 	j.act(&ruling)
 	return c, ruling
+}
+
+// admit rules on a statement that was screened by view and verified since. A ban
+// of ours ends once the ledger's own decision is in force, of which a view from
+// before that does not know.
+func (j *judge) admit(view *certified, channel gossip.Channel, c *gossip.Case) gossip.Ruling {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if now := j.agent.view.Load().certified; now != view {
+		if _, reason := gossip.Screen(now, channel, c.Statement.Envelope); reason != gossip.Good {
+			return gossip.Ruling{Reason: reason}
+		}
+	}
+	return j.rules.Admit(c)
 }
 
 // act drops whom a ruling proves an offender, at once, and brings the evidence

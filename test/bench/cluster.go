@@ -46,15 +46,21 @@ type cluster struct {
 // council of every ledger here: three operators, of which two decide.
 var council = []struct{ name, operator string }{{"alice", "aurora"}, {"bob", "borealis"}, {"carol", "cirrus"}}
 
-// The ledger's policy: a day's epoch, and no quota that a benchmark meets.
-// Every other rule is the default.
-const policyYAML = "policy:\n  epoch_millis: 86400000\n  quota: 4294967296\n"
+// founding is what tells one ledger from another, as lines of the ceremony.
+type founding struct {
+	operators string // beside the council's; "" for none
+	policy    string // "" for the default
+}
+
+// measured is the founding of most ledgers here: a day's epoch, and no quota that
+// a benchmark meets. Every other rule is the default.
+var measured = founding{policy: "policy: {epoch_millis: 86400000, quota: 4294967296}\n"}
 
 // The API's own rate limit is per address; the load here comes from one.
 var serverFlags = []string{"--log-level", "warn", "--api-rate-per-second", "1000000", "--api-rate-burst", "1000000"}
 
 // found makes keys and genesis as a user does, with the program itself.
-func found(program, dir string, replicas int, flags ...string) (*cluster, error) {
+func found(program, dir string, replicas int, f founding, flags ...string) (*cluster, error) {
 	c := &cluster{program: program, dir: dir}
 	keyDir := filepath.Join(dir, "keys")
 	if err := os.MkdirAll(keyDir, 0o700); err != nil {
@@ -84,7 +90,7 @@ func found(program, dir string, replicas int, flags ...string) (*cluster, error)
 		fmt.Fprintf(&ceremony, "  - public: keys/%s.pub\n", m.name)
 		c.members = append(c.members, m)
 	}
-	ceremony.WriteString(policyYAML)
+	ceremony.WriteString(f.operators + f.policy)
 	file := filepath.Join(dir, "ceremony.yaml")
 	if err := os.WriteFile(file, []byte(ceremony.String()), 0o600); err != nil {
 		return nil, err

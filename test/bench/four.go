@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -62,29 +60,6 @@ func (b *bench) overloaded(ctx context.Context) (err error) {
 	}
 	b.results.Overload, err = b.flood(ctx, t, seconds)
 	return err
-}
-
-// seals measures the rules alone.
-func (b *bench) seals(context.Context) error {
-	dir := filepath.Join(b.dir, "seal")
-	defer os.RemoveAll(dir)
-	c, err := found(b.program, dir, 1)
-	if err != nil {
-		return err
-	}
-	fleet := 50_000
-	if b.quick {
-		fleet = 5_000
-	}
-	for _, nodes := range []int{100, fleet} {
-		cost, err := sealCost(c, nodes, 500)
-		if err != nil {
-			return err
-		}
-		b.results.Seals = append(b.results.Seals, cost)
-		b.note("seal with %d nodes: %.0f us", nodes, cost.P50)
-	}
-	return nil
 }
 
 // lengths measures a short ledger and a long one.

@@ -28,8 +28,10 @@ type bench struct {
 	warm, each        time.Duration // of a cell
 	clients           []int
 	systems           []string // of the throughput; all when empty
+	observer          string   // binary: the agent with a hook
 
-	results results
+	speakers *speakers // the fleet that sections share; nil until one asks for it
+	results  results
 }
 
 func (b *bench) note(format string, values ...any) {
@@ -37,6 +39,13 @@ func (b *bench) note(format string, values ...any) {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == bareCommand {
+		if err := runBare(context.Background(), os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, "bench bare:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := execute(ctx); err != nil {
@@ -63,6 +72,11 @@ func (b *bench) sections() []section {
 		{"seal", b.seals},
 		{"size", b.lengths},
 		{"growth", b.growth},
+		{"agents", b.agentsAtRest},
+		{"broadcast", b.broadcasts},
+		{"quarantine", b.quarantines},
+		{"judging", b.judging},
+		{"lossy", b.lossy},
 	}
 }
 
@@ -75,9 +89,16 @@ func execute(ctx context.Context) error {
 	flag.StringVar(&dir, "dir", "", "a folder on the disk to be measured; a temporary one when empty")
 	flag.StringVar(&b.program, "quorate", "bin/quorate", "the program")
 	flag.StringVar(&b.etcdLoad, "etcdload", "bin/etcdload", "etcd's load generator")
+	flag.StringVar(&b.observer, "observer", "bin/observer", "the agent that says what it sees")
 	flag.DurationVar(&b.each, "each", 0, "the counted time of a cell; 0: by --quick")
 	flag.IntVar(&b.size, "size", 3072, "bytes of a record's text and of an etcd value")
 	flag.StringVar(&b.profiles, "profiles", "", "a folder for CPU profiles of each cell's replicas")
+	if len(os.Args) > 1 && os.Args[1] == lossyCommand {
+		if err := flag.CommandLine.Parse(os.Args[2:]); err != nil {
+			return err
+		}
+		return b.within(ctx)
+	}
 	systems := flag.String("systems", "", "systems of the throughput, with commas; all when empty")
 	clients := flag.String("clients", "", "numbers of clients, with commas")
 	flag.Parse()
@@ -106,18 +127,37 @@ func execute(ctx context.Context) error {
 	}
 	defer os.RemoveAll(b.dir)
 	b.results.begin(b)
-	names := commas(only)
+	failed := b.runSections(ctx, commas(only))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	b.results.Seconds = time.Since(b.results.Began).Seconds()
+	fmt.Print(b.results.table())
+	return errors.Join(append(failed, b.results.write(out))...)
+}
+
+// runSections runs those that are named, or all. One that fails does not hide what
+// the others measure: it is named at the end, and the program fails.
+func (b *bench) runSections(ctx context.Context, names []string) (failed []error) {
+	for _, name := range names {
+		if !slices.ContainsFunc(b.sections(), func(s section) bool { return s.name == name }) {
+			return []error{fmt.Errorf("--only: there is no section %q", name)}
+		}
+	}
 	for _, s := range b.sections() {
-		if len(names) > 0 && !slices.Contains(names, s.name) {
+		if len(names) > 0 && !slices.Contains(names, s.name) || ctx.Err() != nil {
 			continue
 		}
 		began := time.Now()
 		if err := s.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
+			b.note("== %s FAILED: %v", s.name, err)
+			continue
 		}
 		b.note("== %s: %.0f s", s.name, time.Since(began).Seconds())
 	}
-	b.results.Seconds = time.Since(b.results.Began).Seconds()
-	fmt.Print(b.results.table())
-	return errors.Join(b.results.write(out))
+	if err := b.speakers.stop(); err != nil {
+		failed = append(failed, fmt.Errorf("the fleet: %w", err))
+	}
+	return failed
 }

@@ -27,6 +27,14 @@ type results struct {
 	Seals      []*sealResults     `json:"seals,omitempty"`
 	Sizes      []*sizeResults     `json:"sizes,omitempty"`
 	Growth     []*growthResults   `json:"growth_at_rest,omitempty"`
+
+	Agents     *agentsResults     `json:"agents_at_rest,omitempty"`
+	Broadcast  *broadcastResults  `json:"broadcast,omitempty"`
+	Quarantine *quarantineResults `json:"quarantine,omitempty"`
+	Judging    *judgingResults    `json:"agent_judging,omitempty"`
+	Lossy      *broadcastResults  `json:"broadcast_lossy,omitempty"`
+	// LossySkipped is why Lossy is missing.
+	LossySkipped string `json:"broadcast_lossy_skipped,omitempty"`
 }
 
 func (r *results) begin(b *bench) {
@@ -63,6 +71,7 @@ func (r *results) table() string {
 	}
 	r.soon(&w)
 	r.large(&w)
+	r.fleets(&w)
 	return w.String()
 }
 
@@ -124,6 +133,63 @@ func (r *results) large(w *strings.Builder) {
 	}
 	for _, g := range r.Growth {
 		fmt.Fprintf(w, "%8d %10d %18.0f %14.0f %14.0f %10.1f\n", g.Nodes, g.Operators, g.Attestations, g.Average, g.Entries, g.Megabytes)
+	}
+}
+
+// fleets prints what agents cost and how soon they act, beside a bare GossipSub.
+func (r *results) fleets(w *strings.Builder) {
+	line := func(what, bound, agents, bare string) {
+		fmt.Fprintf(w, "  %-34s %22s %22s  %s\n", what, agents, bare, bound)
+	}
+	head := func(format string, values ...any) {
+		fmt.Fprintf(w, "\n"+format+"\n", values...)
+		line("", "", "agents", "bare GossipSub")
+	}
+	pair := func(s *spread) string { return fmt.Sprintf("%.1f / %.1f ms", s.P50, s.P99) }
+	if a := r.Agents; a != nil {
+		head("At rest, %d agents of %d operators as processes, %d replicas, default policy, %.0f s", a.Nodes, a.Operators, a.Replicas, a.Seconds)
+		each := func(what, bound, format string, of func(*restOfNode) float64) {
+			line(what, bound, fmt.Sprintf(format, of(a.Agent)), fmt.Sprintf(format, of(a.Bare)))
+		}
+		each("share of a core, each", "(below 0.2 %)", "%.3f %%", func(n *restOfNode) float64 { return n.CorePercent })
+		each("  of the worst", "", "%.3f %%", func(n *restOfNode) float64 { return n.WorstCorePercent })
+		each("memory (RSS), each", "(below 64 MB)", "%.1f MB", func(n *restOfNode) float64 { return n.RSS })
+		each("  of the worst", "", "%.1f MB", func(n *restOfNode) float64 { return n.WorstRSS })
+		line("heap and stacks in use, each", "", fmt.Sprintf("%.1f MB", a.Agent.Heap), "not asked")
+		each("sent, each", "", "%.0f bytes/s", func(n *restOfNode) float64 { return n.Sent })
+		each("received, each", "", "%.0f bytes/s", func(n *restOfNode) float64 { return n.Received })
+	}
+	for _, b := range []*broadcastResults{r.Broadcast, r.Lossy} {
+		if b == nil {
+			continue
+		}
+		bound := "(p50 below 30 ms)"
+		if b != r.Broadcast {
+			bound = ""
+		}
+		how := ""
+		if b.How != "" {
+			how = "\n(" + b.How + ")"
+		}
+		head("Broadcast of %d messages of %d bytes to %d nodes, %s: p50 / p99%s", b.Messages, b.Bytes, b.Nodes-1, b.Line, how)
+		line("to each node", bound, pair(b.Agents.Each), pair(b.Bare.Each))
+		line("to the last node", "", pair(b.Agents.Last), pair(b.Bare.Last))
+		line("did not reach everybody", "(0)", fmt.Sprint(b.Agents.Lost), fmt.Sprint(b.Bare.Lost))
+		if b.Agents.CPU > 0 {
+			line("processor time of a node for one", "", fmt.Sprintf("%.0f us", b.Agents.CPU), fmt.Sprintf("%.0f us", b.Bare.CPU))
+		}
+	}
+	if r.LossySkipped != "" {
+		fmt.Fprintf(w, "\nBroadcast over lossy lines: SKIPPED: %s\n", r.LossySkipped)
+	}
+	if q := r.Quarantine; q != nil {
+		head("Proof of an offence at one agent, until all %d drop the offender, %d times: p50 / p99\n(bare: as many bytes to all others; it drops nobody)", q.Nodes, q.Offenders)
+		line("each agent", "(p99 below 1000 ms)", pair(q.Each), pair(q.Bare.Each))
+		line("the last agent", "", pair(q.Last), pair(q.Bare.Last))
+		line("accepted after, of frames shown", "(0)", fmt.Sprintf("%d of %d", q.Accepted, q.Judged), "")
+	}
+	if j := r.Judging; j != nil {
+		fmt.Fprintf(w, "\nStatements verified in an agent: %.0f/s on %d cores, %.0f us each; bare ML-DSA-65 %.0f/s; ratio %.2f\n", j.PerSecond, r.CPUs, j.CPU, j.Bare, j.Ratio)
 	}
 }
 

@@ -111,10 +111,15 @@ func (c *cluster) decision(ctx context.Context, at *member, name string) ([]byte
 	if err != nil {
 		return nil, err
 	}
+	return c.decide(ctx, at, "operator.add", args)
+}
+
+// decide is a bundle that decides: a proposal, and the second approval.
+func (c *cluster) decide(ctx context.Context, at *member, action string, args []byte) ([]byte, error) {
 	var base struct {
 		Base map[string]uint64 `json:"base"`
 	}
-	if err := at.get(ctx, "/v1/base?action=operator.add&args="+url.QueryEscape(string(args)), &base); err != nil {
+	if err := at.get(ctx, "/v1/base?action="+action+"&args="+url.QueryEscape(string(args)), &base); err != nil {
 		return nil, err
 	}
 	nonce := make([]byte, 16)
@@ -122,7 +127,7 @@ func (c *cluster) decision(ctx context.Context, at *member, name string) ([]byte
 		return nil, err
 	}
 	proposal, err := c.say(c.council[0], ledger.Payload{Type: ledger.TypePropose, Nonce: nonce, Expires: uint64(time.Now().Add(time.Hour).UnixMilli())},
-		ledger.Propose{Action: "operator.add", Args: args, Base: base.Base})
+		ledger.Propose{Action: action, Args: args, Base: base.Base})
 	if err != nil {
 		return nil, err
 	}

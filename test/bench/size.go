@@ -33,7 +33,7 @@ const (
 // sizes builds a ledger of so many entries and measures the program on it.
 func (b *bench) sizes(ctx context.Context, entries uint64) (*sizeResults, error) {
 	dir := filepath.Join(b.dir, fmt.Sprintf("size-%d", entries))
-	c, err := found(b.program, dir, 1, "--log-store", "wal")
+	c, err := found(b.program, dir, 1, measured, "--log-store", "wal")
 	if err != nil {
 		return nil, err
 	}

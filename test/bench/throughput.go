@@ -118,7 +118,7 @@ func (b *bench) foundTarget(ctx context.Context, system, store string, replicas 
 	if err != nil {
 		return nil, err
 	}
-	c, err := found(b.program, dir, replicas, "--log-store", store)
+	c, err := found(b.program, dir, replicas, measured, "--log-store", store)
 	if err != nil {
 		return nil, err
 	}

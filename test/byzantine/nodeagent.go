@@ -23,10 +23,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/gossip/agent"
 	"github.com/quorate/quorate/ledger"
-	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/test/freeport"
+	"github.com/quorate/quorate/test/nodetest"
 )
 
 // agentProcess is the agent of an honest node, a process of its own.
@@ -79,29 +78,9 @@ func (f *fleet) startAgents(ctx context.Context, except ...*node) error {
 
 // configure writes an agent's files.
 func (f *fleet) configure(a *agentProcess, peers []string) error {
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
-		return err
-	}
-	if err := keys.WriteInsecureFile(filepath.Join(a.dir, "node.key"), &keys.File{
-		Name: a.name, Role: fsm.RoleNode, Operator: a.operator, Created: time.Now().UnixMilli(), Key: a.key}); err != nil {
-		return err
-	}
-	if err := agent.Prepare(filepath.Join(a.dir, "state"), filepath.Join(a.dir, "memory"), a.key); err != nil {
-		return err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\ndir: state\nmemory_dir: memory\nkey_file: node.key\ngenesis: %s\napi:\n  servers:\n", a.name, f.genesis)
-	for _, url := range f.serversOf(a) {
-		fmt.Fprintf(&b, "    - %s\n", url)
-	}
-	fmt.Fprintf(&b, "gossip:\n  listen: %s\n  peers:\n", a.address)
-	for _, p := range peers {
-		if !strings.HasPrefix(p, a.name+"@") {
-			fmt.Fprintf(&b, "    - %s\n", p)
-		}
-	}
-	fmt.Fprintf(&b, "local:\n  socket: agent.sock\n")
-	return os.WriteFile(filepath.Join(a.dir, "agent.yaml"), []byte(b.String()), 0o600)
+	files := nodetest.AgentFiles{Dir: a.dir, Genesis: f.genesis, Servers: f.serversOf(a), Listen: a.address, Peers: peers}
+	_, err := files.Write(&nodetest.Node{Name: a.name, Operator: a.operator, Key: a.key, Peer: a.peer})
+	return err
 }
 
 // serversOf is where an agent finds replicas, the first one another for each.
@@ -245,20 +224,8 @@ func (f *fleet) countedBy(ctx context.Context, counter string) map[string]int {
 	return sums
 }
 
-// seen is a line of what an observer saw.
-type seen struct {
-	At      int64  `json:"at"`
-	Channel string `json:"channel"`
-	Verdict string `json:"verdict"`
-	Author  string `json:"author"`
-	ID      string `json:"id"`
-	From    string `json:"from"`
-	Dropped string `json:"dropped"`
-	As      string `json:"as"`
-}
-
 // saw reads what an agent saw up to now.
-func (a *agentProcess) saw() ([]seen, error) {
+func (a *agentProcess) saw() ([]nodetest.Seen, error) {
 	file, err := os.Open(filepath.Join(a.dir, "seen"))
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -267,9 +234,9 @@ func (a *agentProcess) saw() ([]seen, error) {
 		return nil, err
 	}
 	defer file.Close()
-	var list []seen
+	var list []nodetest.Seen
 	for scan := bufio.NewScanner(file); scan.Scan(); {
-		var s seen
+		var s nodetest.Seen
 		if err := json.Unmarshal(scan.Bytes(), &s); err != nil {
 			break // the last line, as it is written
 		}

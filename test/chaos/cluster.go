@@ -16,6 +16,7 @@ import (
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/spacetest"
 )
 
 const (
@@ -25,9 +26,8 @@ const (
 
 	// Machines that run this are busy with other things too: nothing here is
 	// decided by speed, and patience ends only what hangs.
-	patience   = 90 * time.Second
-	pollEvery  = 100 * time.Millisecond
-	keptSuffix = "-kept"
+	patience  = 90 * time.Second
+	pollEvery = 100 * time.Millisecond
 )
 
 // governors sign what clients submit; each client has one for itself. Two
@@ -189,11 +189,11 @@ func (c *cluster) newMember(number int) (*member, error) {
 		return nil, err
 	}
 	m.pin = ledger.Hash(public.TLSPin)
-	if err := plug(m.space, m.address); err != nil {
+	if err := spacetest.Plug(m.space, m.address); err != nil {
 		return nil, err
 	}
 	if err := c.makeDisk(m); err != nil {
-		return nil, errors.Join(err, unplug(m.space))
+		return nil, errors.Join(err, spacetest.Unplug(m.space))
 	}
 	return m, nil
 }
@@ -340,7 +340,7 @@ func (m *member) gone() error {
 func (c *cluster) close() error {
 	var errs []error
 	for _, m := range c.members {
-		errs = append(errs, m.kill(), m.unmount(), unplug(m.space))
+		errs = append(errs, m.kill(), m.unmount(), spacetest.Unplug(m.space))
 	}
 	if c.watch != nil {
 		c.watch.Close()
@@ -447,7 +447,7 @@ func (c *cluster) settle(ctx context.Context) error {
 
 // keepLogs copies the logs out of the run's file system, which ends with it.
 func (c *cluster) keepLogs(seed uint64) {
-	to := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-%d%s", folderPattern, seed, time.Now().Unix(), keptSuffix))
+	to := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-%d%s", spacetest.FolderPattern, seed, time.Now().Unix(), spacetest.KeptSuffix))
 	if err := os.CopyFS(to, os.DirFS(c.path("logs"))); err != nil {
 		fmt.Printf("chaos: keep logs: %v\n", err)
 		return

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/quorate/quorate/test/spacetest"
 )
 
 // Each replica has a disk of its own: ext4 in an image on a loop device. What a
@@ -30,7 +32,7 @@ func (c *cluster) makeDisk(m *member) error {
 	if err := errors.Join(f.Truncate(diskBytes), f.Close()); err != nil {
 		return err
 	}
-	if err := tool("", "mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", m.image()); err != nil {
+	if err := spacetest.Tool("", "mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", m.image()); err != nil {
 		return c.withoutDisks(err)
 	}
 	if err := m.mount(); err != nil {
@@ -49,7 +51,7 @@ func (c *cluster) withoutDisks(why error) error {
 }
 
 func (m *member) mount() error {
-	return tool("", "mount", "-o", "loop,commit=300", m.image(), m.dir)
+	return spacetest.Tool("", "mount", "-o", "loop,commit=300", m.image(), m.dir)
 }
 
 func (m *member) unmount() error {
@@ -73,7 +75,7 @@ func (c *cluster) cutPower(members []*member) error {
 			return err
 		}
 		left := m.image() + ".left"
-		if err := tool("", "cp", "--sparse=always", m.image(), left); err != nil {
+		if err := spacetest.Tool("", "cp", "--sparse=always", m.image(), left); err != nil {
 			return err
 		}
 		if err := m.unmount(); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/spacetest"
 )
 
 // reach is how the program reaches members.
@@ -130,7 +131,7 @@ func membership(ctx context.Context, h *harm) error {
 	}
 	h.note("and left while %s was", c.members[lost].name)
 	c.members = c.members[:len(c.members)-1]
-	return errors.Join(joined.stop(), joined.unmount(), unplug(joined.space), c.rewatch(), h.partition(nil))
+	return errors.Join(joined.stop(), joined.unmount(), spacetest.Unplug(joined.space), c.rewatch(), h.partition(nil))
 }
 
 // awaitStandingOf waits until a replica has a standing on the ledger; "": until

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/quorate/quorate/test/spacetest"
 )
 
 // options are what a run is told.
@@ -50,15 +53,16 @@ func main() {
 	if o.seed == 0 {
 		o.seed = rand.Uint64()%1_000_000 + 1
 	}
-	dir, inside := os.LookupEnv(insideVariable)
+	dir, inside := spacetest.Inside()
 	if !inside {
 		os.Exit(outside(o.seed))
 	}
-	if err := furnish(dir); err != nil {
+	run, err := spacetest.Furnish(dir)
+	if err = errors.Join(err, spacetest.Hub()); err != nil {
 		fmt.Printf("chaos: SKIPPED: this machine lacks something that the namespaces need: %v\n", err)
 		return
 	}
-	os.Exit(inNamespaces(&o, filepath.Join(dir, runDir)))
+	os.Exit(inNamespaces(&o, run))
 }
 
 // inNamespaces runs everything and says how it went.

@@ -1,6 +1,6 @@
 // Command observer is the node agent with its hook for tests: it writes what the
 // agent was given and let pass, and whom it drops, to a file, one JSON object a
-// line. It alters nothing.
+// line. It alters nothing, unless its standard input tells it to: see orders.go.
 package main
 
 import (
@@ -25,6 +25,7 @@ import (
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/nodetest"
 )
 
 func main() {
@@ -63,6 +64,7 @@ func run(ctx context.Context, path, out string) error {
 	watching, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() { w.drops(watching, a) })
+	go w.orders(ctx, a, os.Stdin) // a read cannot be broken off: it ends with the process
 	err = a.Run(ctx)
 	stop()
 	wait.Wait()
@@ -71,26 +73,13 @@ func run(ctx context.Context, path, out string) error {
 	return errors.Join(err, w.to.Flush(), f.Close())
 }
 
-// line is what the stage reads; At is nanoseconds since 1970.
-type line struct {
-	At      int64  `json:"at"`
-	Channel string `json:"channel,omitempty"`
-	Verdict string `json:"verdict,omitempty"`
-	Author  string `json:"author,omitempty"`
-	Type    string `json:"type,omitempty"`
-	ID      string `json:"id,omitempty"`
-	From    string `json:"from,omitempty"` // hex of the hop's peer key
-	Dropped string `json:"dropped,omitempty"`
-	As      string `json:"as,omitempty"`
-}
-
 type writer struct {
 	mu   sync.Mutex
 	file *os.File
 	to   *bufio.Writer
 }
 
-func (w *writer) write(l *line) {
+func (w *writer) write(l *nodetest.Seen) {
 	b, err := json.Marshal(l)
 	if err != nil {
 		panic(err) // our own shape
@@ -106,7 +95,7 @@ func (w *writer) frame(f mesh.Frame) {
 	if f.Direction != mesh.Received || f.Channel != string(mesh.Statements) {
 		return
 	}
-	l := &line{At: time.Now().UnixNano(), Channel: f.Channel, Verdict: f.Verdict.String(), From: hex.EncodeToString(f.Peer)}
+	l := &nodetest.Seen{At: time.Now().UnixNano(), Channel: f.Channel, Verdict: f.Verdict.String(), From: hex.EncodeToString(f.Peer)}
 	if st, err := ledger.ParseStatement(f.Data); err == nil {
 		l.Author, l.Type, l.ID = st.Payload.Author, st.Payload.Type, st.ID.String()
 	}
@@ -123,7 +112,7 @@ func (w *writer) drops(ctx context.Context, a *agent.Agent) {
 			for _, n := range view.State.Nodes("", 1<<16) {
 				standing := view.Standing(n.Name)
 				if was[n.Name] != standing && (was[n.Name] != "" || standing != fsm.NodeActive) {
-					w.write(&line{At: time.Now().UnixNano(), Dropped: n.Name, As: standing})
+					w.write(&nodetest.Seen{At: time.Now().UnixNano(), Dropped: n.Name, As: standing})
 				}
 				was[n.Name] = standing
 			}

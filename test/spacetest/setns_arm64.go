@@ -1,0 +1,3 @@
+package spacetest
+
+const sysSetns = 268 // the kernel's number on this processor
