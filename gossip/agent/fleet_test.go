@@ -82,7 +82,7 @@ func newRecordedFleet(t *testing.T, r *recorder, replicas, n int, change func(*l
 		}
 		handler := s.Handler()
 		if r != nil {
-			handler = r.service("api", handler)
+			handler = r.service(handler)
 		}
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)

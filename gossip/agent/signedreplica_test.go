@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
@@ -28,20 +25,27 @@ var (
 	// What agents read of the API, by path: nothing of it is believed by itself.
 	answers = map[string]string{
 		"/checkpoint": "head", "/authority/": "certified link", "/tile/": "certified content", "/v1/state": "certified content",
-		"/v1/entries": "certified content", "/v1/events": "certified content", "/v1/watch": "certified content", "/v1/links": "certified content",
+		"/v1/entries": "certified content", "/v1/proofs/": "certified content", "/v1/events": "certified content", "/v1/watch": "certified content", "/v1/links": "certified content",
 	}
-	internalLogs = map[raft.LogType]string{raft.LogNoop: "noop", raft.LogBarrier: "barrier", raft.LogConfiguration: "configuration"}
+	internalRaft = []string{"heartbeat", "vote", "prevote", "timeout", "noop", "barrier", "configuration"}
 )
 
 // replicas looks at every frame of the replicas of a cluster: what their Raft
 // sends and takes in, what they ask each other, and what is submitted to them.
 func (r *recorder) replicas(cfg *replica.Config) {
-	cfg.Hooks = &replica.Hooks{
-		Transport: func(inner replica.GuardedTransport) replica.GuardedTransport { return newWatched(inner, r) },
-		Requests:  func(inner http.RoundTripper) http.RoundTripper { return &watchedRequests{inner, r} },
-		Service:   func(inner http.Handler) http.Handler { return r.service("peers", inner) },
-		Order:     r.stow,
-	}
+	cfg.Hooks = &replica.Hooks{Order: r.stow}
+	replicatest.Observe(cfg.Hooks,
+		func(f replicatest.RaftFrame) {
+			r.note(f.Direction, "raft", func() (string, error) { return r.raft(f) })
+		},
+		func(f replicatest.PeerFrame) {
+			r.note(f.Direction, "peers", func() (string, error) {
+				if f.Answer {
+					return r.answer(f.Method, f.Path, f.Body)
+				}
+				return r.request(f.Method, f.Path, f.Body)
+			})
+		})
 }
 
 // stowaway is a statement that nobody's key signed, and the one that it travels
@@ -101,120 +105,20 @@ func (r *recorder) learn(c *replicatest.Cluster, authority ledger.Authority, nod
 	}
 }
 
-// is classes what needs no look.
-func is(what string) func() (string, error) { return func() (string, error) { return what, nil } }
-
-// watched is Raft's transport: what is sent goes through its methods, what is
-// received through the consumer and the handler of heartbeats.
-type watched struct {
-	replica.GuardedTransport
-	r    *recorder
-	out  chan raft.RPC
-	stop chan struct{}
-	once sync.Once
-	done sync.WaitGroup
-}
-
-func newWatched(inner replica.GuardedTransport, r *recorder) *watched {
-	w := &watched{GuardedTransport: inner, r: r, out: make(chan raft.RPC), stop: make(chan struct{})}
-	w.done.Go(func() {
-		for {
-			select {
-			case rpc := <-inner.Consumer():
-				r.rpc("received", rpc.Command)
-				select {
-				case w.out <- rpc:
-				case <-w.stop:
-					return
-				}
-			case <-w.stop:
-				return
-			}
-		}
-	})
-	return w
-}
-
-func (w *watched) Consumer() <-chan raft.RPC { return w.out }
-
-func (w *watched) SetHeartbeatHandler(handle func(raft.RPC)) {
-	if handle == nil {
-		w.GuardedTransport.SetHeartbeatHandler(nil)
-		return
-	}
-	w.GuardedTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		w.r.rpc("received", rpc.Command)
-		handle(rpc)
-	})
-}
-
-func (w *watched) Close() error {
-	w.once.Do(func() { close(w.stop) })
-	w.done.Wait()
-	return w.GuardedTransport.Close()
-}
-
-func (w *watched) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	w.r.rpc("sent", args)
-	return w.GuardedTransport.AppendEntries(id, target, args, resp)
-}
-
-func (w *watched) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
-	return nil, raft.ErrPipelineReplicationNotSupported // as the guard has it
-}
-
-func (w *watched) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	w.r.rpc("sent", args)
-	return w.GuardedTransport.RequestVote(id, target, args, resp)
-}
-
-func (w *watched) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	w.r.rpc("sent", args)
-	return w.GuardedTransport.RequestPreVote(id, target, args, resp)
-}
-
-func (w *watched) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	w.r.rpc("sent", args)
-	return w.GuardedTransport.InstallSnapshot(id, target, args, resp, data)
-}
-
-func (w *watched) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	w.r.rpc("sent", args)
-	return w.GuardedTransport.TimeoutNow(id, target, args, resp)
-}
-
-// rpc classes a request of Raft. Its elections are the channel's own, and so is
-// an order without statements; each statement of an order is signed.
-func (r *recorder) rpc(direction string, command any) {
-	switch q := command.(type) {
-	case *raft.AppendEntriesRequest:
-		if len(q.Entries) == 0 {
-			r.note(direction, "raft", is("internal heartbeat"))
-		}
-		for _, e := range q.Entries {
-			r.note(direction, "raft", func() (string, error) { return r.order(e) })
-		}
-	case *raft.RequestVoteRequest:
-		r.note(direction, "raft", is("internal vote"))
-	case *raft.RequestPreVoteRequest:
-		r.note(direction, "raft", is("internal prevote"))
-	case *raft.TimeoutNowRequest:
-		r.note(direction, "raft", is("internal timeout"))
-	case *raft.InstallSnapshotRequest: // rehearsed, and compared with what is certified, before it is kept
-		r.note(direction, "raft", is("certified snapshot"))
+// raft classes what one replica's Raft sends another. Elections are the
+// channel's own, and so is an order without statements.
+func (r *recorder) raft(f replicatest.RaftFrame) (string, error) {
+	switch f.Kind {
+	case replicatest.RaftSnapshot: // rehearsed, and compared with what is certified, before it is kept
+		return "certified snapshot", nil
+	case replicatest.RaftOrder:
 	default:
-		r.note(direction, "raft", func() (string, error) { return "", fmt.Errorf("%T is on no list", command) })
-	}
-}
-
-func (r *recorder) order(e *raft.Log) (string, error) {
-	if e.Type != raft.LogCommand {
-		if what := internalLogs[e.Type]; what != "" {
-			return "internal " + what, nil
+		if !slices.Contains(internalRaft, f.Kind) {
+			return "", fmt.Errorf("%s is on no list", f.Kind)
 		}
-		return "", fmt.Errorf("an entry of type %s is on no list", e.Type)
+		return "internal " + f.Kind, nil
 	}
-	c, err := ledger.ParseCommand(e.Data)
+	c, err := ledger.ParseCommand(f.Data)
 	if err != nil {
 		return "", err
 	}
@@ -245,57 +149,16 @@ func (r *recorder) all(envelopes [][]byte) (string, error) {
 	return "signed " + first, nil
 }
 
-// watchedRequests is what a replica asks others, and what it is answered.
-type watchedRequests struct {
-	inner http.RoundTripper
-	r     *recorder
-}
-
-func (w *watchedRequests) RoundTrip(q *http.Request) (*http.Response, error) {
-	body, err := w.r.read(&q.Body)
-	if err != nil {
-		return nil, err
-	}
-	w.r.note("sent", "peers", func() (string, error) { return w.r.request(q.Method, q.URL.Path, body) })
-	answer, err := w.inner.RoundTrip(q)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		return answer, err // errors say nothing that anybody acts on
-	}
-	said, err := w.r.read(&answer.Body)
-	if err != nil {
-		return nil, err
-	}
-	w.r.note("received", "peers", func() (string, error) { return w.r.answer(q.Method, q.URL.Path, said) })
-	return answer, nil
-}
-
-// read takes a body and leaves a copy.
-func (r *recorder) read(body *io.ReadCloser) ([]byte, error) {
-	if *body == nil {
-		return nil, nil
-	}
-	b, err := io.ReadAll(*body)
-	if err != nil {
-		return nil, err
-	}
-	_ = (*body).Close()
-	*body = io.NopCloser(bytes.NewReader(b))
-	return b, nil
-}
-
-// service looks at what a replica is asked to take in.
-func (r *recorder) service(channel string, inner http.Handler) http.Handler {
+// service looks at what the API is asked.
+func (r *recorder) service(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		body, err := r.read(&q.Body)
+		body, err := io.ReadAll(q.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		look := r.request
-		if channel == "api" {
-			look = r.submission
-		}
-		r.note("received", channel, func() (string, error) { return look(q.Method, q.URL.Path, body) })
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		r.note("received", "api", func() (string, error) { return r.submission(q.Method, q.URL.Path, body) })
 		inner.ServeHTTP(w, q)
 	})
 }
