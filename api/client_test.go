@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -31,6 +32,23 @@ func short(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// givenUp asks for what a client tries again until its time is over, and gives
+// the last error unless it is the one that is wanted. There is more time at each
+// turn, since a busy machine may not get one answer through in the first.
+func givenUp(ask func(context.Context) error, wanted func(error) bool) error {
+	for limit := 300 * time.Millisecond; ; limit *= 4 {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		err := ask(ctx)
+		cancel()
+		if wanted(err) {
+			return nil
+		}
+		if limit > 20*time.Second {
+			return fmt.Errorf("after %s: %w", limit, err)
+		}
+	}
 }
 
 // TestClientVerifies is the main way: sync, submit, entries, records, over a

@@ -311,10 +311,11 @@ func TestClientFailsOver(t *testing.T) {
 	f.mu.Lock()
 	f.fail = ErrNoLeader
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
 	var problem *client.Problem
-	if _, err := c.Submit(ctx, [][]byte{f.world.record(t, "alice", "y")}, client.WaitCommitted); !errors.As(err, &problem) || problem.Code != "no_leader" {
+	if err := givenUp(func(ctx context.Context) error {
+		_, err := c.Submit(ctx, [][]byte{f.world.record(t, "alice", "y")}, client.WaitCommitted)
+		return err
+	}, func(err error) bool { return errors.As(err, &problem) && problem.Code == "no_leader" }); err != nil {
 		t.Errorf("without a leader: %v", err)
 	}
 }
@@ -333,10 +334,11 @@ func TestClientRefusesRollback(t *testing.T) {
 	l, rolled := newLying(t, f)
 	l.lie("/checkpoint", func([]byte) []byte { return old })
 	c := newClient(t, f.world, dir, rolled)
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
 	var rollback *client.RollbackError
-	if _, err := c.Sync(ctx); !errors.As(err, &rollback) || rollback.Offered >= rollback.Kept {
+	sync := func(c *client.Client) func(context.Context) error {
+		return func(ctx context.Context) error { _, err := c.Sync(ctx); return err }
+	}
+	if err := givenUp(sync(c), func(err error) bool { return errors.As(err, &rollback) && rollback.Offered < rollback.Kept }); err != nil {
 		t.Errorf("got %v, want a rollback", err)
 	}
 	if _, err := newClient(t, f.world, dir, rolled, honest).Sync(short(t)); err != nil {
@@ -349,9 +351,7 @@ func TestClientRefusesRollback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fresh.Close()
-	ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	if _, err := fresh.Sync(ctx); !errors.As(err, &rollback) {
+	if err := givenUp(sync(fresh), func(err error) bool { return errors.As(err, &rollback) }); err != nil {
 		t.Errorf("got %v, want a rollback behind MinHead", err)
 	}
 }
@@ -433,12 +433,11 @@ func TestWrongConsistencyProof(t *testing.T) {
 			p.Hashes[i] = flipHex(p.Hashes[i])
 		}
 	}))
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	_, err := c.Sync(ctx)
 	var proof *client.ProofError
 	var equivocation *client.EquivocationError
-	if !errors.As(err, &proof) || errors.As(err, &equivocation) {
+	if err := givenUp(func(ctx context.Context) error { _, err := c.Sync(ctx); return err }, func(err error) bool {
+		return errors.As(err, &proof) && !errors.As(err, &equivocation)
+	}); err != nil {
 		t.Errorf("got %v, want a *client.ProofError", err)
 	}
 }

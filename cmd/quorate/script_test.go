@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	client := http.Client{Timeout: 2 * time.Second}
 	last := "never answered"
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		response, err := client.Get(args[0])
 		if err != nil {
 			last = err.Error()
@@ -110,7 +111,7 @@ func answers(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	client := http.Client{Timeout: 2 * time.Second}
 	last := "never answered"
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		response, err := client.Get(args[0])
 		if err != nil {
 			last = err.Error()
@@ -125,17 +126,19 @@ func answers(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s: %s", args[0], last)
 }
 
-// eventual PATTERN PROGRAM ARGS…: run it until its output holds the text.
+// eventual PATTERN PROGRAM ARGS…: run it until its output matches.
 func eventual(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: eventual TEXT program args…")
+		ts.Fatalf("usage: eventual PATTERN program args…")
 	}
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if ts.Exec(args[1], args[2:]...) == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 	}
-	ts.Fatalf("the output never held %q", args[0])
+	ts.Fatalf("the output never matched %q", args[0])
 }
 
 // flip FILE: change one bit in the middle of it.
