@@ -61,6 +61,7 @@ type Agent struct {
 	addresses map[string][]string // of configured peers, by name
 	pins      pinned
 
+	lag      lag
 	wantHead chan struct{} // entries came that a head should cover
 	ahead    chan claim    // a peer's certified head is ahead of ours
 }
@@ -142,7 +143,7 @@ func (a *Agent) openClient() error {
 		return nil
 	}
 	options := client.Options{
-		Servers: a.config.API.Servers, Genesis: a.genesis, Links: a.pack.links, TrustDir: a.store.trustDir(),
+		Servers: a.config.API.Servers, Genesis: a.genesis, Links: a.pack.links, TrustDir: a.store.trustDir(), MaxHeadAge: a.doubtAge(),
 	}
 	if !a.chronicle.reached {
 		options.MinHead = a.pack.note

@@ -148,6 +148,9 @@ func (c *chronicle) begin() {
 // came after it was left behind.
 func (c *chronicle) leaveBranch(index uint64) {
 	fork, ok := c.chain.Fork(index)
+	if ok {
+		c.seals.claims = nil // of what was left behind
+	}
 	if !ok || c.size() <= fork.Size {
 		return
 	}
@@ -239,6 +242,11 @@ func (c *chronicle) verifyHead(note []byte) (*head, error) {
 	if other := c.seals.conflict(h); other != nil {
 		return nil, &ConflictError{Ours: other, Theirs: note}
 	}
+	if h.Size > c.frontier.Size {
+		if other := c.seals.claim(h); other != nil {
+			return nil, &ConflictError{Ours: other, Theirs: note}
+		}
+	}
 	return h, nil
 }
 
@@ -257,7 +265,8 @@ func (c *chronicle) certified(note []byte) (*head, error) {
 // settle believes what was added as far as h covers it, and reports whether the
 // certified state changed. If the entries are not those of h it forgets them
 // and gives a *lieError; if they are, and the rules give others, a
-// *DivergenceError. It gives errGap while entries are missing.
+// *DivergenceError. It gives errGap while entries are missing. A change comes with
+// a *ConflictError when it contradicts a certified head that was shown before.
 func (c *chronicle) settle(h *head) (changed bool, err error) {
 	switch {
 	case h.Size < c.frontier.Size:
@@ -298,6 +307,9 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 		return false, c.diverged
 	}
 	c.state = p.state
+	if ours, theirs := c.seals.passed(h.Size); ours != nil {
+		return true, &ConflictError{Ours: ours, Theirs: theirs}
+	}
 	return true, nil
 }
 
@@ -331,6 +343,7 @@ func (c *chronicle) load(h *head, state *fsm.State, seal []byte, sealProof []led
 	c.reached = c.reached || c.least != nil && h.Size >= c.least.Size
 	c.state, c.frontier, c.tip, c.seal, c.diverged = state, frontier, state.Prev(), seal, nil
 	c.stored = entryStore{}
+	c.seals.jump(h.Size)
 	c.freshen(h)
 	c.rewind()
 	return nil

@@ -193,6 +193,58 @@ func TestOneGate(t *testing.T) {
 		}
 	})
 
+	t.Run("a certified head ahead of us that our history contradicts", func(t *testing.T) {
+		c := h.chronicle(t)
+		short := h.certify(t, h.altered(t)[:len(h.entries)-1], time.Now()) // ends in no seal
+		if _, err := c.verifyHead(short); err != nil {
+			t.Fatalf("nothing contradicts it yet: %v", err)
+		}
+		changed, err := h.follow(t, c, h.entries, h.note)
+		var conflict *ConflictError
+		if !errors.As(err, &conflict) || string(conflict.Theirs) != string(short) || !changed || c.state.Next() != size {
+			t.Fatalf("changed %v, %v, state at %d", changed, err, c.state.Next())
+		}
+		if changed, err := h.follow(t, c, nil, h.certify(t, h.entries, time.Now())); err != nil || changed {
+			t.Fatalf("said again: %v, %v", changed, err)
+		}
+		c = h.chronicle(t)
+		theirs := h.certify(t, h.altered(t), time.Now())
+		if _, err := c.verifyHead(theirs); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.verifyHead(h.note); !errors.As(err, &conflict) || string(conflict.Ours) != string(theirs) {
+			t.Fatalf("two heads ahead of us: %v", err)
+		}
+	})
+
+	t.Run("what a state passed over contradicts nothing", func(t *testing.T) {
+		whole, c := h.chronicle(t), h.chronicle(t)
+		if _, err := h.follow(t, whole, h.entries, h.note); err != nil {
+			t.Fatal(err)
+		}
+		sizes := []uint64{}
+		for _, s := range whole.seals.roots {
+			sizes = append(sizes, s.size)
+		}
+		if len(sizes) < 3 {
+			t.Fatalf("%d seals", len(sizes))
+		}
+		first, between := sizes[0], sizes[1]
+		if _, err := h.follow(t, c, h.entries[:first-1], h.certify(t, h.entries[:first-1], time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		last, err := c.verifyHead(h.note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.load(last, whole.state, whole.seal, whole.sealProof(), true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.verifyHead(h.certify(t, h.entries[:between-1], time.Now())); err != nil {
+			t.Fatalf("a true head from before the state: %v", err)
+		}
+	})
+
 	t.Run("a head behind ours changes nothing", func(t *testing.T) {
 		c := h.chronicle(t)
 		if _, err := h.follow(t, c, h.entries, h.note); err != nil {

@@ -27,10 +27,12 @@ func (a *Agent) followEntries(ctx context.Context) error {
 			pause = min(2*pause, retryMost)
 			continue
 		}
-		err := a.client.Watch(ctx, client.WatchOptions{From: from}, func(e *client.Entry) error {
+		watching, end := a.lag.watching(ctx)
+		err := a.client.Watch(watching, client.WatchOptions{From: from}, func(e *client.Entry) error {
 			pause = retryFirst
 			return a.takeEntry(e)
 		})
+		end()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -88,7 +90,11 @@ func (a *Agent) followHeads(ctx context.Context) error {
 			}
 			a.syncReplicas(ctx)
 		}
-		timer := time.NewTimer(syncEvery*3/4 + rand.N(syncEvery/2))
+		wait := syncEvery*3/4 + rand.N(syncEvery/2)
+		if a.lag.lags() {
+			wait = lagPatience
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -123,15 +129,23 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 	if head == nil {
 		return
 	}
-	a.trouble.set(troubleReplicas, nil)
-	a.trouble.reached()
+	var old *client.StaleError
+	if errors.As(err, &old) {
+		a.trouble.set(troubleReplicas, err) // and peers are asked before long
+	} else {
+		a.trouble.set(troubleReplicas, nil)
+		a.trouble.reached()
+	}
 	for _, raw := range a.client.Links() {
 		if err := a.offerLink(raw); err != nil {
 			a.trouble.set(troubleReplicas, err)
 			return
 		}
 	}
-	if _, err := a.offerHead(head.Note, true); err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
+	_, err = a.offerHead(head.Note, true)
+	next, _ := a.position()
+	a.lag.behind(errors.Is(err, errGap), next)
+	if err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
 		a.beside(err)
 		a.logger.Warn("a replica's head is refused", "error", err)
 	}

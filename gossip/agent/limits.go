@@ -71,6 +71,8 @@ const (
 
 const (
 	headJitter      = 150 * time.Millisecond
+	doubtHeadAge    = 25 * time.Second       // of a head: then another replica is asked
+	lagPatience     = 5 * time.Second        // for entries below a replica's head, before another is watched
 	replicaPatience = 500 * time.Millisecond // for a replica to bring what a peer's head shows
 	recordAround    = 64                     // bytes of a record in an answer, beside key and value
 )

@@ -13,10 +13,12 @@ type sealed struct {
 }
 
 // sealRing knows the roots of the newest certified seals and the newest heads,
-// so that a head which contradicts them is found out. Both ascend by size.
+// so that a head which contradicts them is found out, and certified heads that
+// are ahead of us, which are compared when we are past them. All ascend by size.
 type sealRing struct {
-	roots []sealed
-	heads []*head
+	roots  []sealed
+	heads  []*head
+	claims []*head
 }
 
 func (r *sealRing) addAll(roots []sealed) {
@@ -59,6 +61,41 @@ func (r *sealRing) conflict(h *head) []byte {
 		return nil
 	}
 	return r.heads[len(r.heads)-1].note
+}
+
+// claim keeps a certified head that is ahead of us, and gives the note of another
+// one of that size which contradicts it. Of too many the nearest are kept.
+func (r *sealRing) claim(h *head) []byte {
+	at, found := slices.BinarySearchFunc(r.claims, h, func(a, b *head) int { return compare(a.Size, b.Size) })
+	if found {
+		if r.claims[at].Root != h.Root {
+			return r.claims[at].note
+		}
+		return nil
+	}
+	r.claims = slices.Insert(r.claims, at, h)
+	r.claims = r.claims[:min(len(r.claims), keptClaims)]
+	return nil
+}
+
+// passed compares the claims that our history has reached, and gives one that
+// contradicts it beside a head of ours, or nil.
+func (r *sealRing) passed(size uint64) (ours, theirs []byte) {
+	n, _ := slices.BinarySearchFunc(r.claims, size+1, func(h *head, size uint64) int { return compare(h.Size, size) })
+	for _, h := range r.claims[:n] {
+		if other := r.conflict(h); other != nil && ours == nil {
+			ours, theirs = other, h.note
+		}
+	}
+	r.claims = slices.Clone(r.claims[n:])
+	return ours, theirs
+}
+
+// jump forgets the roots: those between them and a state that was taken whole are
+// not known. Heads stay, and so do the claims beyond it.
+func (r *sealRing) jump(size uint64) {
+	r.roots = nil
+	r.passed(size)
 }
 
 func compare(a, b uint64) int {

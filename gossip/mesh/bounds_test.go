@@ -183,6 +183,33 @@ func TestChoiceIsSpreadOverOperators(t *testing.T) {
 	}
 }
 
+func TestFewOperatorsLeavePlacesForOthers(t *testing.T) {
+	take := func(g *gater, operator string, most int) (n int) {
+		for ; n < most && len(g.inbound) < maxInbound && g.room(operator); n++ {
+			g.inbound[fmt.Sprint(len(g.inbound))] = operator
+			g.operators[operator]++
+		}
+		return n
+	}
+	g := newGater(nil, nil)
+	for i := range 16 { // the first takes all that one may, each other its share
+		take(g, fmt.Sprintf("bad-%d", i), maxInbound)
+	}
+	if n := take(g, "honest", 4); n != 4 {
+		t.Errorf("%d connections of sixteen operators leave %d places for another", len(g.inbound)-n, n)
+	}
+	if n := take(newGater(nil, nil), "alone", maxInbound); n != crowdedInbound {
+		t.Errorf("one operator alone holds %d", n)
+	}
+	// Those who come one by one are not kept out by their number.
+	g = newGater(nil, nil)
+	for i := range maxInbound {
+		if take(g, fmt.Sprintf("op-%d", i), 1) != 1 {
+			t.Fatalf("operator %d is not let in", i)
+		}
+	}
+}
+
 func TestFramesAreBounded(t *testing.T) {
 	var b bytes.Buffer
 	if err := writeFrame(&b, []byte("abc")); err != nil {

@@ -164,11 +164,18 @@ func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReaso
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.operators[member.Operator] >= maxPerOperator {
+	if !g.room(member.Operator) {
 		g.denied(stageSecured, "operator")
 		return false, 0
 	}
 	return true, 0
+}
+
+// room says whether an operator may have one more inbound connection. Once many
+// are taken, those that hold several get no more: a few operators with many nodes
+// must not keep the others out of a node that knows nobody else. g.mu is held.
+func (g *gater) room(operator string) bool {
+	return len(g.inbound) < crowdedInbound || g.operators[operator] < maxPerOperator
 }
 
 // connected and disconnected count inbound connections by operator.

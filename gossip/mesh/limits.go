@@ -28,7 +28,8 @@ const (
 	maxOutbound            = 128
 	maxPerPeer             = 4  // two that crossed, and their successors
 	maxPerIP               = 64 // members of one operator may share an address
-	maxPerOperator         = 96 // inbound: no operator crowds out the others
+	crowdedInbound         = 64 // from so many inbound ones on,
+	maxPerOperator         = 8  // who has so many gets no more: sixteen operators leave places for others
 	maxHalfOpen            = 128
 	maxHalfOpenPerIP       = 16
 	handshakesPerIP        = 8.0 // a second, from an address where no member is known

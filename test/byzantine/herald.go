@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +24,9 @@ type herald struct {
 	phase string
 	said  []announcement
 
-	missing []string      // of those that did not reach everybody
-	except  *agentProcess // does not run all the time, so that nothing need reach it
+	missing []string        // of those that did not reach everybody
+	except  []*agentProcess // do not run all the time, or are cut off, so that nothing need reach them
+	from    int             // statements before this one say nothing of whether gossip reaches everybody
 }
 
 type announcement struct {
@@ -62,8 +64,11 @@ func (f *fleet) announce(ctx context.Context, n *node) (*herald, func(), error) 
 }
 
 // acknowledges has a host answer probes of a node as it should.
-func (f *fleet) acknowledges(host *rogue, n *node) {
-	host.answers(func(probe []byte) []byte {
+func (f *fleet) acknowledges(host *rogue, n *node) { host.answers(f.ackOf(n)) }
+
+// ackOf makes a node's ack of a probe of it; nil of anything else.
+func (f *fleet) ackOf(n *node) func(probe []byte) []byte {
+	return func(probe []byte) []byte {
 		st, err := ledger.ParseStatement(probe)
 		if err != nil || st.Payload.Type != ledger.TypeProbe {
 			return nil
@@ -73,7 +78,7 @@ func (f *fleet) acknowledges(host *rogue, n *node) {
 			return nil
 		}
 		return f.states(n, ledger.TypeAck, ledger.Ack{Challenge: st.ID, Prober: st.Payload.Author, Tick: body.Tick})
-	})
+	}
 }
 
 func (h *herald) run(ctx context.Context) {
@@ -137,8 +142,8 @@ func (h *herald) warm() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	row := 0
-	for _, said := range h.said {
-		if len(arrived[said.id]) < len(h.f.agents) {
+	for _, said := range h.said[h.from:] {
+		if len(arrived[said.id]) < len(h.f.agents)-len(h.except) {
 			row = 0
 			continue
 		}
@@ -147,6 +152,16 @@ func (h *herald) warm() bool {
 		}
 	}
 	return false
+}
+
+// rewarm waits until its statements reach everybody again, after agents were
+// restarted; what it says until then does not count.
+func (h *herald) rewarm(ctx context.Context) error {
+	h.enter(warming)
+	h.mu.Lock()
+	h.from = len(h.said)
+	h.mu.Unlock()
+	return h.f.await(ctx, "gossip reaches everybody again", h.warm)
 }
 
 // line says how long its statements took to every agent, and demands that each
@@ -160,8 +175,8 @@ func (h *herald) line(ctx context.Context) {
 		return lost == 0
 	})
 	before, during := took["before"], took["during"]
-	h.f.says("honest", "%d statements by gossip to all %d agents before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; %d did not reach everybody",
-		len(before), len(h.f.agents), percentile(before, 50), percentile(before, 99), len(during), percentile(during, 50), percentile(during, 99), lost)
+	h.f.says("honest", "%d statements by gossip to %d agents before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; %d did not reach everybody",
+		len(before), len(h.f.agents)-len(h.except), percentile(before, 50), percentile(before, 99), len(during), percentile(during, 50), percentile(during, 99), lost)
 	h.f.demand(lost == 0, "honest statements were lost: %v", h.missing)
 	h.f.demand(len(during) > 0, "no honest statement was made during the attack: nothing was measured")
 	h.f.demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
@@ -171,7 +186,7 @@ func (h *herald) line(ctx context.Context) {
 func (h *herald) arrived() (map[string][]int64, error) {
 	arrived := map[string][]int64{}
 	for _, a := range h.f.agents {
-		if a == h.except {
+		if slices.Contains(h.except, a) {
 			continue
 		}
 		list, err := a.saw()
@@ -197,10 +212,7 @@ func (h *herald) sums() (map[string][]time.Duration, int) {
 	}
 	took, lost := map[string][]time.Duration{}, 0
 	h.missing = nil
-	want := len(h.f.agents)
-	if h.except != nil {
-		want--
-	}
+	want := len(h.f.agents) - len(h.except)
 	for i, said := range h.said {
 		if said.phase == warming {
 			continue

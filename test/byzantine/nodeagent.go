@@ -32,6 +32,7 @@ import (
 type agentProcess struct {
 	*node
 	dir, address string
+	pack         string // file of a join pack; "": none
 	process      *exec.Cmd
 	exited       chan error
 }
@@ -78,9 +79,22 @@ func (f *fleet) startAgents(ctx context.Context, except ...*node) error {
 
 // configure writes an agent's files.
 func (f *fleet) configure(a *agentProcess, peers []string) error {
-	files := nodetest.AgentFiles{Dir: a.dir, Genesis: f.genesis, Servers: f.serversOf(a), Listen: a.address, Peers: peers}
-	_, err := files.Write(&nodetest.Node{Name: a.name, Operator: a.operator, Key: a.key, Peer: a.peer})
+	_, err := f.files(a, peers).Write(a.held())
 	return err
+}
+
+// writeConfig writes what an agent reads when it starts.
+func (f *fleet) writeConfig(a *agentProcess, peers []string) error {
+	_, err := f.files(a, peers).Configure(a.held())
+	return err
+}
+
+func (f *fleet) files(a *agentProcess, peers []string) *nodetest.AgentFiles {
+	return &nodetest.AgentFiles{Dir: a.dir, Genesis: f.genesis, Servers: f.serversOf(a), Listen: a.address, Peers: peers, HeadAge: f.headAge, JoinPack: a.pack}
+}
+
+func (n *node) held() *nodetest.Node {
+	return &nodetest.Node{Name: n.name, Operator: n.operator, Key: n.key, Peer: n.peer}
 }
 
 // serversOf is where an agent finds replicas, the first one another for each.
@@ -154,6 +168,7 @@ func (f *fleet) stopAgents() {
 type agentStatus struct {
 	Standing string            `json:"standing"`
 	Size     uint64            `json:"size"`
+	Signed   uint64            `json:"signed"`
 	Stale    bool              `json:"stale"`
 	Epoch    uint64            `json:"epoch"`
 	Alarm    bool              `json:"alarm"`
@@ -178,25 +193,34 @@ func (f *fleet) askAgent(ctx context.Context, a *agentProcess, path string, out 
 }
 
 func (f *fleet) readAgent(ctx context.Context, a *agentProcess, path string) ([]byte, error) {
+	b, _, err := f.callAgent(ctx, a, path)
+	return b, err
+}
+
+// callAgent gives the header of an answer too.
+func (f *fleet) callAgent(ctx context.Context, a *agentProcess, path string) ([]byte, http.Header, error) {
 	h := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", filepath.Join(a.dir, "agent.sock"))
 	}}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answer, err := h.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer answer.Body.Close()
-	return io.ReadAll(io.LimitReader(answer.Body, 4<<20))
+	b, err := io.ReadAll(io.LimitReader(answer.Body, 4<<20))
+	return b, answer.Header, err
 }
+
+const rulingsCounter = "quorate_agent_rulings_total{"
 
 // ruled counts what the agents' rules said of statements, by reason.
 func (f *fleet) ruled(ctx context.Context) map[string]int {
-	return f.countedBy(ctx, "quorate_agent_rulings_total{")
+	return f.countedBy(ctx, rulingsCounter)
 }
 
 // unjudged counts the gossip that the agents dropped before any rule, by reason.
@@ -208,17 +232,30 @@ func (f *fleet) unjudged(ctx context.Context) map[string]int {
 func (f *fleet) countedBy(ctx context.Context, counter string) map[string]int {
 	sums := map[string]int{}
 	for _, a := range f.agents {
-		b, err := f.readAgent(ctx, a, "/metrics")
-		if err != nil {
-			continue
+		for reason, n := range f.countedOf(ctx, a, counter) {
+			sums[reason] += n
 		}
-		for labels, value := range linesOf(b, counter) {
-			_, rest, _ := strings.Cut(labels, `reason="`)
-			reason, _, _ := strings.Cut(rest, `"`)
-			var n float64
-			if _, err := fmt.Sscan(value, &n); err == nil {
-				sums[reason] += int(n)
-			}
+	}
+	return sums
+}
+
+// denials counts the connections and streams that an agent refused, by reason.
+func (f *fleet) denials(ctx context.Context, a *agentProcess) map[string]int {
+	return f.countedOf(ctx, a, "quorate_mesh_denied_total{")
+}
+
+func (f *fleet) countedOf(ctx context.Context, a *agentProcess, counter string) map[string]int {
+	sums := map[string]int{}
+	b, err := f.readAgent(ctx, a, "/metrics")
+	if err != nil {
+		return sums
+	}
+	for labels, value := range linesOf(b, counter) {
+		_, rest, _ := strings.Cut(labels, `reason="`)
+		reason, _, _ := strings.Cut(rest, `"`)
+		var n float64
+		if _, err := fmt.Sscan(value, &n); err == nil {
+			sums[reason] += int(n)
 		}
 	}
 	return sums

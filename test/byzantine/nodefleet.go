@@ -26,6 +26,7 @@ const (
 	agentOperators = 10 // where agents run; one node of each, or more by -nodes
 	fleetQuota     = 128
 	fleetTick      = 1000 // milliseconds
+	colluders      = 3    // operators of agentOperators, a third
 )
 
 // founders are the operators that govern; each sponsors as many of the others.
@@ -43,6 +44,7 @@ type fleet struct {
 	agents  []*agentProcess
 	ports   map[string]string   // where nodes listen, by name
 	servers map[string][]string // of agents that are not given all replicas
+	headAge time.Duration       // max_head_age of agents; 0: as the policy has it
 
 	mu     sync.Mutex
 	signed map[ledger.Hash]time.Time // when nodes made statements with their own keys
@@ -64,8 +66,9 @@ func operatorName(i int) string { return fmt.Sprintf("op-%02d", i) }
 
 func nodeName(operator, i int) string { return fmt.Sprintf("n-%02d-%d", operator, i) }
 
-// ofNodes is the founding of a fleet's ledger: epochs pass by decision alone.
-func ofNodes(operatorCount int, quota uint64) founding {
+// ofNodes is the founding of a fleet's ledger: epochs pass by decision alone, unless
+// a stage takes longer than one.
+func ofNodes(operatorCount int, quota uint64, epoch time.Duration) founding {
 	var operators []string
 	for _, name := range founders {
 		operators = append(operators, fmt.Sprintf("{name: %s}", name))
@@ -77,18 +80,23 @@ func ofNodes(operatorCount int, quota uint64) founding {
 	return founding{
 		fourth:    quorateProgram,
 		operators: "[" + strings.Join(operators, ", ") + "]",
-		policy:    fmt.Sprintf("{max_skew_millis: 3000, tick_millis: %d, epoch_millis: 3600000, quota: %d}", fleetTick, quota),
+		policy:    fmt.Sprintf("{max_skew_millis: 3000, tick_millis: %d, epoch_millis: %d, quota: %d}", fleetTick, epoch.Milliseconds(), quota),
 	}
 }
 
-// found admits the nodes, in the epoch before the first one.
-func (f *fleet) found(ctx context.Context, operators, nodes int) error {
+// found admits the nodes, in the epoch before the first one: so many of each
+// operator, or, of those that collude, a crowd.
+func (f *fleet) found(ctx context.Context, operators, nodes, crowd int) error {
 	joins := [][]byte{}
 	args := struct {
 		Joins []ledger.Hash `json:"joins"`
 	}{}
 	for i := range operators {
-		for j := range nodes {
+		count := nodes
+		if i < colluders && crowd > 0 {
+			count = crowd
+		}
+		for j := range count {
 			n, err := newNode(nodeName(i, j), operatorName(i))
 			if err != nil {
 				return err

@@ -21,7 +21,7 @@ func restored(ctx context.Context, f *fleet) error {
 	defer quiet()
 	clear(f.guilty) // nobody attacks; who is dropped, was wronged
 	a := f.agents[0]
-	h.except = a
+	h.except = []*agentProcess{a}
 	if err := pause(ctx, earlyLife); err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ type nodeStage struct {
 	run    func(ctx context.Context, f *fleet) error
 	agents bool   // on a fleet whose honest nodes run agents
 	quota  uint64 // of the ledger; 0: so large that nobody reaches it by chance
+	crowd  int    // nodes of each of the first three operators, which collude and run no agent; 0: as many as of the others
+	liar   bool   // r4 lies
+	watch  bool   // epochs are so short that the probe quota lets every node watch all others
 }
 
 // attackByNodes stages attacks one after the other, and says whether all got
@@ -84,7 +87,15 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 	if one.quota == 0 {
 		one.quota = agentQuota
 	}
-	s, err := found(ctx, bin, dir, r, ofNodes(operators, one.quota))
+	epoch := fleetEpoch
+	if one.watch {
+		epoch = watchedEpoch
+	}
+	founding := ofNodes(operators, one.quota, epoch)
+	if one.liar {
+		founding.fourth = ofReplicas.fourth
+	}
+	s, err := found(ctx, bin, dir, r, founding)
 	if err != nil {
 		r.fail("found the ledger: %v", err)
 		return r, 0
@@ -111,7 +122,7 @@ func (s *scene) attacked(ctx context.Context, one nodeStage, operators, nodes in
 	done := make(chan struct{})
 	go func() { defer close(done); f.audit.run(watching) }()
 	defer func() { stop(); <-done }()
-	if err := f.found(ctx, operators, nodes); err != nil {
+	if err := f.found(ctx, operators, nodes, one.crowd); err != nil {
 		return 0, err
 	}
 	err := one.run(ctx, f)

@@ -34,8 +34,8 @@ type rogue struct {
 }
 
 // newRogue makes a host that listens on address; "" for one that only dials.
-func newRogue(key ed25519.PrivateKey, genesis, address string) (*rogue, error) {
-	host, err := hosttest.New(key)
+func newRogue(key ed25519.PrivateKey, genesis, address string, options ...hosttest.Option) (*rogue, error) {
+	host, err := hosttest.New(key, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -136,20 +136,4 @@ func request(body []byte) []byte {
 func (r *rogue) String() string { return fmt.Sprintf("rogue %s", r.host.ID()) }
 
 // answers has the host acknowledge probes as an honest node does, by ack.
-func (r *rogue) answers(ack func(probe []byte) []byte) {
-	r.host.SetStreamHandler(probeProtocol, func(s network.Stream) {
-		defer s.Close()
-		_ = s.SetDeadline(time.Now().Add(rogueDial))
-		var head [4]byte
-		if _, err := io.ReadFull(s, head[:]); err != nil {
-			return
-		}
-		body, err := io.ReadAll(io.LimitReader(s, int64(min(binary.BigEndian.Uint32(head[:]), 64<<10))))
-		if err != nil {
-			return
-		}
-		if answer := ack(body); answer != nil {
-			_, _ = s.Write(append([]byte{0}, request(answer)...))
-		}
-	})
-}
+func (r *rogue) answers(ack func(probe []byte) []byte) { r.serves(probeProtocol, 64<<10, ack) }

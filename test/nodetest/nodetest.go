@@ -52,6 +52,9 @@ type AgentFiles struct {
 	Servers []string // base URLs of replicas
 	Listen  string   // host:port of gossip
 	Peers   []string // name@host:port; the node's own is left out
+
+	HeadAge  time.Duration // max_head_age; 0: as the policy has it
+	JoinPack string        // a file in Dir; "": none
 }
 
 // Write writes the files of a node's agent, whose key has signed nothing yet but
@@ -68,8 +71,20 @@ func (f *AgentFiles) Write(n *Node) (string, error) {
 	if err := agent.Prepare(filepath.Join(f.Dir, "state"), filepath.Join(f.Dir, "memory"), n.Key); err != nil {
 		return "", err
 	}
+	return f.Configure(n)
+}
+
+// Configure writes the configuration alone, and gives its path.
+func (f *AgentFiles) Configure(n *Node) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\ndir: state\nmemory_dir: memory\nkey_file: node.key\ngenesis: %s\napi:\n  servers:\n", n.Name, f.Genesis)
+	fmt.Fprintf(&b, "name: %s\ndir: state\nmemory_dir: memory\nkey_file: node.key\ngenesis: %s\n", n.Name, f.Genesis)
+	if f.JoinPack != "" {
+		fmt.Fprintf(&b, "join_pack: %s\n", f.JoinPack)
+	}
+	if f.HeadAge > 0 {
+		fmt.Fprintf(&b, "max_head_age: %s\n", f.HeadAge)
+	}
+	fmt.Fprintf(&b, "api:\n  servers:\n")
 	for _, url := range f.Servers {
 		fmt.Fprintf(&b, "    - %s\n", url)
 	}

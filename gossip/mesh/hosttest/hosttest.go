@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/core/transport"
 	blankhost "github.com/libp2p/go-libp2p/p2p/host/blank"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
@@ -42,12 +43,23 @@ type Host struct {
 	*blankhost.BlankHost
 	Swarm *swarm.Swarm
 
-	store    peerstore.Peerstore
-	identify identify.IDService
+	store     peerstore.Peerstore
+	transport *tcp.TcpTransport
+	identify  identify.IDService
+}
+
+// Option is of how a host dials.
+type Option = tcp.Option
+
+// From has a host's connections begin at an address of its own.
+func From(ip string) Option {
+	return tcp.WithDialerForAddr(func(multiaddr.Multiaddr) (tcp.ContextDialer, error) {
+		return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}, nil
+	})
 }
 
 // New makes a host that neither listens nor tells anybody what it speaks.
-func New(key ed25519.PrivateKey) (*Host, error) {
+func New(key ed25519.PrivateKey, options ...Option) (*Host, error) {
 	private, err := crypto.UnmarshalEd25519PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -77,14 +89,14 @@ func New(key ed25519.PrivateKey) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport, err := tcp.NewTCPTransport(up, &network.NullResourceManager{}, nil, tcp.DisableReuseport())
+	dialer, err := tcp.NewTCPTransport(up, &network.NullResourceManager{}, nil, append(options, tcp.DisableReuseport())...)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.AddTransport(transport); err != nil {
+	if err := s.AddTransport(dialer); err != nil {
 		return nil, err
 	}
-	return &Host{BlankHost: blankhost.NewBlankHost(s, blankhost.WithEventBus(bus)), Swarm: s, store: store}, nil
+	return &Host{BlankHost: blankhost.NewBlankHost(s, blankhost.WithEventBus(bus)), Swarm: s, store: store, transport: dialer}, nil
 }
 
 // Identify has the host tell its peers from now on what it speaks: after the
@@ -128,6 +140,41 @@ func (h *Host) Meet(ctx context.Context, key ed25519.PublicKey, address string) 
 		return "", fmt.Errorf("meet %s: %w", address, err)
 	}
 	return id, nil
+}
+
+// Held is a connection that is only held.
+type Held struct{ conn transport.CapableConn }
+
+// Open says whether the other side still holds it too.
+func (h *Held) Open() bool { return !h.conn.IsClosed() }
+
+// Close ends it.
+func (h *Held) Close() { _ = h.conn.Close() }
+
+// Hold makes one more connection to a peer than the swarm would: it completes the
+// handshakes, opens no stream and refuses those that the peer opens.
+func (h *Host) Hold(ctx context.Context, id peer.ID, address string) (*Held, error) {
+	a, err := multiaddrOf(address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := h.transport.Dial(ctx, a, id)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			s, err := c.AcceptStream()
+			if err != nil {
+				_ = c.Close()
+				return
+			}
+			_ = s.Reset()
+		}
+	}()
+	return &Held{c}, nil
 }
 
 // Connected says whether there is a connection to a peer.

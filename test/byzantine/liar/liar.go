@@ -46,6 +46,9 @@ type liar struct {
 	heard map[cosignature]bool
 	made  map[uint64]ledger.Hash // entries that were forged for watchers, by seq
 
+	clients    context.Context // of whoever watches, until the next lie
+	cutClients func()
+
 	kept     []byte // a snapshot of earlier
 	keptMeta *raft.SnapshotMeta
 }
@@ -87,6 +90,7 @@ func newLiar(s *onereplicatest.Settings, key *keys.PrivateKey, genesisEntry []by
 		l.names[one.KeyID().String()], l.pins[one.TLSPin] = one.Name, one.Name
 	}
 	l.lie.Store(&lie{})
+	l.clients, l.cutClients = context.WithCancel(context.Background())
 	return l, nil
 }
 
@@ -115,6 +119,10 @@ func (l *liar) tell(told *lie) {
 	l.mu.Unlock()
 	stop()
 	l.lie.Store(told)
+	l.mu.Lock()
+	l.cutClients() // whoever watches comes again, and is shown the lie
+	l.clients, l.cutClients = context.WithCancel(context.Background())
+	l.mu.Unlock()
 	if told.loop == nil {
 		return
 	}
@@ -246,6 +254,13 @@ func answered(q *http.Request, status int, body []byte) *http.Response {
 // this moment or of another.
 func (l *liar) public(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		l.mu.Lock()
+		clients := l.clients
+		l.mu.Unlock()
+		ctx, cancel := context.WithCancel(q.Context())
+		defer cancel()
+		defer context.AfterFunc(clients, cancel)()
+		q = q.WithContext(ctx)
 		if public := l.lie.Load().public; public != nil && public(w, q, next) {
 			return
 		}

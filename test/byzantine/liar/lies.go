@@ -21,6 +21,7 @@ var lies = map[string]makeLie{
 	"endless":     endless,
 	"flood":       flood,
 	"rollback":    rollback,
+	"frozen":      frozen,
 	"forged":      forged,
 	"tampered":    tampered,
 	"watch":       forgedWatch,
