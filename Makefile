@@ -109,8 +109,8 @@ microbench: ## Go benchmarks as a table
 	     /^Benchmark/ {n = $$1; sub("^Benchmark", "", n); $$1 = ""; $$2 = ""; printf "%-18s %-36s %s\n", pkg, n, $$0} \
 	     /^(FAIL|---)/ {print; bad = 1} END {exit bad}'
 
-model: ## simulate the rules of reputation whole: the figures of fsm/DESIGN.md
-	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -v -run '^TestModel|^TestGrowth' ./fsm ./test/bench | grep -v '^=== '
+model: ## simulate the rules of reputation whole, and fleets of up to 5,000 nodes: the figures of fsm/DESIGN.md and test/model/DESIGN.md
+	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 60m -v -run '^TestModel|^TestGrowth' ./fsm ./test/bench ./test/model | grep -v '^=== '
 
 bench: build etcd chaos-tools bench-build ## measure whole ledgers beside etcd, and agents beside a bare GossipSub: a table, and bench.json; QUICK=1 takes six minutes
 	cd test/bench/etcd && $(GO) build -o ../../../bin/etcdload .

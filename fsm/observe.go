@@ -118,8 +118,8 @@ func (t *transition) observeNode(st *ledger.Statement, a author, body *ledger.Ob
 	if t.bootstrap(len(operators)) {
 		return refuse(NoElectorate, "", fmt.Sprintf("fewer than %d operators have nodes whose word counts", ledger.MinAccusers))
 	}
-	monitors := t.monitors(subject, epoch, operators)
-	if !slices.Contains(monitors, ledger.Monitor{Operator: a.operator, Node: a.name}) {
+	panel := t.panel(subject, epoch, operators)
+	if !t.watches(&panel, a.operator, a.name) {
 		return refuse(NotMonitor, "body.subject", fmt.Sprintf("%s does not watch %s in epoch %d", a.name, subject.Name, epoch))
 	}
 	if body.Down() && t.reputation(a.name).muted(subject.Operator, t.meta.Epoch) {
@@ -132,13 +132,13 @@ func (t *transition) observeNode(st *ledger.Statement, a author, body *ledger.Ob
 			t.useSeq(st, t.append(ledger.KindStatement, st.Envelope))
 			return nil // said, and of no more effect
 		}
-		tally.Words = t.counting(old.Words, monitors)
+		tally.Words = t.counting(old.Words, &panel)
 	}
 	seq := t.append(ledger.KindStatement, st.Envelope)
 	t.useSeq(st, seq)
 	tally.Words = say(tally.Words, t.word(a, body, seq))
 	t.put(key, tally)
-	t.judge(key, tally, body.Matter(), subject, uint64(len(monitors)))
+	t.judge(key, tally, body.Matter(), subject, uint64(len(panel.operators)))
 	return nil
 }
 
@@ -156,9 +156,9 @@ func (t *transition) current(w Word) bool { return w.At+t.windowMillis() >= t.st
 
 // counting leaves out the words that are older than the window, and those of
 // who is drawn no more: it left, or is quarantined, excluded or down.
-func (t *transition) counting(words []Word, monitors []ledger.Monitor) []Word {
+func (t *transition) counting(words []Word, p *panel) []Word {
 	return slices.DeleteFunc(slices.Clone(words), func(w Word) bool {
-		return !t.current(w) || !slices.Contains(monitors, ledger.Monitor{Operator: w.Operator, Node: w.Author})
+		return !t.current(w) || !t.watchesStill(p, &w)
 	})
 }
 

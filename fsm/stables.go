@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"bytes"
+	"iter"
+	"slices"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
@@ -38,13 +40,16 @@ func (v *view) electorOperators() []string {
 
 // electorsOf lists an operator's electors, sorted.
 func (v *view) electorsOf(operator string) []string {
+	return slices.Collect(v.eachElector(operator))
+}
+
+func (v *view) eachElector(operator string) iter.Seq[string] {
 	prefix := electorKey(operator, "")
-	var nodes []string
-	v.electors.Root().WalkPrefix(prefix, func(key []byte, _ struct{}) bool {
-		nodes = append(nodes, string(key[len(prefix):]))
-		return false
-	})
-	return nodes
+	return func(yield func(string) bool) {
+		v.electors.Root().WalkPrefix(prefix, func(key []byte, _ struct{}) bool {
+			return !yield(string(key[len(prefix):]))
+		})
+	}
 }
 
 // Electorate is who may be drawn: the operators with eligible nodes, or, as
@@ -80,19 +85,51 @@ func (v *view) Monitors(n *NodeRecord, epoch uint64, electorate Electorate) []le
 	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, int(p.Monitors))
 }
 
-// monitors is Monitors of the electors of now, without listing all of them: it
-// costs a hash for each operator, and one for each node of a drawn one.
-func (v *view) monitors(n *NodeRecord, epoch uint64, operators []string) []ledger.Monitor {
+// panel is who watches a node in an epoch, without listing them: of each operator
+// that is drawn, one node.
+type panel struct {
+	seed      ledger.Hash
+	subject   string
+	operators []string // drawn, by name
+	settled   bool     // its electors have only gone since the first word of its epoch
+}
+
+// panel draws from the operators that have electors now. It costs a hash for each
+// of them, and none while all are drawn.
+func (v *view) panel(n *NodeRecord, epoch uint64, operators []string) panel {
+	p := panel{subject: n.Name}
 	seed, ok := v.Seed(epoch)
 	if !ok {
-		return nil
+		return p
 	}
-	p := v.policy.Protects()
-	drawn := make([]ledger.Monitor, 0, p.Monitors)
-	for _, operator := range ledger.DrawOperators(seed, n.Name, n.Operator, operators, int(p.Monitors)) {
-		drawn = append(drawn, ledger.Monitor{Operator: operator, Node: ledger.DrawNode(seed, n.Name, v.electorsOf(operator))})
+	p.seed = seed
+	p.operators = ledger.DrawOperators(seed, n.Name, n.Operator, operators, int(v.policy.Protects().Monitors))
+	// In the epoch of the founders electors come as well, and the words of the last
+	// epoch were said by the electors of that one.
+	p.settled = epoch == v.meta.Epoch && epoch > 0
+	return p
+}
+
+func (p *panel) drew(operator string) bool {
+	_, found := slices.BinarySearch(p.operators, operator)
+	return found
+}
+
+// watches reports whether a node is on a panel. It costs a hash for each elector
+// of its operator.
+func (v *view) watches(p *panel, operator, node string) bool {
+	return p.drew(operator) && ledger.Drawn(p.seed, p.subject, node, v.eachElector(operator))
+}
+
+// watchesStill reports whether the author of a word that counted is on the panel.
+// Of the electors of one epoch the one of lowest hash stays that as long as it is
+// one, since others only go: then it costs a look.
+func (v *view) watchesStill(p *panel, w *Word) bool {
+	if !p.settled {
+		return v.watches(p, w.Operator, w.Author)
 	}
-	return drawn
+	_, elector := v.electors.Root().Get(electorKey(w.Operator, w.Author))
+	return elector && p.drew(w.Operator)
 }
 
 // eligible reports whether a node's word counts: it is active, not down, has the

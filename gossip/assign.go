@@ -42,7 +42,7 @@ type Duty struct {
 func (d *Duty) Due(tick uint64) bool { return tick%d.Every == d.Phase }
 
 // Assign draws what node me watches in an epoch: everybody whose monitor it is
-// (ledger.Draw), and its declared links. It costs about one SHA-256 for each
+// (ledger.Draw), and its declared links. It costs some SHA-256 for each
 // node and operator of the ledger; do it when the epoch or the electorate
 // changes. Without a seed for the epoch there are links alone.
 func Assign(view View, me string, epoch uint64, links []string) Assignment {

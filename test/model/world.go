@@ -1,0 +1,100 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
+	"github.com/quorate/quorate/ledger"
+)
+
+// Config is one run of the model.
+type Config struct {
+	Nodes       int
+	Seed        uint64
+	Loss        float64 // of frames of gossip, for good; of others, until they are sent again
+	Withholding bool    // a third of the operators' nodes and one replica of four say and relay nothing
+	Alone       float64 // share of the honest agents that reach no replica
+	AskAgain    bool    // whoever is behind a head that it saw asks another peer each replicaPatience
+	NoRepair    bool    // planted: nobody offers what it has, nor asks a peer for what it lacks
+}
+
+func (c Config) String() string {
+	who := "all relay"
+	if c.Withholding {
+		who = "a third withholds"
+	}
+	return fmt.Sprintf("%d nodes, seed %d, %g %% loss, %s", c.Nodes, c.Seed, 100*c.Loss, who)
+}
+
+// world is one fleet in virtual time.
+type world struct {
+	config    Config
+	clock     *clock
+	random    *rand.Rand
+	net       *network
+	gossip    *gossipsub
+	book      *book
+	core      *core
+	agents    []*agent
+	operators int
+	bad       int // operators, from the first on, that withhold
+	began     uint64
+	codes     map[fsm.Code]int
+	headOf    map[headName]*message
+	published int // heads, by whomever
+}
+
+func newWorld(config Config, b *book) *world {
+	operators := operatorsOf(config.Nodes)
+	w := &world{
+		config: config, clock: &clock{}, random: rand.New(rand.NewPCG(config.Seed, uint64(config.Nodes))), operators: operators,
+		book: b, began: b.now, codes: map[fsm.Code]int{}, headOf: map[headName]*message{},
+	}
+	if config.Withholding {
+		w.bad = operators / 3
+	}
+	w.net = newNetwork(w.clock, w.random, config.Nodes, replicas, config.Loss)
+	stables := make([]int, config.Nodes)
+	for i, m := range b.fleet {
+		stables[i] = m.stable
+	}
+	w.gossip = newGossipsub(w.net, stables)
+	w.gossip.repair = !config.NoRepair
+	w.gossip.silent = func(i int) bool { return w.agents[i].silent }
+	w.gossip.judge = func(i, from int, m *message) bool { return w.agents[i].hear(from, m) }
+	w.core = &core{w: w, withholding: config.Withholding, versions: []version{{view: newView(b.state)}}, lastSeal: -sealInterval}
+	w.core.ordered = map[ledger.Hash]bool{}
+	for i, m := range b.fleet {
+		a := &agent{w: w, number: i, member: m, silent: m.stable < w.bad, replica: w.random.IntN(replicas), enforcing: never, certain: never}
+		a.judge = gossip.NewJudge(m.name, b.state.Epoch())
+		if !a.silent && w.random.Float64() < config.Alone {
+			a.replica = none
+		}
+		if a.replica != none && !a.silent {
+			w.core.followers[a.replica] = append(w.core.followers[a.replica], i)
+		}
+		w.agents = append(w.agents, a)
+	}
+	return w
+}
+
+// stamp is the time on the ledger's clock, in milliseconds.
+func (w *world) stamp() uint64 { return w.began + uint64(w.clock.now.Milliseconds()) }
+
+func (w *world) between(least, spread time.Duration) time.Duration {
+	return least + time.Duration(w.random.Int64N(int64(spread)))
+}
+
+// head is the message that carries a head: whoever publishes it, the content is
+// the same.
+func (w *world) head(h headName) *message {
+	m, ok := w.headOf[h]
+	if !ok {
+		m = w.gossip.message(topicHeads, w.book.slimHead, h)
+		w.headOf[h] = m
+	}
+	return m
+}
