@@ -74,31 +74,40 @@ func Excludes(kind string) bool {
 	return kind == ledger.EvidenceEquivocation || kind == ledger.EvidenceObservation
 }
 
-// Offences remembers which offences are known, so that each is brought once.
-// It forgets the oldest beyond MaxOffences.
+// Offences remembers which offences are known, and of which evidence is on its
+// way, so that each is proven once and brought once. It forgets the oldest beyond
+// MaxOffences.
 type Offences struct {
-	known map[string]bool
+	known map[string]bool // whether evidence was brought
 	order []string
 }
 
 // NewOffences returns an empty memory.
 func NewOffences() *Offences { return &Offences{known: map[string]bool{}} }
 
-// Knows reports whether an offence is known.
-func (o *Offences) Knows(offence *ledger.Offence) bool { return o.known[offence.Key()] }
+// Brought reports whether evidence of an offence was brought.
+func (o *Offences) Brought(offence *ledger.Offence) bool { return o.known[offence.Key()] }
 
-// Add reports whether the offence is news, and remembers it: one that we proved,
-// or that others brought, or that stands on the ledger.
+// Add reports whether the offence is news, and remembers it.
 func (o *Offences) Add(offence *ledger.Offence) bool {
-	key := offence.Key()
-	if o.known[key] {
-		return false
+	_, there := o.known[offence.Key()]
+	if !there {
+		o.note(offence.Key(), false)
 	}
-	o.known[key] = true
-	o.order = append(o.order, key)
+	return !there
+}
+
+// Bring remembers that somebody brought evidence of an offence, or that it stands
+// on the ledger.
+func (o *Offences) Bring(offence *ledger.Offence) { o.note(offence.Key(), true) }
+
+func (o *Offences) note(key string, brought bool) {
+	if _, there := o.known[key]; !there {
+		o.order = append(o.order, key)
+	}
+	o.known[key] = brought
 	if len(o.order) > MaxOffences {
 		delete(o.known, o.order[0])
 		o.order = append([]string(nil), o.order[1:]...)
 	}
-	return true
 }

@@ -97,9 +97,17 @@ func (j *Judge) Banned(key ledger.Hash) bool {
 // Settle takes note that the ledger decided on an offence: its own view of the
 // offender holds from now on.
 func (j *Judge) Settle(offence *ledger.Offence) {
-	j.offences.Add(offence)
+	j.offences.Bring(offence)
 	delete(j.banned, offence.KeyID)
 }
+
+// Brought reports whether evidence of an offence is on its way, or the ledger has
+// decided on it.
+func (j *Judge) Brought(offence *ledger.Offence) bool { return j.offences.Brought(offence) }
+
+// Bring takes note that evidence of an offence is on its way, or that we say it:
+// no more of it is wanted.
+func (j *Judge) Bring(offence *ledger.Offence) { j.offences.Bring(offence) }
 
 // Known looks, before a case's signatures are verified, whether there is any
 // need to: Good means that there is.
@@ -121,7 +129,7 @@ func (j *Judge) Known(c *Case) Reason {
 	case WrongEpoch:
 		return j.wrongEpoch(st)
 	}
-	if c.Proof != nil && j.offences.Knows(&c.Proof.Offence) {
+	if c.Proof != nil && j.offences.Brought(&c.Proof.Offence) {
 		return KnownProof
 	}
 	return Good
@@ -158,7 +166,7 @@ func (j *Judge) Admit(c *Case) Ruling {
 		return Ruling{Reason: NotForUs}
 	case c.Proof != nil:
 		j.ban(&c.Proof.Offence)
-		j.offences.Add(&c.Proof.Offence)
+		j.offences.Bring(&c.Proof.Offence)
 		return Ruling{Reason: Good, Proof: c.Proof, Brought: true}
 	}
 	return Ruling{Reason: Good}

@@ -227,6 +227,16 @@ func TestJudgeMakesEvidence(t *testing.T) {
 				if _, r := other.Statement(w, direct{}, Statements, brought); r.Reason != Good || !r.Brought || r.Proof.Offence != proof.Offence || other.Banned(proof.Offence.KeyID) != Excludes(kind) {
 					t.Errorf("%s, brought to another: %+v", kind, r)
 				}
+				// Who proved it itself passes the first one on, too, and no other.
+				if _, r := j.Statement(w, direct{}, Statements, brought); r.Reason != Good || !r.Brought {
+					t.Errorf("%s, brought to who knows: %+v", kind, r)
+				}
+				again := w.sign(t, b, ledger.TypeEvidence, 100, 1, proof.Evidence)
+				for _, judge := range []*Judge{j, other} {
+					if _, r := judge.Statement(w, direct{}, Statements, again); r.Reason != KnownProof {
+						t.Errorf("%s, brought again: %+v", kind, r)
+					}
+				}
 				j.Settle(&proof.Offence)
 				if j.Banned(proof.Offence.KeyID) {
 					t.Errorf("%s: the ban outlives the ledger's decision", kind)

@@ -54,6 +54,7 @@ type Agent struct {
 
 	trouble troubles
 	out     *sender
+	docket  *docket
 	judge   *judge
 	watch   *watcher
 	store   *vault
@@ -110,6 +111,7 @@ func New(config *Config, o Options) (*Agent, error) {
 	if a.out, err = newSender(a); err != nil {
 		return nil, err
 	}
+	a.docket = newDocket(a)
 	a.judge = newJudge(a)
 	a.watch = newWatcher(a)
 	var registerer prometheus.Registerer // not a nil pointer in an interface
@@ -198,7 +200,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loop(a.followPeers)
 	loop(a.gossipHeads)
 	loop(a.out.run)
-	loop(a.out.speak)
+	loop(a.docket.run)
 	loop(a.watch.run)
 	loop(a.publish)
 	loop(a.save)

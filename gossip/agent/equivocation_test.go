@@ -15,6 +15,8 @@ import (
 // drops the offender at once, and the ledger excludes it.
 func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 	f := newFleet(t, 3, 5, nil, nil)
+	evidence := &pleas{ids: map[ledger.Hash]bool{}}
+	f.observe = evidence.look
 	for _, m := range f.agents {
 		f.start(m)
 	}
@@ -77,6 +79,12 @@ func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 	if r := judge.admit(before.certified, gossip.Statements, c); r.Reason != gossip.AuthorBanned {
 		t.Errorf("a frame of the excluded node that was screened before: %s", r.Reason)
 	}
+
+	t.Logf("evidence: %d statements, submitted %d times", evidence.count(), submitted(honest))
+	if evidence.count() == 0 {
+		t.Error("nobody brought evidence")
+	}
+	checkTurns(t, honest, liar.name)
 }
 
 // A node that passes on what nobody honest does is complained of by those who

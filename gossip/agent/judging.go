@@ -34,7 +34,7 @@ func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
 	c, ruling := j.rule(gossip.Statements, envelope)
 	j.agent.metrics.ruled("statements", ruling.Reason)
 	if c != nil && ruling.Reason == gossip.Good {
-		j.agent.out.relay(c.Statement)
+		j.agent.out.relay(c)
 		if c.Observe != nil {
 			j.agent.watch.accused(j.agent.view.Load().certified, c.Observe)
 		}
@@ -42,6 +42,12 @@ func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
 	if ruling.Reason == gossip.BadSignature {
 		// Other refusals may be of an older program; this one no honest relay passes.
 		j.agent.watch.blame(from.Name, ledger.CauseInvalid)
+	}
+	if p := ruling.Proof; p != nil && !ruling.Brought && gossip.Excludes(p.Offence.Kind) {
+		// With what was said before, it proves to each who hears it that its author is
+		// to be dropped, and sooner than evidence can be signed. Nothing of that author
+		// is passed on after it.
+		return mesh.Accept
 	}
 	return verdictOf(ruling)
 }
@@ -108,10 +114,12 @@ func (j *judge) act(r *gossip.Ruling) {
 	if gossip.Excludes(offence.Kind) {
 		j.agent.banish(offence)
 	}
-	if !r.Brought {
-		j.agent.logger.Warn("an offence is proven", "kind", offence.Kind, "offender", offence.Offender, "epoch", offence.Epoch)
-		j.agent.out.bring(r.Proof)
+	if r.Brought {
+		j.agent.docket.brought(&offence)
+		return
 	}
+	j.agent.logger.Warn("an offence is proven", "kind", offence.Kind, "offender", offence.Offender, "epoch", offence.Epoch)
+	j.agent.docket.open(r.Proof)
 }
 
 // banish drops the author of self-proving evidence before the ledger decides.

@@ -29,8 +29,14 @@ const (
 	proofQueue    = 64  // offences proven and not said yet
 	relayQueue    = 256 // statements of others that wait
 	submitTimeout = 10 * time.Second
-	relayDelay    = 2 * time.Second        // the author's own submission goes first
-	relaySoon     = 200 * time.Millisecond // of evidence
+	relayDelay    = 2 * time.Second // the author's own submission goes first
+	relaySoon     = time.Second     // of evidence
+	proofTurns    = 3               // of those who watch the offender, before all others
+	proofTurn     = 100 * time.Millisecond
+	proofSpread   = 400 * time.Millisecond // of all others
+	proofPatience = 30 * time.Second       // for evidence that is on its way
+	proofRefused  = 3 * time.Second        // for the ledger to show why
+	proofTries    = 3
 	retryFirst    = 250 * time.Millisecond
 	retryMost     = 15 * time.Second
 

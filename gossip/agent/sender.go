@@ -24,11 +24,10 @@ import (
 // ledger: by a replica if one answers, and by gossip in any case, so that a node
 // cut off from every replica is heard through others.
 type sender struct {
-	agent  *Agent
-	seqs   *Seqs
-	kept   *Outbox
-	wake   chan struct{}
-	proofs chan *gossip.Proof
+	agent *Agent
+	seqs  *Seqs
+	kept  *Outbox
+	wake  chan struct{}
 
 	mu    sync.Mutex
 	queue []*outgoing
@@ -37,6 +36,7 @@ type sender struct {
 // outgoing is a statement on its way to the ledger.
 type outgoing struct {
 	statement *ledger.Statement
+	offence   *ledger.Offence // that it is evidence of, if known
 	own       bool
 	urgency   gossip.Urgency
 	due       time.Time
@@ -55,7 +55,7 @@ func newSender(a *Agent) (*sender, error) {
 	if n := kept.Dropped(); n > 0 {
 		a.logger.Warn("the end of the outbox was not whole and is dropped", "bytes", n)
 	}
-	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1), proofs: make(chan *gossip.Proof, proofQueue)}
+	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1)}
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
 		if err != nil || st.KeyID != a.keyID {
@@ -136,14 +136,21 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 }
 
 // say signs a statement for the ledger, gossips it and queues it.
-func (s *sender) say(typ string, body func(seq uint64) any) error {
+func (s *sender) say(typ string, body func(seq uint64) any) error { return s.sayOf(nil, typ, body) }
+
+// sayOf is say; offence is what the statement is evidence of, nil for all else.
+func (s *sender) sayOf(offence *ledger.Offence, typ string, body func(seq uint64) any) error {
+	before := offence != nil && s.agent.judge.brought(offence)
 	st, err := s.sign(typ, body)
 	if err != nil {
 		return err
 	}
-	s.agent.judge.own(st)
+	if offence != nil && !before && s.agent.judge.brought(offence) {
+		return nil // by another while ours was signed, which waits for the disk
+	}
+	s.agent.judge.own(st, offence)
 	s.gossip(st)
-	s.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
+	s.add(&outgoing{statement: st, offence: offence, own: true, due: time.Now(), pause: retryFirst})
 	// The disk comes last: a statement that a crash takes from it was gossiped.
 	if err := s.kept.Add(st, gossip.UrgencyOf(st, true)); err != nil {
 		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
@@ -165,29 +172,9 @@ func (s *sender) observe(o ledger.Observe) {
 	s.agent.logger.Info("observed", "kind", o.Kind, "subject", o.Subject, "from", o.From, "to", o.To)
 }
 
-// bring has what proves itself said. Whoever found it goes on at once: to sign and
-// to write take longer than to judge.
-func (s *sender) bring(p *gossip.Proof) {
-	select {
-	case s.proofs <- p:
-	default: // others found it too
-	}
-}
-
-// speak says what was proven.
-func (s *sender) speak(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case p := <-s.proofs:
-			s.sayProof(p)
-		}
-	}
-}
-
-func (s *sender) sayProof(p *gossip.Proof) {
-	if err := s.say(ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
+// accuse says what was proven.
+func (s *sender) accuse(p *gossip.Proof) {
+	if err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}
 }
@@ -202,12 +189,14 @@ func (s *sender) gossip(st *ledger.Statement) {
 
 // relay brings what another node signed to the ledger if it does not get there
 // by itself.
-func (s *sender) relay(st *ledger.Statement) {
+func (s *sender) relay(c *gossip.Case) {
+	o := &outgoing{statement: c.Statement, pause: retryFirst}
 	delay := relayDelay
-	if st.Payload.Type == ledger.TypeEvidence {
-		delay = relaySoon
+	if c.Proof != nil {
+		delay, o.offence = relaySoon, &c.Proof.Offence
 	}
-	s.add(&outgoing{statement: st, due: time.Now().Add(delay + rand.N(delay)), pause: retryFirst})
+	o.due = time.Now().Add(delay + rand.N(delay))
+	s.add(o)
 }
 
 // add queues a statement. When there is no room, relays give way to our own, and
@@ -246,7 +235,7 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 	defer s.mu.Unlock()
 	state := s.agent.view.Load().State
 	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool {
-		over := state != nil && settled(state, o.statement)
+		over := state != nil && (settled(state, o.statement) || o.offence != nil && decided(state, o.offence))
 		if over {
 			s.done(o)
 		}
@@ -346,6 +335,9 @@ func (s *sender) try(ctx context.Context, o *outgoing) bool {
 		return true
 	case errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests:
 		s.agent.metrics.submitted(typ, problem.Code)
+		if o.offence != nil && !o.own {
+			s.agent.docket.refused(o.offence)
+		}
 		if o.own {
 			s.agent.logger.Info("the ledger refused a statement", "type", typ, "code", problem.Code, "detail", problem.Detail)
 		}

@@ -236,12 +236,23 @@ func (j *judge) Probe(from mesh.Member, envelope []byte) ([]byte, error) {
 	return st.Envelope, nil
 }
 
-// own takes note of a statement that we signed, as others will.
-func (j *judge) own(st *ledger.Statement) {
+// brought reports whether evidence of an offence is on its way.
+func (j *judge) brought(offence *ledger.Offence) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rules.Brought(offence)
+}
+
+// own takes note of a statement that we signed, as others will. offence is what it
+// is evidence of, nil for all else.
+func (j *judge) own(st *ledger.Statement, offence *ledger.Offence) {
 	view := j.agent.view.Load().certified
 	rules := view.Rules()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.rules.Advance(rules.Epoch)
 	j.rules.Note(&rules, st)
+	if offence != nil {
+		j.rules.Bring(offence)
+	}
 }

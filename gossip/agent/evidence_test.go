@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/quorate/quorate/gossip"
+	"github.com/quorate/quorate/gossip/mesh"
+	"github.com/quorate/quorate/ledger"
+)
+
+// counted sums a counter of some members' over its labels that hold a word.
+func counted(members []*member, of func(*metrics) *prometheus.CounterVec, word string) int {
+	total := 0.0
+	for _, m := range members {
+		lines := make(chan prometheus.Metric, 256)
+		of(m.metrics).Collect(lines)
+		close(lines)
+		for line := range lines {
+			var d dto.Metric
+			if line.Write(&d) == nil && strings.Contains(d.String(), word) {
+				total += d.GetCounter().GetValue()
+			}
+		}
+	}
+	return int(total)
+}
+
+// submitted is how often members brought evidence to the ledger, their own or
+// another's.
+func submitted(members []*member) int {
+	return counted(members, func(m *metrics) *prometheus.CounterVec { return m.verdicts }, ledger.TypeEvidence)
+}
+
+// pleas counts the evidence statements that agents gossip.
+type pleas struct {
+	mu  sync.Mutex
+	ids map[ledger.Hash]bool
+}
+
+func (s *pleas) look(f mesh.Frame) {
+	if f.Direction != mesh.Sent || f.Channel != string(mesh.Statements) || !bytes.Contains(f.Data[:min(len(f.Data), 256)], []byte("quorate/evidence.v1")) {
+		return
+	}
+	if st, err := ledger.ParseStatement(f.Data); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ids[st.ID] = true
+	}
+}
+
+func (s *pleas) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ids)
+}
+
+// checkTurns is for running members of whom nobody was proven anything but the
+// excluded: each offence has one who brings it first, and whoever hears of it
+// waits, until the ledger has it or too much time has passed.
+func checkTurns(t *testing.T, members []*member, excluded string) {
+	t.Helper()
+	accused := members[0]
+	first := 0
+	const offences = 20
+	for seq := range uint64(offences) {
+		o := ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.keyID, Seq: seq}
+		for _, m := range members[1:] {
+			turn := turnOf(m.View().certified, m.name, &o)
+			if turn == 0 {
+				first++
+			}
+			if turn < 0 || turn >= proofTurns*proofTurn+proofSpread {
+				t.Errorf("%s waits %s", m.name, turn)
+			}
+		}
+	}
+	// Its monitors are one node of each other operator, and not all of them run.
+	if first == 0 || first > offences {
+		t.Errorf("%d were first to bring %d offences", first, offences)
+	}
+
+	d := newDocket(members[1].Agent)
+	proof := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: 1}}
+	d.open(proof)
+	now := time.Now().Add(time.Second)
+	if got, _ := d.next(now); got != proof {
+		t.Errorf("after its turn has come: %+v", got)
+	}
+	if got, wait := d.next(now.Add(proofPatience - 1)); got != nil || wait <= 0 {
+		t.Errorf("after it was brought: %+v, %s", got, wait)
+	}
+	now = time.Now()
+	d.brought(&proof.Offence)
+	if got, wait := d.next(now.Add(proofPatience - 1)); got != nil || wait <= 0 || wait > retryMost {
+		t.Errorf("while another brings it: %+v, %s", got, wait)
+	}
+	now = time.Now()
+	d.refused(&proof.Offence)
+	if got, _ := d.next(now.Add(proofRefused - 1)); got != nil {
+		t.Error("it is brought before the ledger can show why it refused the other's")
+	}
+	if got, _ := d.next(time.Now().Add(proofRefused + time.Second)); got != proof {
+		t.Error("it is not brought, though the ledger refused the other's")
+	}
+	d.brought(&proof.Offence)
+	if got, _ := d.next(time.Now().Add(2 * proofPatience)); got != proof {
+		t.Error("it is forgotten, though the ledger never got it")
+	}
+	if got, _ := d.next(time.Now().Add(time.Hour)); got != nil || len(d.cases) != 0 {
+		t.Errorf("the fourth time: %+v", got)
+	}
+	d.open(&gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: excluded, Seq: 2}})
+	if got, _ := d.next(time.Now()); got != nil || len(d.cases) != 0 {
+		t.Errorf("against whom the ledger excluded: %+v", got)
+	}
+}
