@@ -69,7 +69,8 @@ func accusedAlone(ctx context.Context, f *fleet) error {
 }
 
 // accusedByThird has a third of the operators accuse everybody else, with every
-// node that they have, in epoch after epoch.
+// node that they have, in epoch after epoch, and attest each other clean and
+// nobody else, while the friends of the accused attest these clean.
 func accusedByThird(ctx context.Context, f *fleet) error {
 	operators := operatorsOf(fleetOperators / 3)
 	bad, honest := f.of(operators...), f.except(operators...)
@@ -77,6 +78,10 @@ func accusedByThird(ctx context.Context, f *fleet) error {
 	t, quiet := f.speak(ctx, honest)
 	defer quiet()
 	t.enter("during")
+	began := map[*node]uint64{}
+	for _, n := range f.nodes {
+		began[n] = f.audit.reputation(n.name)
+	}
 	accused, counted := 0, 0
 	for range accuseEpochs {
 		if err := f.advance(ctx, 1); err != nil {
@@ -104,14 +109,55 @@ func accusedByThird(ctx context.Context, f *fleet) error {
 		return err
 	}
 	f.says("attacker", "all nodes of %d of %d operators accuse every one of %d honest nodes, as bad and as down, in %d epochs: %d accusations, %d of them counted", len(operators), fleetOperators, len(honest), accuseEpochs, accused, counted)
+	slandered, friends, err := f.attestedByBoth(ctx, bad, honest)
+	if err != nil {
+		return err
+	}
+	credited := 0
+	for _, n := range honest {
+		now := f.audit.reputation(n.name)
+		if now > began[n] {
+			credited++
+		}
+		f.demand(now >= began[n], "%s has %d, it had %d", n.name, now, began[n])
+		f.demand(f.audit.low[n.name] >= min(began[n], ledger.DefaultProtection().VoteReputation), "%s fell to %d", n.name, f.audit.low[n.name])
+	}
+	f.says("attacker", "then %d of its nodes attest that the others of theirs were clean and that every honest node that they watch gave cause", slandered)
+	f.says("honest", "%d friends of the accused attest them clean: %d of %d accused are credited for it", friends, credited, len(honest))
 	f.says("detected", "no quorum of more than two thirds: %d verdicts, %d offences", len(f.audit.about(fsm.EffectVerdict, "")), len(f.audit.about(fsm.EffectOffence, "")))
 	f.demand(counted > 0, "no accusation counted: nothing was shown")
+	f.demand(slandered > 0 && friends > 0, "%d and %d attested: nothing was shown", slandered, friends)
 	f.demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "a third of the operators made a verdict")
-	for _, n := range honest {
-		f.demand(f.audit.low[n.name] >= ledger.DefaultProtection().VoteReputation, "%s fell to %d", n.name, f.audit.low[n.name])
-	}
 	t.line(f)
 	return nil
+}
+
+// attestedByBoth lets the window of the accusations end, has a coalition and the
+// honest attest it, each for its friends, and lets it be settled. The coalition
+// calls the others bad besides. It says how many attested of each side.
+func (f *fleet) attestedByBoth(ctx context.Context, bad, honest []*node) (slandered, friends int, err error) {
+	epochs := int(ledger.DefaultProtection().AttestEpochs)
+	accused := func(n *node) bool { return slices.Contains(honest, n) }
+	if err := f.advance(ctx, epochs-int(f.audit.epoch())%epochs); err != nil {
+		return 0, 0, err
+	}
+	if friends, err = f.attests(ctx, honest, accused); err != nil {
+		return 0, 0, err
+	}
+	slandered, err = f.attestsThat(ctx, bad, func(n *node, window uint64) ledger.Attest {
+		body := f.attestation(n, window, func(n *node) bool { return slices.Contains(bad, n) }, true)
+		for i, cause := range f.attestation(n, window, accused, true).Epochs {
+			body.Epochs[i].Cause = cause.Clean
+		}
+		return body
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := f.advance(ctx, epochs); err != nil {
+		return 0, 0, err
+	}
+	return slandered, friends, f.mark(ctx)
 }
 
 // accusedByTwoThirds shows where the rule ends: just below two thirds of the

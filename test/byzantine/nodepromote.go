@@ -38,6 +38,11 @@ func (f *fleet) attestation(n *node, window uint64, clean func(subject *node) bo
 // attests has every honest node that is drawn for the window that is over
 // attest what it watched, but for some; it says how many did.
 func (f *fleet) attests(ctx context.Context, nodes []*node, clean func(*node) bool) (int, error) {
+	return f.attestsThat(ctx, nodes, func(n *node, window uint64) ledger.Attest { return f.attestation(n, window, clean, true) })
+}
+
+// attestsThat has every node that is drawn say what it likes of the window.
+func (f *fleet) attestsThat(ctx context.Context, nodes []*node, of func(n *node, window uint64) ledger.Attest) (int, error) {
 	window, ok := f.window()
 	if !ok {
 		return 0, nil
@@ -47,7 +52,7 @@ func (f *fleet) attests(ctx context.Context, nodes []*node, clean func(*node) bo
 		if !f.drawnToAttest(n, window) {
 			continue
 		}
-		code, _ := f.submitsAt(ctx, f.members[count%replicas], f.states(n, ledger.TypeAttest, f.attestation(n, window, clean, true)))
+		code, _ := f.submitsAt(ctx, f.members[count%replicas], f.states(n, ledger.TypeAttest, of(n, window)))
 		switch code {
 		case "ok":
 			count++
