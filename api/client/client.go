@@ -61,8 +61,9 @@ type Client struct {
 	http      *http.Client
 	preferred atomic.Int64 // index of the server that answered last
 
-	syncing sync.Mutex // guards trust
+	syncing sync.Mutex // guards trust and unkept
 	trust   *trust
+	unkept  error // why the newest head is not in TrustDir
 	head    atomic.Pointer[Head]
 	left    atomic.Pointer[LeftHead] // that a recovery left behind
 }

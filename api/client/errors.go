@@ -38,6 +38,14 @@ func (e *RollbackError) Error() string {
 	return fmt.Sprintf("%s offers a head of %d entries, behind the %d verified before", e.Server, e.Offered, e.Kept)
 }
 
+// UnkeptError says that the newest head could not be written to TrustDir, as on a
+// full disk. It was verified and holds for this run; a rollback between this run
+// and the next would go unseen.
+type UnkeptError struct{ Err error }
+
+func (e *UnkeptError) Error() string { return "the newest verified head is not kept: " + e.Err.Error() }
+func (e *UnkeptError) Unwrap() error { return e.Err }
+
 // StaleError says that the newest head that can be had was signed too long ago
 // to be called current.
 type StaleError struct {

@@ -86,7 +86,7 @@ func (c *Client) stateOf(ctx context.Context, server string) (*CertifiedState, e
 	case err != nil:
 		return nil, bad(err)
 	}
-	return &CertifiedState{State: state, Head: *head, Seal: first.Seal, SealProof: proof}, c.fresh(head)
+	return &CertifiedState{State: state, Head: *head, Seal: first.Seal, SealProof: proof}, errors.Join(c.fresh(head), c.unkeptNow())
 }
 
 // adoptSeal makes the head of a state the client's own, and verifies that the

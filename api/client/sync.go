@@ -29,7 +29,8 @@ func (c *Client) Head() *Head { return c.head.Load() }
 // certified checkpoint, and that it extends the head verified before. It fails
 // with *EquivocationError at once; with *RollbackError when no server has a
 // head that is not behind; with *StaleError, and the head, when none was
-// signed within MaxHeadAge.
+// signed within MaxHeadAge, and with an *UnkeptError, and the head, when TrustDir
+// can't be written.
 func (c *Client) Sync(ctx context.Context) (*Head, error) {
 	if c.options.Genesis.IsZero() {
 		return nil, ErrNoGenesis
@@ -52,7 +53,14 @@ func (c *Client) Sync(ctx context.Context) (*Head, error) {
 	if head == nil || errors.As(err, &equivocation) {
 		return nil, err
 	}
-	return head, c.fresh(head)
+	return head, errors.Join(c.fresh(head), c.unkept)
+}
+
+// unkeptNow is why the newest head is not on disk.
+func (c *Client) unkeptNow() error {
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
+	return c.unkept
 }
 
 // fresh says whether the head was signed recently enough.
@@ -117,11 +125,17 @@ func (c *Client) adopt(ctx context.Context, server string, note []byte) (*Head, 
 	if t.head != nil && t.head.Size == head.Size && t.head.Signed >= head.Signed {
 		return t.head, nil
 	}
-	if err := t.setHead(head); err != nil {
-		return nil, err
+	c.keep(head)
+	return head, nil
+}
+
+// keep makes a verified head the newest, on disk too if that can be written.
+func (c *Client) keep(head *Head) {
+	c.unkept = nil
+	if err := c.trust.setHead(head); err != nil {
+		c.unkept = &UnkeptError{err}
 	}
 	c.head.Store(head)
-	return head, nil
 }
 
 // followAuthority fetches and verifies the links that the client lacks, up to
@@ -202,7 +216,8 @@ func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte,
 		return &ProofError{server, what, err}
 	}
 	if !leaves {
-		return t.addLink(raw)
+		_ = t.addLink(raw) // what can't be written now is written with the head that needs it
+		return nil
 	}
 	fork, _ := t.chain.Fork(uint64(n))
 	c.left.Store(&LeftHead{Head: *t.head, Generation: link.Record.Generation, Fork: fork})

@@ -20,6 +20,7 @@ type trust struct {
 	dir   string // "": in memory only
 	chain *ledger.Chain
 	links [][]byte // encoded, by index
+	kept  int      // how many links are on disk
 	head  *Head    // nil before the first
 	least bool     // MinHead was taken into account
 }
@@ -57,9 +58,7 @@ func loadTrust(dir string, genesis ledger.Hash, known [][]byte) (*trust, error) 
 		if err != nil {
 			return nil, fmt.Errorf("begin with the given authority chain: %w", err)
 		}
-		if err := t.addLink(raw); err != nil {
-			return nil, err
-		}
+		_ = t.addLink(raw) // what can't be written now is written with the next head
 	}
 	return t, nil
 }
@@ -82,6 +81,7 @@ func (t *trust) load(genesis ledger.Hash) error {
 		}
 		t.links = append(t.links, raw)
 	}
+	t.kept = len(t.links)
 	note, err := os.ReadFile(filepath.Join(t.dir, headName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -128,22 +128,31 @@ func (t *trust) verify(note []byte) (*Head, error) {
 	}, nil
 }
 
-// addLink keeps a verified link.
+// addLink keeps a verified link. After an error it is in memory only, and comes to
+// the disk before the next head does.
 func (t *trust) addLink(raw []byte) error {
-	n := len(t.links)
 	t.links = append(t.links, raw)
-	if t.dir == "" {
-		return nil
+	return t.keepLinks()
+}
+
+func (t *trust) keepLinks() error {
+	for ; t.dir != "" && t.kept < len(t.links); t.kept++ {
+		if err := replaceFile(t.linkPath(t.kept), t.links[t.kept]); err != nil {
+			return err
+		}
 	}
-	return replaceFile(t.linkPath(n), raw)
+	return nil
 }
 
 // setHead keeps a verified head. A head that another process put there
-// meanwhile and that is newer stays on disk.
+// meanwhile and that is newer stays on disk. After an error it is in memory only.
 func (t *trust) setHead(h *Head) error {
 	t.head = h
 	if t.dir == "" {
 		return nil
+	}
+	if err := t.keepLinks(); err != nil {
+		return err
 	}
 	path := filepath.Join(t.dir, headName)
 	if note, err := os.ReadFile(path); err == nil {

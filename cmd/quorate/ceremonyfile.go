@@ -55,6 +55,7 @@ type ceremonyPolicy struct {
 	MaxHeadAgeMillis       *uint64                 `yaml:"max_head_age_millis"`
 	MaxSkewMillis          *uint64                 `yaml:"max_skew_millis"`
 	ProposalLifetimeMillis *uint64                 `yaml:"proposal_lifetime_millis"`
+	Protection             *ceremonyProtection     `yaml:"protection"`
 	Quota                  *uint64                 `yaml:"quota"`
 	TickMillis             *uint64                 `yaml:"tick_millis"`
 	Rules                  map[string]ceremonyRule `yaml:"rules"`
@@ -222,6 +223,10 @@ func (c ceremonyPolicy) over(p ledger.Policy) ledger.Policy {
 	set(&p.ProposalLifetimeMillis, c.ProposalLifetimeMillis)
 	set(&p.Quota, c.Quota)
 	set(&p.TickMillis, c.TickMillis)
+	if c.Protection != nil {
+		protection := c.Protection.over(p.Protects())
+		p.Protection = &protection
+	}
 	for action, change := range c.Rules {
 		rule := p.Rules[action]
 		set(&rule.DelayMillis, change.DelayMillis)

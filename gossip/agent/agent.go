@@ -81,6 +81,7 @@ func New(config *Config, o Options) (*Agent, error) {
 		changed:  newBroadcast(),
 		wantHead: make(chan struct{}, 1),
 		ahead:    make(chan claim, keptClaims),
+		pins:     pinned{pageBytes: syncEntriesBytes},
 	}
 	if a.logger == nil {
 		a.logger = slog.New(slog.DiscardHandler)

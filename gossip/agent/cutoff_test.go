@@ -28,6 +28,38 @@ func TestCutOffFromEveryReplica(t *testing.T) {
 	}
 	f.connected([]*member{alone}, 3)
 
+	// While it is away, there is a decision, and its peers start anew: they keep no
+	// entries of before, so it takes a whole state from one of them, page by page.
+	alone.stop()
+	f.decide("node.quarantine", map[string]any{"name": "n3", "reason": "drill"})
+	f.await("n3's quarantine is known", others, func(m *member) bool { return m.View().Standing("n3") == fsm.NodeQuarantined })
+	for _, m := range others {
+		m.stop()
+		f.start(m)
+		m.pins.pageBytes = 4 << 10
+	}
+	f.start(alone)
+	behind := alone.View().Size
+	if alone.View().Standing("n3") != fsm.NodeActive {
+		t.Fatal("it knows already what it is to learn")
+	}
+	f.await("it learns of n3's quarantine", []*member{alone}, func(m *member) bool { return m.View().Standing("n3") == fsm.NodeQuarantined })
+	pages := 0
+	for _, m := range others {
+		m.pins.mu.Lock()
+		for _, pin := range m.pins.list {
+			for more, after := true, ""; more; pages++ {
+				page := pageOf(pin.state, after, m.pins.pageBytes)
+				more, after = page.More, page.Records[len(page.Records)-1].Key
+			}
+		}
+		m.pins.mu.Unlock()
+	}
+	if pages < 3 {
+		t.Errorf("%d pages of a state were given", pages)
+	}
+	t.Logf("from size %d to %d by a state of %d pages", behind, alone.View().Size, pages)
+
 	began := time.Now()
 	f.decide("node.quarantine", map[string]any{"name": "n2", "reason": "drill"})
 	f.await("the quarantine is known", f.agents, func(m *member) bool { return m.View().Standing("n2") == fsm.NodeQuarantined })
@@ -62,4 +94,8 @@ func TestCutOffFromEveryReplica(t *testing.T) {
 	f.await("it fetched the state anew", []*member{alone}, func(m *member) bool {
 		return m.View().Standing("n2") == fsm.NodeQuarantined && m.View().Size >= others[0].View().Size
 	})
+	alone.saveNow()
+	if s := alone.Status(); s.Trouble[troubleState] != "" {
+		t.Errorf("a whole state is on disk again: %+v", s)
+	}
 }

@@ -136,6 +136,7 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 		a.trouble.set(troubleReplicas, nil)
 		a.trouble.reached()
 	}
+	a.unkept(err)
 	for _, raw := range a.client.Links() {
 		if err := a.offerLink(raw); err != nil {
 			a.trouble.set(troubleReplicas, err)
@@ -148,6 +149,14 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 	if err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
 		a.beside(err)
 		a.logger.Warn("a replica's head is refused", "error", err)
+	}
+}
+
+// unkept says that what a replica showed was verified and is in memory only.
+func (a *Agent) unkept(err error) {
+	var unkept *client.UnkeptError
+	if errors.As(err, &unkept) {
+		a.trouble.set(troubleDisk, unkept)
 	}
 }
 

@@ -47,7 +47,9 @@ const (
 	doneLength = 1 + 32
 )
 
-// OpenOutbox opens the outbox at path, or begins one.
+// OpenOutbox opens the outbox at path, or begins one. If what is not whole can't be
+// cut off, as on a full disk, there is an outbox and an error: it is in memory only
+// until the disk can be written.
 func OpenOutbox(path string) (*Outbox, error) {
 	return openOutbox(folder(filepath.Dir(path)), filepath.Base(path))
 }
@@ -76,7 +78,8 @@ func openOutbox(d disk, name string) (*Outbox, error) {
 	o.size = int64(len(b) - len(rest))
 	if o.dropped = int64(len(rest)); o.dropped > 0 {
 		if err := d.cut(name, o.size); err != nil {
-			return nil, fmt.Errorf("open outbox: %w", err)
+			o.broken = true
+			return o, fmt.Errorf("open outbox: %w", err)
 		}
 	}
 	return o, nil

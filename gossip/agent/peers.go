@@ -198,6 +198,8 @@ func (a *Agent) beginAt(h *head, state *fsm.State, seal []byte, proof []ledger.H
 // pinned are the states that peers are fetching, so that one's next page is of
 // the same state.
 type pinned struct {
+	pageBytes int
+
 	mu   sync.Mutex
 	list []pin
 }
@@ -253,7 +255,7 @@ func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
 		if state == nil {
 			return nil, errors.New("that state is not held")
 		}
-		answer.State = pageOf(state, r.After)
+		answer.State = pageOf(state, r.After, a.pins.pageBytes)
 		return canon.Marshal(answer)
 	}
 	a.mu.Lock()
@@ -287,7 +289,7 @@ func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
 	if state == nil {
 		return nil, errors.New("other peers are fetching states")
 	}
-	page := pageOf(state, "")
+	page := pageOf(state, "", a.pins.pageBytes)
 	page.Seal = c.seal
 	for _, h := range c.sealProof() {
 		page.Proof = append(page.Proof, append([]byte(nil), h[:]...))
@@ -296,15 +298,15 @@ func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
 	return canon.Marshal(answer)
 }
 
-// pageOf is a page of a state's records, after a key.
-func pageOf(state *fsm.State, after string) *statePage {
+// pageOf is a page of a state's records, after a key, of about so many bytes at most.
+func pageOf(state *fsm.State, after string, most int) *statePage {
 	page := &statePage{Size: state.Next(), Proof: [][]byte{}, Records: []stateEntry{}, Seal: []byte{}}
 	bytes := 0
 	state.Walk("", func(key string, value []byte) bool {
 		if key <= after {
 			return true
 		}
-		if bytes += len(key) + len(value) + recordAround; bytes > syncEntriesBytes && len(page.Records) > 0 {
+		if bytes += len(key) + len(value) + recordAround; bytes > most && len(page.Records) > 0 {
 			page.More = true
 			return false
 		}

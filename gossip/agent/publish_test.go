@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -61,18 +62,35 @@ func TestPublishedAndHeld(t *testing.T) {
 		t.Errorf("metrics: %s", text)
 	}
 
-	// Another certified head of a size that we have.
+	// Another certified head of a size that we have, by gossip.
+	second := f.agents[1]
+	f.start(second)
+	f.connected([]*member{first, second}, 1)
 	first.mu.Lock()
 	ours := first.chronicle.head
 	first.mu.Unlock()
-	c := &ledger.Checkpoint{Head: ours.Head}
-	c.Head.Root[0] ^= 1
-	for _, r := range f.cluster.Replicas {
-		c.Add(ledger.Cosign(f.cluster.Hash, r.Key, r.Key.Cosigner44(), r.Record.Name, c.Head, uint64(time.Now().Unix())))
+	theirs := ours.Head
+	theirs.Root[0] ^= 1
+	said, last := 0, time.Time{}
+	say := func() {
+		// What is published before the other's subscription has come is lost, and the
+		// same bytes are never sent again.
+		if time.Since(last) < 300*time.Millisecond {
+			return
+		}
+		c := &ledger.Checkpoint{Head: theirs}
+		for _, r := range f.cluster.Replicas {
+			c.Add(ledger.Cosign(f.cluster.Hash, r.Key, r.Key.Cosigner44(), r.Record.Name, theirs, ours.signed+uint64(said)))
+		}
+		if err := second.mesh.Publish(t.Context(), mesh.Heads, c.Note()); err != nil {
+			t.Fatal(err)
+		}
+		said, last = said+1, time.Now()
 	}
-	if _, err := first.offerHead(c.Note(), false); err == nil {
-		t.Fatal("a head that contradicts ours was taken")
-	}
+	f.await("it raises the alarm", []*member{first}, func(*member) bool {
+		say()
+		return first.Status().Alarm
+	})
 	f.decide("node.release", map[string]any{"name": "n3", "reason": "over"})
 	f.await("the ledger released it", []*member{first}, func(m *member) bool {
 		n, _ := m.View().State.Node("n3")
@@ -83,10 +101,21 @@ func TestPublishedAndHeld(t *testing.T) {
 	if s := first.Status(); !s.Alarm || s.Trouble[troubleConflict] == "" || len(list) != 1 || list[0].Source != "conflict" {
 		t.Errorf("after the conflict: %+v, %+v", s, list)
 	}
+	// What it keeps proves itself: the same replicas certified both.
+	var heads []ledger.Head
 	for _, name := range []string{"0-ours", "0-theirs"} {
-		if _, err := os.Stat(filepath.Join(first.config.Dir, "conflicts", name)); err != nil {
-			t.Error(err)
+		note, err := os.ReadFile(filepath.Join(first.config.Dir, "conflicts", name))
+		if err != nil {
+			t.Fatal(err)
 		}
+		certified, err := first.chronicle.chain.VerifyCheckpoint(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads = append(heads, certified.Head)
+	}
+	if heads[0].Size != heads[1].Size || heads[0].Root == heads[1].Root {
+		t.Errorf("the heads %+v contradict each other", heads)
 	}
 }
 

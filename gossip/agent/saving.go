@@ -136,6 +136,7 @@ func recordsOf(state *fsm.State) iter.Seq2[string, []byte] {
 func (a *Agent) fastStart(ctx context.Context) {
 	got, err := a.client.State(ctx)
 	a.beside(err)
+	a.unkept(err)
 	if got == nil {
 		a.logger.Info("no state was fetched; the ledger is replayed", "error", err)
 		return

@@ -48,9 +48,15 @@ func newSender(a *Agent) (*sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := seqs.failure; err != nil {
+		a.trouble.set(troubleDisk, err)
+	}
 	kept, err := OpenOutbox(filepath.Join(a.config.Dir, "outbox"))
-	if err != nil {
+	if kept == nil {
 		return nil, err
+	}
+	if err != nil {
+		a.trouble.set(troubleDisk, err)
 	}
 	if n := kept.Dropped(); n > 0 {
 		a.logger.Warn("the end of the outbox was not whole and is dropped", "bytes", n)

@@ -123,13 +123,16 @@ func newSeqs(d disk, name string, key ledger.Hash, machine string) *Seqs {
 
 // OpenSeqs opens a key's record. One that is missing, damaged or of another key
 // is made anew and leaves the node silent for two epochs; the error is that of a
-// disk that can be neither read nor written.
+// disk that can't be read. One that can't be written leaves the node as silent as
+// it would be otherwise, and it signs nothing that it would have to write down first;
+// Trouble says so.
 func OpenSeqs(path, memoryDir string, key ledger.Hash, machine string) (*Seqs, error) {
 	s, err := openSeqs(folder(filepath.Dir(path)), filepath.Base(path), key, machine)
-	if err != nil {
+	if s == nil {
 		return nil, err
 	}
-	return s, s.recall(memoryOf(memoryDir, path, key))
+	_ = s.recall(memoryOf(memoryDir, path, key)) // s.failure has it
+	return s, nil
 }
 
 // recall compares the record with what the running system remembers of it.
@@ -145,6 +148,13 @@ func (s *Seqs) recall(m memory) error {
 	case r.Doubt == "":
 		r.Doubt = doubtMachine
 	}
+	return s.doubt(r)
+}
+
+// doubt is write of a record that allows less. It is in force at once, since a disk
+// that can't be written must not have the node forget it.
+func (s *Seqs) doubt(r seqRecord) error {
+	s.record.Doubt, s.record.Silent, s.record.Why, s.record.Writes = r.Doubt, r.Silent, r.Why, r.Writes
 	return s.write(r)
 }
 
@@ -172,7 +182,7 @@ func openSeqs(d disk, name string, key ledger.Hash, machine string) (*Seqs, erro
 	}
 	copy(s.next[:], s.record.Reserved)
 	if err := s.write(s.record); err != nil {
-		return nil, fmt.Errorf("open seqs: %w", err)
+		return s, fmt.Errorf("open seqs: %w", err)
 	}
 	return s, nil
 }
@@ -246,7 +256,7 @@ func (s *Seqs) Seen(epoch uint64, space ledger.SeqSpace, seq uint64) error {
 	if r.Doubt == "" {
 		r.Doubt = doubtBehind // the epoch in force may be a later one
 	}
-	return s.write(r)
+	return s.doubt(r)
 }
 
 // Next gives a seq of an epoch that was never given before. The error is a

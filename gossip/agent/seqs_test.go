@@ -326,3 +326,57 @@ func TestSeqsOfAnImage(t *testing.T) {
 		})
 	}
 }
+
+// A doubt holds though the disk can't be written, and is not forgotten when it can
+// be again.
+func TestDoubtOnAFullDisk(t *testing.T) {
+	full := newCrashDisk(1)
+	full.full = true
+	s, err := openSeqs(full, "seqs", testKey, "boot")
+	if s == nil || err == nil {
+		t.Fatalf("no record, on a full disk: %v", err)
+	}
+	if err := s.Trouble(1); err == nil {
+		t.Error("it would sign")
+	}
+	for name, find := range map[string]func(s *Seqs, m memory) error{
+		"a statement is shown that the record lacks": func(s *Seqs, _ memory) error { return s.Seen(5, ledger.SpaceMain, 900) },
+		"the system remembers more": func(s *Seqs, m memory) error {
+			return errors.Join(m.write(1_000), s.recall(m))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newCrashDisk(1)
+			s, err := openSeqs(d, "seqs", testKey, "boot") // silent for two epochs: there was none
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Fresh(1); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Next(5, ledger.SpaceMain, 4_096); err != nil {
+				t.Fatal(err)
+			}
+			d.full = true
+			if err := find(s, memory(filepath.Join(t.TempDir(), "memory"))); err == nil {
+				t.Fatal("a full disk keeps it")
+			}
+			var silent *SilentError
+			if _, err := s.Next(5, ledger.SpaceMain, 4_096); !errors.As(err, &silent) {
+				t.Errorf("on the full disk: %v", err)
+			}
+			d.full = false
+			if _, err := s.Next(5, ledger.SpaceMain, 4_096); !errors.As(err, &silent) {
+				t.Errorf("when there is room again: %v", err)
+			}
+			if err := s.Fresh(5); err != nil {
+				t.Fatal(err)
+			}
+			for epoch := uint64(5); epoch < 8; epoch++ {
+				if _, err := s.Next(epoch, ledger.SpaceMain, 4_096); (err == nil) != (epoch == 7) {
+					t.Errorf("in epoch %d: %v", epoch, err)
+				}
+			}
+		})
+	}
+}
