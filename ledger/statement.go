@@ -132,7 +132,9 @@ func (e *StatementError) Error() string {
 // ParseStatement reads a statement and checks everything that needs no state:
 // the envelope's form, the payload's canonical form, the type and its replay
 // form. The error is a *StatementError.
-func ParseStatement(envelope []byte) (*Statement, error) {
+func ParseStatement(envelope []byte) (*Statement, error) { return parseStatement(envelope, nil) }
+
+func parseStatement(envelope []byte, memory *StatementMemory) (*Statement, error) {
 	env, err := keys.ViewEnvelope(envelope)
 	if err != nil {
 		var f *keys.FormatError
@@ -141,7 +143,7 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 		}
 		return nil, &StatementError{Code: "not_cose", Message: err.Error()}
 	}
-	signed := keys.SigStructure(env.KeyID, env.Type, env.Payload)
+	signed := keys.AppendSigStructure(memory.take(env), env.KeyID, env.Type, env.Payload)
 	s := &Statement{
 		ID: sha256.Sum256(signed), KeyID: Hash(env.KeyID), Envelope: envelope,
 		keyID: env.KeyID, signed: signed, payload: len(signed) - len(env.Payload), signature: env.Signature,
@@ -165,6 +167,36 @@ func ParseStatement(envelope []byte) (*Statement, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// StatementMemory is memory for whoever parses many statements and is soon done
+// with them. It takes what the authors of records signed, which are most: the
+// rules keep something of other types.
+type StatementMemory struct{ buf []byte }
+
+// Reset takes back the memory of whatever was parsed, and makes room for what
+// statements of that many bytes need.
+func (m *StatementMemory) Reset(size int) {
+	if cap(m.buf) < size {
+		m.buf = make([]byte, 0, size)
+	}
+	m.buf = m.buf[:0]
+}
+
+// Parse is ParseStatement. The statement is good until the next Reset.
+func (m *StatementMemory) Parse(envelope []byte) (*Statement, error) {
+	return parseStatement(envelope, m)
+}
+
+// take gives memory, empty, for what an envelope's author signed.
+func (m *StatementMemory) take(env *keys.Envelope) []byte {
+	need := keys.SigStructureAround + len(env.Payload)
+	if m == nil || env.Type != "quorate/"+TypeRecord+".v1" || cap(m.buf)-len(m.buf) < need {
+		return make([]byte, 0, need)
+	}
+	begin := len(m.buf)
+	m.buf = m.buf[:begin+need]
+	return m.buf[begin : begin : begin+need]
 }
 
 func (p *Payload) checkReplayForm() error {

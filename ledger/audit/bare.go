@@ -61,7 +61,7 @@ func ReadBare(ctx context.Context, path string, genesis ledger.Hash, limit int) 
 		}
 		for i, raw := range bundle.entries {
 			c := checked{raw: raw, leaf: bundle.leaves[i]}
-			if err := c.parse(seq); err != nil {
+			if err := c.parse(seq, nil); err != nil {
 				return nil, badEntry(StepEntry, seq, head.size(), err)
 			}
 			seq++

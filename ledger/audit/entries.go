@@ -20,6 +20,7 @@ type unit struct {
 	zipped  []byte // memory for them as they stand in an archive
 	bundle  verifiedBundle
 	entries []checked
+	signed  ledger.StatementMemory
 	lines   lineComparer
 	err     error // what is wrong after the last of entries
 	viewErr error
@@ -29,7 +30,7 @@ type unit struct {
 // megabytes, is used again: fresh pages cost more than what is done with them.
 func (u *unit) reset(n uint64) {
 	clear(u.entries)
-	*u = unit{n: n, view: u.view[:0], zipped: u.zipped, bundle: u.bundle, entries: u.entries[:0], lines: lineComparer{buf: u.lines.buf}}
+	*u = unit{n: n, view: u.view[:0], zipped: u.zipped, bundle: u.bundle, entries: u.entries[:0], signed: u.signed, lines: lineComparer{buf: u.lines.buf}}
 }
 
 // checked is an entry whose own form holds, with what was found out ahead of
@@ -69,8 +70,9 @@ func (v *verifier) entries(ctx context.Context) error {
 	// still in the processor's cache when it is replayed.
 	ahead := min(2*v.opts.Workers, unitsAhead)
 	done := make(chan *unit, ahead+v.opts.Workers)
+	crew := newCrew(v.opts.Workers)
 	err = inOrder(ctx, v.opts.Workers, ahead, v.units(lines, done),
-		func(ctx context.Context, u *unit) { v.check(ctx, u, known) },
+		func(ctx context.Context, u *unit) { v.check(ctx, u, known, crew) }, crew.leave,
 		func(u *unit) error {
 			for i := range u.entries {
 				if err := log.add(&u.entries[i]); err != nil {
@@ -144,44 +146,60 @@ func (v *verifier) units(lines *lineReader, done <-chan *unit) iter.Seq[*unit] {
 	}
 }
 
-// check verifies everything of a unit that needs no state.
-func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys) {
-	if u.err = v.tree.bundleInto(&u.bundle, u.n); u.err != nil {
+// check verifies everything of a unit that needs no state. Signatures are left
+// for its end, and shared, once another worker waits.
+func (v *verifier) check(ctx context.Context, u *unit, known *knownKeys, crew *crew) {
+	if u.err = v.load(u); u.err != nil {
 		return
 	}
-	if v.framed != nil {
-		if u.zipped, u.view, u.err = v.framed.view(u.n, u.zipped, u.view); u.err != nil {
-			return
-		}
-	}
-	u.lines.rest = u.view
+	var later []int // entries whose signatures are left
 	for i, raw := range u.bundle.entries {
 		if u.err = ctx.Err(); u.err != nil {
-			return
+			break
 		}
 		c := checked{raw: raw, leaf: u.bundle.leaves[i]}
 		seq := u.n*archive.TileWidth + uint64(i)
-		if err := c.parse(seq); err != nil {
+		if err := c.parse(seq, &u.signed); err != nil {
 			u.err = badEntry(StepEntry, seq, v.head.size(), err)
-			return
+			break
 		}
 		if c.statement != nil {
 			known.learn(c.statement)
-			c.verify(known)
+			if crew.waiting.Load() == 0 {
+				c.verify(known)
+			} else {
+				later = append(later, i)
+			}
 		}
 		u.lines.entry(&c)
 		u.entries = append(u.entries, c)
 	}
-	if u.viewErr == nil && u.lines.bad != nil {
+	crew.share(len(later), func(part int) { u.entries[later[part]].verify(known) })
+	switch {
+	case u.err != nil || u.viewErr != nil:
+	case u.lines.bad != nil:
 		u.viewErr = u.lines.bad
-	}
-	if v.framed != nil && u.viewErr == nil && len(u.lines.rest) > 0 {
+	case v.framed != nil && len(u.lines.rest) > 0:
 		u.viewErr = errNotFramed
 	}
 }
 
-// parse reads the entry and whatever its kind has inside.
-func (c *checked) parse(seq uint64) (err error) {
+// load brings a unit's bundle, and the lines that an archive has with it.
+func (v *verifier) load(u *unit) (err error) {
+	if err := v.tree.bundleInto(&u.bundle, u.n); err != nil {
+		return err
+	}
+	if v.framed != nil {
+		u.zipped, u.view, err = v.framed.view(u.n, u.zipped, u.view)
+	}
+	u.lines.rest = u.view
+	u.signed.Reset(len(u.bundle.raw))
+	return err
+}
+
+// parse reads the entry and whatever its kind has inside. A statement may be put
+// into memory, if there is any.
+func (c *checked) parse(seq uint64, memory *ledger.StatementMemory) (err error) {
 	if c.entry, err = ledger.ParseEntry(c.raw); err != nil {
 		return err
 	}
@@ -190,7 +208,7 @@ func (c *checked) parse(seq uint64) (err error) {
 	}
 	switch c.entry.Kind {
 	case ledger.KindStatement:
-		c.statement, err = ledger.ParseStatement(c.entry.Content)
+		c.statement, err = memory.Parse(c.entry.Content)
 	case ledger.KindEffect:
 		var effect *ledger.Effect
 		if effect, err = c.entry.Effect(); err == nil {

@@ -233,7 +233,7 @@ func (x *exporter) entries(ctx context.Context) (err error) {
 	x.proposals = map[ledger.Hash]uint64{}
 	var pieces []int64 // bytes of each bundle's lines
 	err = inOrder(ctx, exportFetchersAhead, unitsAhead, x.bundles(),
-		func(_ context.Context, f *fetched) { f.err = x.fetch(f) },
+		func(_ context.Context, f *fetched) { f.err = x.fetch(f) }, nil,
 		func(f *fetched) error {
 			if f.err != nil {
 				return f.err
@@ -263,10 +263,12 @@ func (x *exporter) fetch(f *fetched) (err error) {
 		return err
 	}
 	f.lines = make([]byte, 0, len(f.bundle.raw))
+	var memory ledger.StatementMemory
+	memory.Reset(len(f.bundle.raw))
 	for i, raw := range f.bundle.entries {
 		seq := f.n*archive.TileWidth + uint64(i)
 		c := checked{raw: raw, leaf: f.bundle.leaves[i]}
-		if err := c.parse(seq); err != nil {
+		if err := c.parse(seq, &memory); err != nil {
 			return badEntry(StepEntry, seq, x.head.size(), err)
 		}
 		f.lines = appendView(f.lines, &c)

@@ -17,7 +17,7 @@ func lastOf(t *testing.T, h history, fits func(e *ledger.Entry, st *ledger.State
 	t.Helper()
 	for seq := len(h.entries) - 1; seq > int(h.handovers[3].seal); seq-- {
 		c := checked{raw: h.entries[seq]}
-		must(t, c.parse(uint64(seq)))
+		must(t, c.parse(uint64(seq), nil))
 		if fits(c.entry, c.statement, c.effect) {
 			return uint64(seq)
 		}

@@ -219,7 +219,7 @@ func (m *memory) signReceipts(t testing.TB, h history, name string) {
 	head := s.head(t, s.size)
 	for seq, raw := range h.entries {
 		c := checked{raw: raw}
-		must(t, c.parse(uint64(seq)))
+		must(t, c.parse(uint64(seq), nil))
 		if c.statement != nil && c.statement.Payload.Type == ledger.TypePropose {
 			r := ledger.SignReceipt(keyOf(name), uint64(seq), head.Size, head.Root, s.inclusion(t, uint64(seq), head.Size))
 			m.files["receipts/"+strconv.Itoa(seq)] = r.Encode()
@@ -236,7 +236,7 @@ func (m *memory) write(t testing.TB, h history) string {
 	var view []byte
 	for seq, raw := range h.entries {
 		c := checked{raw: raw, leaf: ledger.LeafHash(raw)}
-		must(t, c.parse(uint64(seq)))
+		must(t, c.parse(uint64(seq), nil))
 		view = appendView(view, &c)
 	}
 	files[viewName] = view

@@ -10,8 +10,9 @@ import (
 // inOrder does work on several items at a time and gives them to take in their
 // order, at most ahead of them waiting. It ends with the first error of take,
 // or when ctx does; whatever it started has ended when it returns. What do
-// finds wrong it keeps in the item, so that the first in order is told.
-func inOrder[T any](ctx context.Context, workers, ahead int, items iter.Seq[T], do func(context.Context, T), take func(T) error) error {
+// finds wrong it keeps in the item, so that the first in order is told. Each
+// worker calls idle, if there is one, when no item is left for it.
+func inOrder[T any](ctx context.Context, workers, ahead int, items iter.Seq[T], do func(context.Context, T), idle func(), take func(T) error) error {
 	type slot struct {
 		item T
 		done chan struct{}
@@ -47,6 +48,9 @@ func inOrder[T any](ctx context.Context, workers, ahead int, items iter.Seq[T], 
 					do(ctx, s.item)
 				}
 				close(s.done)
+			}
+			if idle != nil {
+				idle()
 			}
 			return nil
 		})

@@ -44,7 +44,14 @@ const (
 // an array of "Signature1", the protected header, an empty byte string and the
 // payload.
 func SigStructure(kid ID, typ string, payload []byte) []byte {
-	b := make([]byte, 0, 32+maxProtected+len(payload))
+	return AppendSigStructure(make([]byte, 0, SigStructureAround+len(payload)), kid, typ, payload)
+}
+
+// SigStructureAround is the most that a SigStructure has beside the payload.
+const SigStructureAround = 32 + maxProtected
+
+// AppendSigStructure appends SigStructure to b.
+func AppendSigStructure(b []byte, kid ID, typ string, payload []byte) []byte {
 	b = append(b, 0x84, 0x6a)
 	b = append(b, "Signature1"...)
 	b = appendProtected(b, kid, typ)
