@@ -84,7 +84,7 @@ floors: ## dependencies run one way, and the checks of the house
 	$(GO) test $(GOFLAGS_) -count=1 ./test
 
 unit: ## unit tests, transcripts, scripts, cluster
-	$(GO) test $(GOFLAGS_) -timeout 8m $(PACKAGES)
+	$(GO) test $(GOFLAGS_) -timeout 15m $(PACKAGES)
 
 sim: ## clusters in virtual time under faults; HOURS=n SEED=s for more or others, REPLAY=record again
 	$(GO) test $(GOFLAGS_) -count=1 -timeout $(SIMLIMIT) ./test/sim $(if $(SEED)$(HOURS)$(REPLAY),-v -run '^TestSim$$') \

@@ -73,11 +73,11 @@ func tapped(t *testing.T, who []*peer, refused func(string, string, error), rule
 	t.Helper()
 	conns := newHandoff(peerAddr("here"))
 	quiet := hclog.NewNullLogger()
-	g := newGuard(&raft.NetworkTransportConfig{Stream: &streams{handoff: newHandoff(conns.addr)}, MaxPool: 1, Timeout: time.Second, Logger: quiet},
+	g := newGuard(&raft.NetworkTransportConfig{Stream: &streams{handoff: newHandoff(conns.addr)}, MaxPool: 1, Timeout: 30 * time.Second, Logger: quiet},
 		conns, func(net.Conn) []*peer { return who }, refused, rules...)
 	var wg sync.WaitGroup
 	wg.Go(g.run)
-	caller := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: &pipes{newHandoff(peerAddr("there")), conns}, MaxPool: 1, Timeout: 5 * time.Second, Logger: quiet})
+	caller := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: &pipes{newHandoff(peerAddr("there")), conns}, MaxPool: 1, Timeout: time.Minute, Logger: quiet})
 	t.Cleanup(func() {
 		caller.CloseStreams()
 		_ = caller.Close()
