@@ -55,6 +55,7 @@ type Agent struct {
 	trouble troubles
 	out     *sender
 	docket  *docket
+	early   *early
 	judge   *judge
 	watch   *watcher
 	store   *vault
@@ -112,7 +113,7 @@ func New(config *Config, o Options) (*Agent, error) {
 	if a.out, err = newSender(a); err != nil {
 		return nil, err
 	}
-	a.docket = newDocket(a)
+	a.docket, a.early = newDocket(a), newEarly()
 	a.judge = newJudge(a)
 	a.watch = newWatcher(a)
 	var registerer prometheus.Registerer // not a nil pointer in an interface
@@ -184,6 +185,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { close(a.early.over) })()
 	loop := func(run func(context.Context) error) {
 		group.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

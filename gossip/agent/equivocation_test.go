@@ -85,6 +85,7 @@ func TestEquivocationIsDroppedEverywhere(t *testing.T) {
 		t.Error("nobody brought evidence")
 	}
 	checkTurns(t, honest, liar.name)
+	f.checkEarly(honest)
 }
 
 // A node that passes on what nobody honest does is complained of by those who

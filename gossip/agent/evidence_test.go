@@ -61,6 +61,60 @@ func (s *pleas) count() int {
 	return len(s.ids)
 }
 
+// checkEarly is for running members: what one of them says of the next epoch is
+// taken in by who hears of that epoch a little later, and not by who never does.
+func (f *fleet) checkEarly(members []*member) {
+	f.t.Helper()
+	judge, author := members[0].judge, members[1]
+	said := func(seq, epoch uint64) []byte {
+		b, err := ledger.Sign(author.key, ledger.Payload{Author: author.name, Epoch: &epoch, Seq: &seq, Ledger: f.cluster.Hash, Type: ledger.TypeObserve},
+			ledger.Observe{Counter: seq + 1, Kind: ledger.NodeUp, Subject: members[2].name})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return b
+	}
+	epoch := judge.agent.View().State.Epoch()
+	from := mesh.Member{Name: members[2].name}
+	if v := judge.Statement(from, said(30_000, epoch+2)); v != mesh.Ignore {
+		f.t.Errorf("of the epoch after the next: %s", v)
+	}
+	judge.agent.early.mu.Lock()
+	judge.agent.early.patience = 2 * patience
+	judge.agent.early.mu.Unlock()
+	verdict := make(chan mesh.Verdict, 1)
+	go func() { verdict <- judge.Statement(from, said(30_001, epoch+1)) }()
+	f.await("it waits", members[:1], func(*member) bool {
+		judge.agent.early.mu.Lock()
+		defer judge.agent.early.mu.Unlock()
+		return judge.agent.early.hops[from.Name] == 1
+	})
+	judge.agent.change(func(*View) {}) // of no consequence
+	select {
+	case v := <-verdict:
+		f.t.Errorf("before its epoch: %s", v)
+	default:
+	}
+	f.decide("epoch.advance", struct{}{})
+	if v := <-verdict; v != mesh.Accept {
+		f.t.Errorf("once its epoch has begun: %s", v)
+	}
+	e := newEarly()
+	for range maxEarlyHop {
+		e.enter("one")
+	}
+	if _, more := e.enter("one"); more {
+		f.t.Error("one hop takes more places than its own")
+	}
+	if _, other := e.enter("other"); !other {
+		f.t.Error("one hop takes the places of others")
+	}
+	e.leave("one")
+	if _, again := e.enter("one"); !again {
+		f.t.Error("a place that was left stays taken")
+	}
+}
+
 // checkTurns is for running members of whom nobody was proven anything but the
 // excluded: each offence has one who brings it first, and whoever hears of it
 // waits, until the ledger has it or too much time has passed.

@@ -32,6 +32,9 @@ var errNoState = errors.New("there is no certified state yet")
 // Statement implements mesh.Judge.
 func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
 	c, ruling := j.rule(gossip.Statements, envelope)
+	if ruling.Reason == gossip.EarlyEpoch && j.agent.awaitEpoch(from.Name, envelope) {
+		c, ruling = j.rule(gossip.Statements, envelope)
+	}
 	j.agent.metrics.ruled("statements", ruling.Reason)
 	if c != nil && ruling.Reason == gossip.Good {
 		j.agent.out.relay(c)

@@ -37,6 +37,11 @@ const (
 	proofPatience = 30 * time.Second       // for evidence that is on its way
 	proofRefused  = 3 * time.Second        // for the ledger to show why
 	proofTries    = 3
+
+	// Statements of the next epoch, which wait for it; half of the mesh's judges.
+	maxEarly      = 16
+	maxEarlyHop   = 4
+	earlyPatience = 3 * time.Second
 	retryFirst    = 250 * time.Millisecond
 	retryMost     = 15 * time.Second
 
