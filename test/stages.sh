@@ -69,6 +69,7 @@ stage() {
 	local log=$logs/$1.log begin=$SECONDS word=passed
 	echo "== $1" | say
 	"$make" --no-print-directory "$1" >"$log" 2>&1 </dev/null || { word=FAILED; echo "$1" >>"$logs/.failed"; }
+	: >"$logs/.$1" # it ended
 	{
 		if [ "$word" = FAILED ]; then
 			why "$log"
@@ -95,6 +96,17 @@ end() { # of what was reached when somebody ends it
 		kill -TERM -- "-$group" 2>/dev/null
 	done
 	wait
+	local log name
+	for log in "$logs"/*.log; do
+		name=$(basename "$log" .log)
+		if [ ! -e "$logs/.$name" ]; then
+			echo "== $name had not ended"
+			tail -15 "$log"
+		elif grep -qx "$name" "$logs/.failed"; then
+			echo "== why $name failed"
+			why "$log"
+		fi
+	done
 	echo "make test: ended by a signal after $((SECONDS - began)) s; failed until then: $(tr '\n' ' ' <"$logs/.failed")"
 	exit 130
 }

@@ -31,7 +31,7 @@ tap:
 plain:
 	@echo 'gofmt: x.go'; exit 1
 hangs:
-	@echo $$$$ > began; sleep 600
+	@echo it hangs here; echo $$$$ > began; sleep 600
 `
 
 // stages lays the script out beside a Makefile of its own and prepares a run.
@@ -101,9 +101,10 @@ func TestStagesThatPass(t *testing.T) {
 	}
 }
 
-// Whoever ends the script ends what its stages started.
+// Whoever ends the script ends what its stages started, and learns how far they
+// came.
 func TestStagesEndTogether(t *testing.T) {
-	dir, cmd := stages(t, "first", "hangs", "beside")
+	dir, cmd := stages(t, "first plain", "hangs", "beside")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -122,6 +123,14 @@ func TestStagesEndTogether(t *testing.T) {
 	}
 	if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "ended by a signal") {
 		t.Errorf("stages.sh: %v\n%s", err, out.String())
+	}
+	for _, want := range []string{"== hangs had not ended", "it hangs here", "== why plain failed", "failed until then: plain"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "first had not ended") {
+		t.Error("a stage that ended is said not to have")
 	}
 	for end := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
