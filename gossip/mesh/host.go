@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -203,17 +204,18 @@ func (h *host) NewStream(ctx context.Context, to peer.ID, protocols ...protocol.
 	return s, nil
 }
 
-// keyOf is the Ed25519 key inside a peer id.
+// ed25519ID begins the peer id of every Ed25519 key: an identity hash of 36 bytes,
+// which are the key's kind and its 32 bytes in protobuf.
+const ed25519ID = "\x00\x24\x08\x01\x12\x20"
+
+// keyOf is the Ed25519 key inside a peer id. It is asked for every peer at every
+// heartbeat, so the id is not unpacked by libp2p.
 func keyOf(id peer.ID) (ed25519.PublicKey, bool) {
-	public, err := id.ExtractPublicKey()
-	if err != nil || public.Type() != crypto.Ed25519 {
+	key, ok := strings.CutPrefix(string(id), ed25519ID)
+	if !ok || len(key) != ed25519.PublicKeySize {
 		return nil, false
 	}
-	raw, err := public.Raw()
-	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return nil, false
-	}
-	return raw, true
+	return ed25519.PublicKey(key), true
 }
 
 func idOf(key ed25519.PublicKey) (peer.ID, error) {

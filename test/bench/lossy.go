@@ -136,7 +136,9 @@ func (b *bench) lossyWithin(ctx context.Context, answer *lossyAnswer) (err error
 		r.Line = fmt.Sprintf("each line losing %.0f %% of its packets, the others %d ms late", 100*lossyLoss, lossyDelay.Milliseconds())
 		if r.How = lines.How; r.How != "netem" {
 			passed, lost, crowded := lines.Packets()
-			r.How = fmt.Sprintf("lines made by this program on TUN devices, the kernel having no netem: lost %d of %d packets, and %d where a line was full", lost, passed+lost+crowded, crowded)
+			late, latest := lines.Late()
+			r.How = fmt.Sprintf("lines made by this program on TUN devices, the kernel having no netem: lost %d of %d packets, %d more where a line was full;\npassed on %.1f ms later than they should on the mean, %.0f ms at worst",
+				lost, passed+lost+crowded, crowded, millis(late), millis(latest))
 		}
 		// Setting up the lines and losses disturbs what is at rest too much to compare.
 		r.Agents.CPU, r.Bare.CPU = 0, 0

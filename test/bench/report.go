@@ -114,19 +114,20 @@ func (r *results) large(w *strings.Builder) {
 		fmt.Fprintf(w, "\nExport verification: %.0f entries/s; bare ML-DSA-65 on %d cores %.0f/s; ratio %.2f (at least 0.8)\n", v.EntriesPerSec, r.CPUs, v.BarePerSec, v.Ratio)
 	}
 	if len(r.Sizes) > 0 {
-		fmt.Fprintf(w, "\n%10s %12s %10s %10s %22s\n", "entries", "snapshot KB", "start ms", "RSS MB", "inclusion p50/p99 ms")
+		fmt.Fprintf(w, "\nA short ledger and a long one of the same state, one replica\n%10s %12s %10s %10s %10s %22s\n", "entries", "snapshot KB", "start ms", "RSS MB", "heap MB", "inclusion p50/p99 ms")
 		for _, s := range r.Sizes {
-			fmt.Fprintf(w, "%10d %12.1f %10.0f %10.1f %22s\n", s.Entries, float64(s.SnapshotBytes)/1024, s.StartMillis, float64(s.RSSBytes)/(1<<20),
-				fmt.Sprintf("%.2f / %.2f", s.Inclusion.P50, s.Inclusion.P99))
+			fmt.Fprintf(w, "%10d %12.1f %10.0f %10.1f %10.1f %22s\n", s.Entries, float64(s.SnapshotBytes)/1024, s.StartMillis, float64(s.RSSBytes)/(1<<20),
+				float64(s.HeapBytes)/(1<<20), fmt.Sprintf("%.2f / %.2f", s.Inclusion.P50, s.Inclusion.P99))
 		}
 		first, last := r.Sizes[0], r.Sizes[len(r.Sizes)-1]
-		fmt.Fprintf(w, "%10s %12.2f %10.2f %10.2f (at most 1.5)\n", "ratio", float64(last.SnapshotBytes)/float64(first.SnapshotBytes), last.StartMillis/first.StartMillis, float64(last.RSSBytes)/float64(first.RSSBytes))
-	}
-	for _, s := range r.Seals {
-		fmt.Fprintf(w, "\nSeal with %d nodes, by the rules: p50 %.1f us  p99 %.1f us (a record %.1f us)", s.Nodes, s.P50, s.P99, s.Record)
+		fmt.Fprintf(w, "%10s %12.2f %10.2f %10.2f %10.2f (at most 1.5)\n", "ratio", float64(last.SnapshotBytes)/float64(first.SnapshotBytes), last.StartMillis/first.StartMillis,
+			float64(last.RSSBytes)/float64(first.RSSBytes), float64(last.HeapBytes)/float64(first.HeapBytes))
 	}
 	if len(r.Seals) > 0 {
 		w.WriteString("\n")
+	}
+	for _, s := range r.Seals {
+		fmt.Fprintf(w, "Seal with %d nodes, by the rules: p50 %.1f us  p99 %.1f us (a record %.1f us)\n", s.Nodes, s.P50, s.P99, s.Record)
 	}
 	if len(r.Growth) > 0 {
 		fmt.Fprintf(w, "\nGrowth of the ledger at rest, default policy (below 100 MB a day at 5,000 nodes)\n%8s %10s %18s %14s %14s %10s\n", "nodes", "operators", "attestations/day", "bytes each", "entries/day", "MB/day")

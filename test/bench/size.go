@@ -20,6 +20,7 @@ type sizeResults struct {
 	SnapshotBytes int64   `json:"snapshot_bytes"`
 	StartMillis   float64 `json:"start_ms"` // from the process's start until it is ready and serves a certified head
 	RSSBytes      uint64  `json:"rss_bytes"`
+	HeapBytes     uint64  `json:"heap_bytes"`      // in use after a collection
 	Inclusion     *spread `json:"inclusion_proof"` // GET /v1/proofs/inclusion over HTTP
 	BuildSeconds  float64 `json:"build_seconds"`
 }
@@ -53,7 +54,7 @@ func (b *bench) sizes(ctx context.Context, entries uint64) (*sizeResults, error)
 		return nil, err
 	}
 	out.SnapshotBytes = info.Size()
-	var times, memory []float64
+	var times, memory, heaps []float64
 	for range starts {
 		began := time.Now()
 		if err := c.start(ctx); err != nil {
@@ -68,6 +69,11 @@ func (b *bench) sizes(ctx context.Context, entries uint64) (*sizeResults, error)
 			return nil, err
 		}
 		memory = append(memory, float64(rss))
+		heap, err := c.members[0].heap(ctx)
+		if err != nil {
+			return nil, err
+		}
+		heaps = append(heaps, float64(heap))
 		if out.Entries, err = c.size(ctx); err != nil {
 			return nil, err
 		}
@@ -75,7 +81,7 @@ func (b *bench) sizes(ctx context.Context, entries uint64) (*sizeResults, error)
 			return nil, err
 		}
 	}
-	out.StartMillis, out.RSSBytes = median(times), uint64(median(memory))
+	out.StartMillis, out.RSSBytes, out.HeapBytes = median(times), uint64(median(memory)), uint64(median(heaps))
 	return out, os.RemoveAll(dir)
 }
 

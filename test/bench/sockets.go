@@ -99,10 +99,10 @@ func addSocket(data []byte, all map[uint64]traffic) {
 	}
 }
 
-// sockets are the inodes of a process's sockets.
-func (p *process) sockets() map[uint64]bool {
+// socketsOf are the inodes of a process's sockets.
+func socketsOf(pid int) map[uint64]bool {
 	found := map[uint64]bool{}
-	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil {
@@ -131,7 +131,7 @@ func meters(list []*talker) []meter {
 	var out []meter
 	for _, t := range list {
 		m := meter{at: time.Now(), cpu: t.processorTime(), sockets: map[uint64]traffic{}}
-		for inode := range t.sockets() {
+		for inode := range socketsOf(t.cmd.Process.Pid) {
 			if s, ok := all[inode]; ok {
 				m.sockets[inode] = s
 			}

@@ -36,6 +36,7 @@ type Lines struct {
 	wait    sync.WaitGroup
 
 	passed, lost, crowded atomic.Int64
+	late, latest          atomic.Int64 // nanoseconds beyond the delay: of all, and of the latest
 }
 
 const (
@@ -81,6 +82,12 @@ func NewLines(line Line, places map[string]string) (*Lines, error) {
 // or because a line was full. With netem nobody here counts: 0.
 func (l *Lines) Packets() (passed, lost, crowded int64) {
 	return l.passed.Load(), l.lost.Load(), l.crowded.Load()
+}
+
+// Late is how much later than it should a packet was passed on, on the mean and at
+// worst: what a busy machine adds to the delay. With netem nobody here counts: 0.
+func (l *Lines) Late() (mean, worst time.Duration) {
+	return time.Duration(l.late.Load() / max(l.passed.Load(), 1)), time.Duration(l.latest.Load())
 }
 
 // Close takes the lines away; the places end with the run's namespaces.
@@ -245,7 +252,11 @@ func (l *Lines) send(from *device) {
 			time.Sleep(wait)
 		}
 		if _, err := p.to.file.Write(p.data); err == nil {
+			late := int64(time.Since(p.due))
 			l.passed.Add(1)
+			l.late.Add(late)
+			for worst := l.latest.Load(); late > worst && !l.latest.CompareAndSwap(worst, late); worst = l.latest.Load() {
+			}
 		}
 	}
 }
