@@ -74,6 +74,7 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 		return err
 	}
 	h.enter("during")
+	old, turned := r.heardIDs(), time.Now()
 	if err := r.reborn(ctx, victim); err != nil {
 		return err
 	}
@@ -86,6 +87,10 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 		return err
 	}
 	quiet()
+	passed, err := r.passed(old, turned)
+	if err != nil {
+		return err
+	}
 	twice := 0
 	for _, m := range host.has(topicStatements) {
 		if f.audit.times(statementID(m.data)) > 1 {
@@ -98,6 +103,8 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 	f.says("detected", "refused by rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil))
 	f.demand(again > 0 && first[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
 	f.demand(rulings[string(gossip.LateEpoch)] > 0, "no agent judged a frame of a former epoch: nothing was shown")
+	f.says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), twice)
+	f.demand(passed == 0, "statements of a former epoch were let pass")
 	f.demand(twice == 0, "%d statements are on the ledger twice", twice)
 	f.demand(len(f.audit.about(fsm.EffectOffence, "")) == 0, "somebody was convicted")
 	f.demand(r.fell(before) == "", "reputation or standing fell: %s", r.fell(before))
@@ -166,6 +173,34 @@ func (r *replay) heardOf(a *agentProcess) int {
 		}
 	}
 	return n
+}
+
+// heardIDs are the statements heard so far.
+func (r *replay) heardIDs() map[string]bool {
+	ids := map[string]bool{}
+	for _, m := range r.host.has(topicStatements) {
+		if st, err := ledger.ParseStatement(m.data); err == nil {
+			ids[st.ID.String()] = true
+		}
+	}
+	return ids
+}
+
+// passed counts the statements that agents let pass after a moment.
+func (r *replay) passed(ids map[string]bool, after time.Time) (int, error) {
+	n := 0
+	for _, a := range r.agents {
+		list, err := a.saw()
+		if err != nil {
+			return n, err
+		}
+		for _, s := range list {
+			if s.Verdict == "accept" && ids[s.ID] && s.At > after.UnixNano() {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // everywhere sends each agent all that was heard, on every channel, and counts the
