@@ -56,6 +56,7 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 			before[n.name] = f.audit.reputation(n.name)
 		}
 	}
+	unjudged := f.unjudged(ctx)
 	h.enter("during")
 	r.everywhere(ctx)
 	if err := r.reborn(ctx, victim); err != nil { // it forgets what it has seen
@@ -66,6 +67,7 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
+	old := r.heardIDs()
 	h.enter(warming) // whoever speaks while the epoch turns is heard by those that know of it
 	if err := f.advance(ctx, 2); err != nil {
 		return err
@@ -74,7 +76,7 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 		return err
 	}
 	h.enter("during")
-	old, turned := r.heardIDs(), time.Now()
+	turned := time.Now()
 	if err := r.reborn(ctx, victim); err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 	f.says("attacker", "%s heard %d statements and %d heads as a member, and was sent %d probes; it sends %d frames: all to everybody, to %s, which restarted, its own %d among them, statements as heads, entries, probes, the others as statements, and all again two epochs later",
 		bad.name, len(host.has(topicStatements)), len(host.has(topicHeads)), len(r.captured()), r.sent, victim.name, r.heardOf(victim))
 	delete(rulings, string(gossip.Good))
-	f.says("detected", "refused by rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil))
+	f.says("detected", "refused by rule: %s; dropped before any rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil), reasonsOf(f.unjudged(ctx), unjudged))
 	f.demand(again > 0 && first[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
 	f.demand(rulings[string(gossip.LateEpoch)] > 0, "no agent judged a frame of a former epoch: nothing was shown")
 	f.says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), twice)

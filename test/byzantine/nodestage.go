@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -38,20 +36,9 @@ func attackByNodes(ctx context.Context, w io.Writer, o options, chosen []nodeSta
 		}
 		r, hurt := performByNodes(ctx, o, one)
 		harmed += hurt
-		word := "PASS"
-		if len(r.faults) > 0 {
-			word = "FAIL"
+		if !r.print(w, one.name, "the attack", one.attack) {
 			failed = append(failed, one.name)
 		}
-		fmt.Fprintf(w, "%s  %s (%.1f s)\n", word, one.name, r.took().Seconds())
-		fmt.Fprintf(w, "      %-10s %s\n", "the attack", one.attack)
-		for _, l := range r.lines {
-			fmt.Fprintf(w, "      %-10s %s\n", l.who, l.what)
-		}
-		for _, f := range r.faults {
-			fmt.Fprintf(w, "      %-10s %s\n", "FAULT", f)
-		}
-		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "honest nodes that were quarantined or excluded, in any staged attack: %d\n", harmed)
 	fmt.Fprintf(w, "%d attacks by nodes staged in %.0f s, %d failed%s\n", len(chosen), time.Since(began).Seconds(), len(failed), listed(failed))
@@ -63,21 +50,6 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 	r := &report{began: time.Now(), refused: map[string]int{}}
 	ctx, cancel := context.WithTimeout(ctx, nodeStageLimit)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "byz-")
-	if err != nil {
-		r.fail("%v", err)
-		return r, 0
-	}
-	if !o.keep {
-		defer func() { _ = os.RemoveAll(dir) }()
-	} else {
-		r.says("kept", "%s", dir)
-	}
-	bin, err := filepath.Abs(o.bin)
-	if err != nil {
-		r.fail("%v", err)
-		return r, 0
-	}
 	operators, nodes := fleetOperators, fleetNodes
 	if one.agents {
 		operators, nodes = agentOperators, max(o.nodes, 1)
@@ -95,13 +67,14 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 	if one.liar {
 		founding.fourth = ofReplicas.fourth
 	}
-	s, err := found(ctx, bin, dir, r, founding)
-	if err != nil {
-		r.fail("found the ledger: %v", err)
+	s, end := r.begin(ctx, o, founding)
+	defer end()
+	if s == nil {
 		return r, 0
 	}
 	hurt := 0
-	if err = s.startAll(ctx); err == nil {
+	err := s.startAll(ctx)
+	if err == nil {
 		hurt, err = s.attacked(ctx, one, operators, nodes)
 	}
 	if err != nil {

@@ -70,21 +70,10 @@ func attack(ctx context.Context, w io.Writer, o options, chosen []stage) bool {
 		}
 		r, counted := perform(ctx, o, one)
 		total.add(counted)
-		word := "PASS"
-		if len(r.faults) > 0 {
-			word = "FAIL"
+		r.says("heads", "%s", counted)
+		if !r.print(w, one.name, "the lie", one.lie) {
 			failed = append(failed, one.name)
 		}
-		fmt.Fprintf(w, "%s  %s (%.1f s)\n", word, one.name, r.took().Seconds())
-		fmt.Fprintf(w, "      %-10s %s\n", "the lie", one.lie)
-		for _, l := range r.lines {
-			fmt.Fprintf(w, "      %-10s %s\n", l.who, l.what)
-		}
-		fmt.Fprintf(w, "      %-10s %s\n", "heads", counted)
-		for _, f := range r.faults {
-			fmt.Fprintf(w, "      %-10s %s\n", "FAULT", f)
-		}
-		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "two inconsistent certified heads with four replicas and one liar, any staged lie: %d\n", total.inconsistent)
 	fmt.Fprintf(w, "%s\n", total)
@@ -92,32 +81,60 @@ func attack(ctx context.Context, w io.Writer, o options, chosen []stage) bool {
 	return ctx.Err() == nil && len(failed) == 0 && len(chosen) > 0
 }
 
+// print tells what a stage found, and says whether it passed.
+func (r *report) print(w io.Writer, name, kind, sentence string) bool {
+	word := "PASS"
+	if len(r.faults) > 0 {
+		word = "FAIL"
+	}
+	fmt.Fprintf(w, "%s  %s (%.1f s)\n", word, name, r.took().Seconds())
+	fmt.Fprintf(w, "      %-10s %s\n", kind, sentence)
+	for _, l := range r.lines {
+		fmt.Fprintf(w, "      %-10s %s\n", l.who, l.what)
+	}
+	for _, f := range r.faults {
+		fmt.Fprintf(w, "      %-10s %s\n", "FAULT", f)
+	}
+	fmt.Fprintln(w)
+	return len(r.faults) == 0
+}
+
+// begin founds a ledger in a directory of its own; end removes the directory. What
+// goes wrong is a fault of the stage.
+func (r *report) begin(ctx context.Context, o options, f founding) (s *scene, end func()) {
+	dir, err := os.MkdirTemp("", "byz-")
+	if err != nil {
+		r.fail("%v", err)
+		return nil, func() {}
+	}
+	end = func() { _ = os.RemoveAll(dir) }
+	if o.keep {
+		end = func() {}
+		r.says("kept", "%s", dir)
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err == nil {
+		s, err = found(ctx, bin, dir, r, f)
+	}
+	if err != nil {
+		r.fail("found the ledger: %v", err)
+		return nil, end
+	}
+	return s, end
+}
+
 // perform stages one lie: a new ledger, the lie, what is to be seen, the end.
 func perform(ctx context.Context, o options, one stage) (*report, tally) {
 	r := &report{began: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, stageLimit)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "byz-")
-	if err != nil {
-		r.fail("%v", err)
+	s, end := r.begin(ctx, o, ofReplicas)
+	defer end()
+	if s == nil {
 		return r, tally{}
 	}
-	if !o.keep {
-		defer func() { _ = os.RemoveAll(dir) }()
-	} else {
-		r.says("kept", "%s", dir)
-	}
-	bin, err := filepath.Abs(o.bin)
-	if err != nil {
-		r.fail("%v", err)
-		return r, tally{}
-	}
-	s, err := found(ctx, bin, dir, r, ofReplicas)
-	if err != nil {
-		r.fail("found the ledger: %v", err)
-		return r, tally{}
-	}
-	if err = s.startAll(ctx); err == nil {
+	err := s.startAll(ctx)
+	if err == nil {
 		watching, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() { defer close(done); s.heads.watch(watching) }()
