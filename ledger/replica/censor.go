@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +26,9 @@ type censorship struct {
 
 	mu      sync.Mutex
 	watched map[ledger.Hash]*watched
-	busy    map[ledger.Hash]time.Time // when the leader was first too busy for these bytes
-	refused censor                    // the newest
+	busy    map[ledger.Hash]time.Time  // when the leader was first too busy for these bytes
+	tried   map[ledger.Hash]*allowance // statements in dry runs for a peer; the zero one is our own clients
+	refused censor                     // the newest
 	budget  float64
 	filled  time.Time
 }
@@ -42,88 +42,8 @@ type censor struct {
 	reason string
 }
 
-// watched is one submission under watch.
-type watched struct {
-	envelopes [][]byte
-	from      ledger.Hash // the peer that passed it on; zero: a client of ours
-	leader    raft.ServerID
-	term      uint64
-	since     time.Time // of the watch, under this leader
-	sent      time.Time // to it, the last time
-	sending   bool
-	answered  bool // it answered since then: it can hear us
-	index     uint64
-	ordered   bool // and others were committed in the second half of the limit
-	excused   bool // it said that it is busy, or that its disk is full
-	shared    bool
-	accusing  bool
-}
-
 func newCensorship(limit, ban time.Duration) *censorship {
-	return &censorship{limit: limit, ban: ban, watched: map[ledger.Hash]*watched{}, busy: map[ledger.Hash]time.Time{}, budget: censorBurst, filled: time.Now()}
-}
-
-// watch takes a submission, if there is a place.
-func (c *censorship) watch(envelopes [][]byte, from ledger.Hash) bool {
-	key := ledger.Hash(sha256.Sum256(frame(envelopes)))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.watched[key] != nil {
-		return true
-	}
-	same := 0
-	for _, one := range c.watched {
-		if one.from == from {
-			same++
-		}
-	}
-	if len(c.watched) >= maxWatched || !from.IsZero() && same >= maxWatchedOfPeer {
-		return false
-	}
-	c.watched[key] = &watched{envelopes: envelopes, from: from}
-	return true
-}
-
-// busyAgain says whether the leader has been too busy for the same bytes for
-// longer than the limit: whoever goes on asking is then given the lane that
-// overload does not fill.
-func (c *censorship) busyAgain(envelopes [][]byte) bool {
-	key := ledger.Hash(sha256.Sum256(frame(envelopes)))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	first, known := c.busy[key]
-	if known && now.Sub(first) < 2*idleLimits*c.limit {
-		return now.Sub(first) >= c.limit
-	}
-	if len(c.busy) >= maxBusy {
-		for key, first := range c.busy {
-			if now.Sub(first) >= c.limit { // it did not come again, or is under watch
-				delete(c.busy, key)
-			}
-		}
-	}
-	if len(c.busy) < maxBusy {
-		c.busy[key] = now
-	}
-	return false
-}
-
-// list gives what is under watch.
-func (c *censorship) list() map[ledger.Hash]*watched {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := make(map[ledger.Hash]*watched, len(c.watched))
-	for key, one := range c.watched {
-		list[key] = one
-	}
-	return list
-}
-
-func (c *censorship) drop(key ledger.Hash) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.watched, key)
+	return &censorship{limit: limit, ban: ban, watched: map[ledger.Hash]*watched{}, busy: map[ledger.Hash]time.Time{}, tried: map[ledger.Hash]*allowance{}, budget: censorBurst, filled: time.Now()}
 }
 
 // refuse refuses a leader from now on, unless that was done too often.
@@ -176,9 +96,13 @@ func refuseCensor(c *censorship, votedFor func(term uint64) raft.ServerID) guard
 func (r *Replica) forwardWatched(ctx context.Context, to *peer, envelopes [][]byte) (*Receipt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var slow func()
-	slow = func() {
-		if ctx.Err() != nil {
+	var mu sync.Mutex // nothing is put under watch any more once this has returned
+	ended := false
+	var timer *time.Timer
+	slow := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended {
 			return
 		}
 		r.censors.watch(envelopes, ledger.Hash{})
@@ -186,41 +110,81 @@ func (r *Replica) forwardWatched(ctx context.Context, to *peer, envelopes [][]by
 			cancel()
 			return
 		}
-		time.AfterFunc(r.censors.limit/4, slow)
+		timer.Reset(r.censors.limit / 4)
 	}
-	time.AfterFunc(r.censors.limit/4, slow)
+	mu.Lock()
+	timer = time.AfterFunc(r.censors.limit/4, slow)
+	mu.Unlock()
 	receipt, err := r.forward(ctx, to, envelopes)
-	r.watchForwarded(envelopes, err)
-	return receipt, err
+	mu.Lock()
+	defer mu.Unlock()
+	ended = true
+	timer.Stop()
+	return receipt, r.watchForwarded(envelopes, err)
 }
 
 // watchForwarded puts a submission under watch whose answer from the leader is
-// no proof that it is on the ledger. A refusal that our own dry run shares is
-// none of the leader's doing; nor are overload and a full disk, until they have
-// lasted for as long as the limit for one who asks again and again.
-func (r *Replica) watchForwarded(envelopes [][]byte, answer error) {
+// no proof that it is on the ledger, and gives the answer as it now stands. A
+// refusal that our own dry run shares is none of the leader's doing, and one that
+// it does not share says nothing: we may lag behind, or it may lie. Overload and a
+// full disk are excuses, until they have lasted for as long as the limit for one
+// who asks again and again.
+func (r *Replica) watchForwarded(envelopes [][]byte, answer error) error {
 	var rejected *RejectedError
 	var busy *BusyError
 	if (errors.As(answer, &busy) || errors.Is(answer, ErrDiskFull)) && !r.censors.busyAgain(envelopes) {
-		return
+		return answer
 	}
-	if errors.As(answer, &rejected) && !r.wouldAccept(envelopes, 0) {
-		return
+	refusal := errors.As(answer, &rejected)
+	if refusal && !(r.censors.mayTry(ledger.Hash{}, len(envelopes)) && r.wouldAccept(r.dryRun(envelopes), 0)) {
+		return answer
 	}
-	r.censors.watch(envelopes, ledger.Hash{})
+	if r.censors.watch(envelopes, ledger.Hash{}) && refusal {
+		return fmt.Errorf("%w: the leader rejects what the rules accept here", ErrUnknownOutcome)
+	}
+	return answer
 }
 
-// wouldAccept is our own dry run: whether the rules accept a submission on the
-// newest state here, at a time from now, and it is not there already.
-func (r *Replica) wouldAccept(envelopes [][]byte, ahead time.Duration) bool {
+// dryRun is what our own rules say of one submission. What was verified of it
+// once is remembered.
+type dryRun struct {
+	mu        sync.Mutex
+	envelopes [][]byte
+	checked   *checked
+}
+
+func (r *Replica) dryRun(envelopes [][]byte) *dryRun {
+	return &dryRun{envelopes: envelopes, checked: r.shell.verifier.newChecked(len(envelopes))}
+}
+
+// tryHere makes a dry run on the newest state here, at a time from now.
+func (r *Replica) tryHere(d *dryRun, ahead time.Duration) []fsm.Verdict {
 	state := r.shell.now.Load().state
-	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: max(r.now(), state.Stamp()) + uint64(ahead.Milliseconds()), Statements: envelopes}
-	checked := r.shell.verifier.newChecked(len(envelopes))
-	if verdicts := fsm.Admit(state, command, checked); refused(verdicts) || duplicates(verdicts) {
+	command := &ledger.Command{Kind: ledger.CommandStatements, Stamp: max(r.now(), state.Stamp()) + uint64(ahead.Milliseconds()), Statements: d.envelopes}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return fsm.Admit(state, command, d.checked)
+}
+
+// wouldAccept says whether the rules accept a submission by our own dry run, and
+// it is not on the ledger already.
+func (r *Replica) wouldAccept(d *dryRun, ahead time.Duration) bool {
+	if verdicts := r.tryHere(d, ahead); refused(verdicts) || duplicates(verdicts) {
 		return false
 	}
-	_, stray := strayJoin(checked.list(envelopes))
+	_, stray := strayJoin(d.checked.list(d.envelopes))
 	return !stray
+}
+
+// accepted is the first result of a submission that is on the ledger by now, as
+// far as it is applied here; nil otherwise.
+func (r *Replica) accepted(envelopes [][]byte) *Receipt {
+	verdicts := r.tryHere(r.dryRun(envelopes), 0)
+	if !refused(verdicts) && duplicates(verdicts) {
+		return receiptOf(verdicts, 0)
+	}
+	receipt, _ := r.shell.recent.said(verdicts)
+	return receipt
 }
 
 // censorLoop looks at what is under watch.
@@ -236,7 +200,7 @@ func (r *Replica) censorLoop(ctx context.Context) error {
 		case <-timer.C:
 		}
 		for key, one := range r.censors.list() {
-			if !r.wouldAccept(one.envelopes, 0) { // it is on the ledger, or will never be
+			if !r.wouldAccept(one.rules(r), 0) { // it is on the ledger, or will never be
 				r.censors.drop(key)
 				continue
 			}
@@ -276,11 +240,11 @@ func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
 		w.index = index
 	}
 	if leader != "" && !w.sending && now.Sub(w.sent) >= c.limit/4 {
-		w.sending, w.sent = true, now
+		w.sending, w.sent, w.again = true, now, true
 		sends.Go(func() { r.sendAgain(ctx, w) })
 	}
 	if age >= c.limit/2 && !w.shared && w.from.IsZero() {
-		w.shared = true
+		w.shared, w.again = true, true
 		sends.Go(func() { r.shareWatched(ctx, w.envelopes, leader) })
 	}
 	if w.accusing || leader == "" || leader == raft.ServerID(r.id.String()) || age < c.limit || !w.answered ||
@@ -290,7 +254,7 @@ func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
 	w.accusing = true
 	sends.Go(func() {
 		if lagging := !r.upToDate(ctx, node); !lagging {
-			r.accuse(w.envelopes, leader, term, age)
+			r.accuse(w.rules(r), leader, term, age)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -326,9 +290,9 @@ func (r *Replica) upToDate(ctx context.Context, node *raft.Raft) bool {
 
 // accuse refuses the leader of a term, unless the statements are accepted by
 // now, or are about to become what the rules refuse: its clock may be ahead.
-func (r *Replica) accuse(envelopes [][]byte, leader raft.ServerID, term uint64, age time.Duration) {
+func (r *Replica) accuse(d *dryRun, leader raft.ServerID, term uint64, age time.Duration) {
 	skew := time.Duration(r.shell.now.Load().state.Policy().MaxSkewMillis) * time.Millisecond
-	if !r.wouldAccept(envelopes, 0) || !r.wouldAccept(envelopes, 2*skew) {
+	if !r.wouldAccept(d, 0) || !r.wouldAccept(d, 2*skew) {
 		return
 	}
 	name := ""
@@ -336,7 +300,7 @@ func (r *Replica) accuse(envelopes [][]byte, leader raft.ServerID, term uint64, 
 		name = p.Name
 	}
 	reason := fmt.Errorf("%s was given a statement that the rules accept, and has not committed it in %s", name, age.Round(time.Millisecond))
-	if st, err := ledger.ParseStatement(envelopes[0]); err == nil {
+	if st, err := ledger.ParseStatement(d.envelopes[0]); err == nil {
 		reason = fmt.Errorf("%w: of %s, %.16s", reason, st.Payload.Author, st.ID.String())
 	}
 	if r.censors.refuse(censor{id: leader, name: name, term: term, since: time.Now(), reason: reason.Error()}) {
@@ -412,10 +376,17 @@ func (r *Replica) servePending(_ http.ResponseWriter, q *http.Request, from *pee
 	if err != nil || len(envelopes) == 0 || len(body) > maxPendingBytes {
 		return errors.Join(errors.New("want 1 to 512 envelopes in at most 4 MiB"), err)
 	}
-	if !r.wouldAccept(envelopes, 0) {
+	known, room := r.censors.place(envelopes, from.id)
+	switch {
+	case known:
+		return nil
+	case !room:
+		return errors.New("too many are under watch")
+	case !r.censors.mayTry(from.id, len(envelopes)):
+		return errors.New("too many to look at")
+	case !r.wouldAccept(r.dryRun(envelopes), 0):
 		return errors.New("it is on the ledger, or the rules refuse it")
-	}
-	if !r.censors.watch(envelopes, from.id) {
+	case !r.censors.watch(envelopes, from.id):
 		return errors.New("too many are under watch")
 	}
 	return nil

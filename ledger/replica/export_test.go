@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/mod/sumdb/tlog"
@@ -281,4 +282,43 @@ func (r *Replica) JudgeSnapshot(ctx context.Context, from *Replica, index uint64
 type SnapshotClaims struct {
 	Commands [][]byte
 	Servers  []raft.Server
+}
+
+// Watched is how many submissions are under watch for censorship.
+func (r *Replica) Watched() int { return len(r.censors.list()) }
+
+// StepVouched says whether enough others hold a configuration at an index of
+// Raft's log.
+func (r *Replica) StepVouched(ctx context.Context, index uint64, c raft.Configuration) bool {
+	return r.stepVouched(ctx, index, raft.EncodeConfiguration(c))
+}
+
+// HeldConfiguration is the configuration at an index of Raft's log.
+func (r *Replica) HeldConfiguration(index uint64) raft.Configuration {
+	return raft.DecodeConfiguration(r.heldConfiguration(index))
+}
+
+// PassOn takes a submission as one that a peer passes on, and says how it is answered.
+func (r *Replica) PassOn(peerName string, envelopes [][]byte) error {
+	from := r.pins.now.Load().byName(peerName)
+	q := httptest.NewRequest("POST", pathPending, bytes.NewReader(frame(envelopes)))
+	return r.servePending(httptest.NewRecorder(), q, from)
+}
+
+// LookAt makes the dry run of a submission under watch so many times, and says
+// whether the rules accept it.
+func (r *Replica) LookAt(envelopes [][]byte, times int) bool {
+	w := &watched{envelopes: envelopes}
+	for range times {
+		if !r.wouldAccept(w.rules(r), 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// OrderTick has Raft order a tick, as a leader's loops do that have not heard yet
+// that it leads no more.
+func (r *Replica) OrderTick() error {
+	return r.node.Load().ApplyLog(raft.Log{Data: r.stamped(&ledger.Command{Kind: ledger.CommandTick})}, time.Second).Error()
 }

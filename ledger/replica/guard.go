@@ -30,6 +30,7 @@ type guard struct {
 	handing   func(to raft.ServerID)                                // before leadership is handed on
 	changes   func(q *request) (*raft.AppendEntriesResponse, error) // takes entries that change the configuration
 	have      func(*raft.InstallSnapshotRequest) bool               // all that a snapshot covers
+	settled   func(q *request) bool                                 // may a heartbeat take the fast way? nil: any
 	refused   func(rule, name string, reason error)
 	receiving receiving
 	out       chan raft.RPC
@@ -204,9 +205,12 @@ func (g *guard) give(rpc raft.RPC) bool {
 	}
 }
 
-// fast is the heartbeats' way.
+// fast is the heartbeats' way, beside Raft's main loop, which the disk may hold up.
+// A heartbeat that could change more than when its leader was last heard waits for
+// that loop like anything else.
 func (g *guard) fast(conn net.Conn, rpc raft.RPC) {
-	if err := g.check(&request{RPC: rpc, pinned: g.who(conn)}); err != nil {
+	q := &request{RPC: rpc, pinned: g.who(conn)}
+	if err := g.check(q); err != nil {
 		rpc.Respond(nil, err)
 		return
 	}
@@ -216,6 +220,16 @@ func (g *guard) fast(conn net.Conn, rpc raft.RPC) {
 	if handler == nil {
 		g.give(rpc)
 		return
+	}
+	for g.settled != nil && !g.settled(q) {
+		select {
+		case g.out <- rpc:
+			return
+		case <-time.After(settlePause): // the main loop may have begun to follow it, and wait for the disk now
+		case <-g.stop:
+			rpc.Respond(nil, raft.ErrTransportShutdown)
+			return
+		}
 	}
 	handler(rpc)
 }

@@ -178,3 +178,50 @@ func TestNextStep(t *testing.T) {
 		}
 	}
 }
+
+// A heartbeat that would change something waits for Raft's main loop, and takes
+// the fast way as soon as it would not.
+func TestHeartbeatsWaitForMainLoop(t *testing.T) {
+	g, caller := tapped(t, nil, func(string, string, error) {})
+	var settled atomic.Bool
+	var fast atomic.Int64
+	looked := make(chan struct{}, 1_000)
+	g.settled = func(*request) bool {
+		select {
+		case looked <- struct{}{}:
+		default:
+		}
+		return settled.Load()
+	}
+	g.SetHeartbeatHandler(func(rpc raft.RPC) {
+		fast.Add(1)
+		rpc.Respond(&raft.AppendEntriesResponse{LastLog: 1}, nil)
+	})
+	heartbeat := &raft.AppendEntriesRequest{Term: 1, RPCHeader: raft.RPCHeader{Addr: []byte("x")}}
+	say := func() (answer raft.AppendEntriesResponse) {
+		if err := caller.AppendEntries("g", "g", heartbeat, &answer); err != nil {
+			t.Error(err)
+		}
+		return answer
+	}
+	var main sync.WaitGroup
+	main.Go(func() {
+		rpc := <-g.Consumer()
+		rpc.Respond(&raft.AppendEntriesResponse{LastLog: 2}, nil)
+	})
+	if answer := say(); answer.LastLog != 2 || fast.Load() != 0 {
+		t.Errorf("%+v, %d on the fast path", answer, fast.Load())
+	}
+	main.Wait()
+	for len(looked) > 0 {
+		<-looked
+	}
+	main.Go(func() { // the main loop is busy: it has begun to follow
+		<-looked
+		settled.Store(true)
+	})
+	if answer := say(); answer.LastLog != 1 || fast.Load() != 1 {
+		t.Errorf("%+v, %d on the fast path", answer, fast.Load())
+	}
+	main.Wait()
+}

@@ -15,7 +15,8 @@ func TestGuardOverwrites(t *testing.T) {
 			}
 		}
 	}
-	rule := refuseOverwrites(func() uint64 { return 4 }, store.GetLog)
+	last := func() uint64 { last, _ := store.LastIndex(); return last }
+	rule := refuseOverwrites(func() uint64 { return 4 }, last, store.GetLog)
 	entries := func(first uint64, terms ...uint64) *raft.AppendEntriesRequest {
 		var q raft.AppendEntriesRequest
 		for i, term := range terms {
@@ -39,6 +40,54 @@ func TestGuardOverwrites(t *testing.T) {
 		{"in the middle", entries(2, 1, 3, 3, 3), true},
 	} {
 		if err := rule.check(&request{RPC: raft.RPC{Command: c.command}}); (err != nil) != c.refused {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A log that ends below what a snapshot covers takes nothing behind its end but
+// what follows the snapshot: Raft would append genesis' configuration there, and
+// go by it.
+func TestGuardKeepsLogBehindSnapshot(t *testing.T) {
+	const snapshot = 120
+	founders := configEntry(1, server(member("a", "h:1", "active", 1), raft.Voter))
+	after := func(prev uint64, n int) *raft.AppendEntriesRequest {
+		q := &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: prev, PrevLogTerm: 2}
+		for i := range n {
+			q.Entries = append(q.Entries, &raft.Log{Index: prev + 1 + uint64(i), Term: 2})
+		}
+		return q
+	}
+	for _, c := range []struct {
+		name        string
+		first, last uint64 // of the log; 0: empty
+		request     *raft.AppendEntriesRequest
+		refused     bool
+	}{
+		{"the founders, and the log is empty", 0, 0, &raft.AppendEntriesRequest{Term: 3, Entries: []*raft.Log{founders}}, true},
+		{"the first entries, and the log is empty", 0, 0, after(0, 64), true},
+		{"up to the snapshot and beyond, and the log is empty", 0, 0, after(0, 130), true},
+		{"behind the end of a log that was left", 1, 50, after(50, 5), true},
+		{"what follows the snapshot, and the log is empty", 0, 0, after(snapshot, 5), false},
+		{"what follows the snapshot and a log that was left", 1, 50, after(snapshot, 5), false},
+		{"the log again", 100, 130, after(100, 20), false},
+		{"the log again, and more", 100, 130, after(125, 20), false},
+		{"what was compacted: Raft says that it has not what comes before", 110, 130, after(90, 5), false},
+		{"what was compacted, all of it", 0, 0, after(90, 5), false},
+		{"a new replica", 0, 0, nil, false},
+	} {
+		store := raft.NewInmemStore()
+		for i := c.first; i > 0 && i <= c.last; i++ {
+			if err := store.StoreLog(&raft.Log{Index: i, Term: 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		committed := max(uint64(snapshot), c.last)
+		if c.request == nil {
+			committed, c.request = 0, &raft.AppendEntriesRequest{Term: 3, Entries: []*raft.Log{founders}}
+		}
+		rule := refuseOverwrites(func() uint64 { return committed }, func() uint64 { return c.last }, store.GetLog)
+		if err := rule.check(&request{RPC: raft.RPC{Command: c.request}}); (err != nil) != c.refused {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -122,19 +122,6 @@ func (e *elections) note(term uint64, id raft.ServerID) {
 	}
 }
 
-// leader is who leads in a term. Raft's word for it may be late: it takes
-// heartbeats beside all else, and one of the old leader's that it was taking
-// while the term rose leaves that one's name in the new term, whose own leader
-// would be refused. Where elections are proven only that says who leads.
-func (e *elections) leader(term uint64, said raft.ServerID, proven bool) raft.ServerID {
-	if !proven || said == e.self {
-		return said
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.won[term]
-}
-
 // inquire asks the others until enough of them vouch.
 func (e *elections) inquire(ctx context.Context, from *peer, term uint64) error {
 	found := vouchers{votes: map[raft.ServerID]bool{from.serverID(): true}, follow: map[raft.ServerID]bool{}}

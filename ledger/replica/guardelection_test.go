@@ -161,27 +161,3 @@ func TestBallotIsWhatIsStored(t *testing.T) {
 	defer store.Close()
 	expect("after a start", 4, "h:2")
 }
-
-// A heartbeat of the old leader that Raft takes while the term rises leaves its
-// name in the new term: the new one's leader is no usurper for that.
-func TestLeaderIsWhoseElectionWasProven(t *testing.T) {
-	e := &elections{self: "us", won: map[uint64]raft.ServerID{3: "c"}}
-	for _, c := range []struct {
-		name   string
-		term   uint64
-		said   raft.ServerID
-		proven bool
-		want   raft.ServerID
-	}{
-		{"the late word for the old leader", 4, "b", true, ""},
-		{"the late word, and the new leader is proven", 3, "b", true, "c"},
-		{"the leader", 3, "c", true, "c"},
-		{"Raft has heard of none", 3, "", true, "c"},
-		{"we lead", 3, "us", true, "us"},
-		{"nothing is proven in this format", 3, "b", false, "b"},
-	} {
-		if got := e.leader(c.term, c.said, c.proven); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -51,4 +52,29 @@ func knownServers(c raft.Configuration, ever, active map[raft.ServerID]bool) err
 		return fmt.Errorf("configuration: %d of %d voters are active replicas", present, voters)
 	}
 	return nil
+}
+
+// everServers says whether each server of a configuration is or was a replica of
+// the ledger, by what is certified, applied or pinned here.
+func (r *Replica) everServers(data []byte) bool {
+	c, err := decodeConfiguration(data)
+	if err != nil {
+		return false
+	}
+	ever := map[raft.ServerID]bool{}
+	r.certifier.chainMu.RLock()
+	for n := range r.certifier.chain.Len() {
+		authority, _ := r.certifier.chain.At(n)
+		for _, one := range authority.Replicas {
+			ever[raft.ServerID(one.KeyID().String())] = true
+		}
+	}
+	r.certifier.chainMu.RUnlock()
+	for _, one := range r.shell.now.Load().state.Replicas() {
+		ever[serverOf(one)] = true
+	}
+	for _, one := range r.pins.now.Load().peers {
+		ever[one.serverID()] = true
+	}
+	return !slices.ContainsFunc(c.Servers, func(s raft.Server) bool { return !ever[s.ID] })
 }

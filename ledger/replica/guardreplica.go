@@ -34,9 +34,9 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseMalformed(),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
-		refuseUsurpers(r.termAndLeader, r.votedFor),
+		refuseUsurpers(r.leaderOf, r.votedFor),
 		cutCommits(),
-		refuseOverwrites(r.raftCommitted, r.store.GetLog),
+		refuseOverwrites(r.raftCommitted, r.raftStored, r.store.GetLog),
 		refuseSnapshots(r.raftCommitted, func(index, term uint64) bool { return r.indexVouched(ctx, index, term) }),
 		refuseStampsAhead(r.now, func() uint64 {
 			// A time that the ledger has reached already is no news: it stays there
@@ -47,7 +47,9 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseVotes(func() error { return r.watchdog.stalled() }),
 		refuseCensor(r.censors, r.votedFor),
 		refuseTerms(t),
-		refuseUnelected(ctx, r.elections, r.mustProve))
+		refuseUnelected(ctx, r.elections, r.mustProve),
+		followLeaders(&r.followed, r.raftTerm, r.votedFor))
+	g.settled = r.follows
 	g.answers = func(to raft.ServerID, _, term uint64) error {
 		err := t.allow(to, term, true)
 		if err != nil {
@@ -187,11 +189,17 @@ func (r *Replica) positions(ctx context.Context, index uint64, holds func(positi
 
 // stepVouched says whether more replicas than may lie, and two at least, hold
 // this very configuration at this index: then an honest one judged it when it
-// was new, with the ledger as it was.
+// was new, with the ledger as it was. Where none may lie, of two or three, nobody
+// but the leader may be there to ask: its word will do then, for a configuration
+// of nobody but replicas that this ledger has or had.
 func (r *Replica) stepVouched(ctx context.Context, index uint64, data []byte) bool {
 	want := ledger.Hash(sha256.Sum256(data))
 	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
-	return r.positions(ctx, index, func(said positionMessage) bool { return said.Configuration == want }) >= max(faults+1, 2)
+	enough := max(faults+1, 2)
+	if faults == 0 && r.everServers(data) {
+		enough = 1
+	}
+	return r.positions(ctx, index, func(said positionMessage) bool { return said.Configuration == want }) >= enough
 }
 
 func (r *Replica) raftTerm() uint64 {
@@ -340,18 +348,6 @@ func (r *Replica) proveServers(p *provenSnapshot, c raft.Configuration) error {
 		}
 	}
 	return knownServers(c, ever, active)
-}
-
-// termAndLeader reads two things of Raft's that change one after the other: the
-// leader goes before the term rises, and the new one comes after it.
-func (r *Replica) termAndLeader() (uint64, raft.ServerID) {
-	for {
-		term := r.raftTerm()
-		leader := r.raftLeader()
-		if r.raftTerm() == term {
-			return term, r.elections.leader(term, leader, r.mustProve())
-		}
-	}
 }
 
 // mustProve says whether elections are proven by those who voted in them.

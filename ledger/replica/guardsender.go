@@ -225,27 +225,3 @@ func refuseTransfers(h *handovers, leader func() raft.ServerID) guardRule {
 		return nil
 	}}
 }
-
-// refuseUsurpers refuses a second leader of one term. Raft follows whoever says
-// that it leads, and compares entries by index and term alone: one that appends
-// in another's term makes an acknowledgement mean something else than the leader
-// thinks, and a leader step down. Whom we voted for in the term is never the
-// usurper, however early another spoke up.
-func refuseUsurpers(leads func() (term uint64, leader raft.ServerID), votedFor func(term uint64) raft.ServerID) guardRule {
-	return guardRule{"leader", func(q *request) error {
-		var claims uint64
-		switch c := q.Command.(type) {
-		case *raft.AppendEntriesRequest:
-			claims = c.Term
-		case *raft.InstallSnapshotRequest:
-			claims = c.Term
-		default:
-			return nil
-		}
-		term, leader := leads()
-		if claims != term || leader == "" || leader == q.sender.serverID() || votedFor(term) == q.sender.serverID() {
-			return nil
-		}
-		return fmt.Errorf("term %d has another leader", term)
-	}}
-}

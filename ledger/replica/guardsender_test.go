@@ -158,7 +158,12 @@ func TestTransfersAreTheLeadersWord(t *testing.T) {
 func TestOneLeaderATerm(t *testing.T) {
 	a, b := asPeer(member("a", "h:1", fsm.ReplicaActive, 1)), asPeer(member("b", "h:2", fsm.ReplicaActive, 2))
 	var leader, voted raft.ServerID
-	rule := refuseUsurpers(func() (uint64, raft.ServerID) { return 7, leader }, func(uint64) raft.ServerID { return voted })
+	rule := refuseUsurpers(func(term uint64) raft.ServerID {
+		if term != 7 {
+			return ""
+		}
+		return leader
+	}, func(uint64) raft.ServerID { return voted })
 	for _, c := range []struct {
 		name          string
 		leader, voted *peer

@@ -81,14 +81,14 @@ func TestRecoverAcrossMounts(t *testing.T) {
 	}
 }
 
-// inOwnMounts runs the test in a process that may mount, and whose mounts nobody sees.
+// inOwnMounts runs a test in a process that may mount, and whose mounts nobody sees.
 func inOwnMounts(t *testing.T) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	inside := exec.CommandContext(t.Context(), self, "-test.run", "^TestRecoverAcrossMounts$", "-test.timeout", "5m")
+	inside := exec.CommandContext(t.Context(), self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "5m")
 	inside.Env = append(os.Environ(), ownMounts+"=1", "TMPDIR="+t.TempDir())
 	inside.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
@@ -101,5 +101,7 @@ func inOwnMounts(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
+	} else if testing.Verbose() {
+		t.Logf("%s", out)
 	}
 }

@@ -74,6 +74,7 @@ type Replica struct {
 	doubts    chan struct{} // capacity 1: a peer's role is in doubt
 	censors   *censorship
 	elections *elections
+	followed  leaders
 
 	generation atomic.Uint64 // of what is proven here; Raft speaks with no other
 	recovered  *recovered    // the recovery that made this replica a member, nil without
@@ -118,6 +119,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	r.admission = newAdmission(cfg.Limits)
 	r.censors = newCensorship(cfg.Limits.CensorLimit, censorBan*cfg.Raft.Election)
 	r.elections = newElections(r)
+	r.followed.patience = cfg.Raft.Heartbeat
 	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
 	r.wire.generation = r.generation.Load
 	r.peers = newPeers(r)

@@ -112,46 +112,67 @@ func (r *Replica) serving() error {
 var errNotSent = errors.New("not sent")
 
 // commit tries until there is an answer: here, or at the leader. Only after a
-// try whose outcome is unknown does it end in ErrUnknownOutcome.
+// try whose outcome is unknown, or once the submission is under watch, does it
+// end in ErrUnknownOutcome.
 func (r *Replica) commit(ctx context.Context, s submission) (*Receipt, error) {
 	deadline := time.Now().Add(r.limits.LeaderHold)
 	from, unknown := r.shell.now.Load().state.Next(), false
 	for {
 		receipt, err := r.tryOnce(ctx, s)
+		if err == nil {
+			return receipt, nil
+		}
+		unknown = unknown || errors.Is(err, ErrUnknownOutcome)
+		// What is under watch is given to the leader again, whatever we answer.
+		open := unknown || r.censors.holds(s.envelopes)
 		var rejected *RejectedError
 		var busy *BusyError
 		switch {
-		case err == nil:
-			return receipt, nil
-		case errors.Is(err, ErrUnknownOutcome):
-			unknown = true
-		case errors.Is(err, errNotSent), unknown && errors.As(err, &busy):
-			// A full queue says nothing of the earlier try.
-		case unknown && errors.As(err, &rejected):
+		case errors.Is(err, ErrUnknownOutcome), errors.Is(err, errNotSent):
+		case open && (errors.As(err, &busy) || errors.Is(err, ErrDiskFull)):
+			// A full queue or disk says nothing of the earlier try.
+		case open && errors.As(err, &rejected):
 			// The earlier try may be why: the rules remember the last statement of
 			// an author's seqs, not each.
 			if receipt := r.lookUp(ctx, s.envelopes, from); receipt != nil {
 				return receipt, nil
 			}
-			return nil, err
+			if r.censors.withdraw(s.envelopes) {
+				return nil, err
+			}
+			unknown = true // it is with the leader once more
 		default:
 			return nil, err
 		}
+		if open {
+			if receipt := r.accepted(s.envelopes); receipt != nil {
+				return receipt, nil
+			}
+		}
 		ended := ctx.Err() != nil || r.serving() != nil || time.Now().After(deadline)
 		if ended || !pause(ctx, jitter(50*time.Millisecond)) {
-			switch {
-			case unknown:
-				return nil, ErrUnknownOutcome
-			case ctx.Err() != nil:
-				return nil, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
-			case r.serving() != nil:
-				return nil, r.serving()
-			case r.watchdog.stalled(diskLog) != nil:
-				return nil, fmt.Errorf("%w: %w", ErrDiskFull, r.watchdog.stalled(diskLog))
-			}
-			return nil, ErrNoLeader
+			return nil, r.unanswered(ctx, s, unknown)
 		}
 	}
+}
+
+// unanswered says why a submission got no answer in time.
+func (r *Replica) unanswered(ctx context.Context, s submission, unknown bool) error {
+	// Without a leader nobody can be censoring it: the client's is the last try.
+	if !unknown && r.censors.holds(s.envelopes) && (r.raftLeader() != "" || !r.censors.withdraw(s.envelopes)) {
+		unknown = true
+	}
+	switch {
+	case unknown:
+		return ErrUnknownOutcome
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+	case r.serving() != nil:
+		return r.serving()
+	case r.watchdog.stalled(diskLog) != nil:
+		return fmt.Errorf("%w: %w", ErrDiskFull, r.watchdog.stalled(diskLog))
+	}
+	return ErrNoLeader
 }
 
 // lookUp finds statements among the entries from a seq on, up to all that is

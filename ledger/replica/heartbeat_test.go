@@ -1,0 +1,44 @@
+package replica_test
+
+import (
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/replica"
+	"github.com/quorate/quorate/ledger/replica/replicatest"
+)
+
+// A heartbeat of a newer term ends a leadership in Raft's main loop, where the
+// leader orders entries, and not beside it: what is ordered right after it must
+// not get into the log as of the term that another won. Two entries of one index
+// and term would be one to Raft, and the histories part for good.
+func TestHeartbeatEndsLeadershipInOrder(t *testing.T) {
+	forgers := map[string]*forger{}
+	c := replicatest.Start(t, 3, func(cfg *replica.Config) {
+		f := &forger{}
+		forgers[cfg.Name] = f
+		cfg.Hooks = &replica.Hooks{Transport: func(inner replica.GuardedTransport) replica.GuardedTransport {
+			f.transport = inner
+			return inner
+		}}
+	}, func(g *ledger.Genesis) { g.Format, g.Policy.Protection = 1, nil }) // a claim is followed without a certificate
+	c.Lies = true
+	for round := range 5 {
+		leader, other := c.Leader(), c.Follower()
+		c.Submit(leader, replica.WaitCommitted, c.Record(c.Council[0], "before"))
+		f := forgers[other.Record.Name]
+		f.node = other
+		last, _ := leader.Replica.RaftLast()
+		term := leader.Replica.Status().Term + 1
+		if err := f.append(leader, &raft.AppendEntriesRequest{RPCHeader: f.header(), Term: term}); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		err := leader.Replica.OrderTick()
+		if at, of := leader.Replica.RaftLast(); err == nil || of == term && at == last+1 {
+			t.Fatalf("round %d: ordered entry %d of term %d, which it did not win: %v", round, at, of, err)
+		}
+	}
+	sameDigest(t, c)
+}
