@@ -48,7 +48,7 @@ func (v *view) attests(name string, first uint64, operators []string) bool {
 	p := v.policy.Protects()
 	for epoch := first; epoch < first+p.AttestEpochs; epoch++ {
 		if seed, ok := v.Seed(epoch); ok {
-			return ledger.Attests(seed, name, p.Attestors, min(p.Monitors, uint64(len(operators))))
+			return ledger.Attests(seed, name, p.Attestors, uint64(min(p.DrawnOf(len(operators)), len(operators))))
 		}
 	}
 	return false
@@ -111,7 +111,8 @@ func (t *transition) watched(a author, epoch uint64, attested []byte, stables []
 	}
 	ordinals, err := ledger.DecodeOrdinals("", attested)
 	invariant(err == nil, "an attestation was checked")
-	kept, limit, all := make([]uint32, 0, len(ordinals)), int(t.policy.Protects().Monitors), t.bootstrap(len(stables))
+	policy := t.policy.Protects()
+	kept, limit, all := make([]uint32, 0, len(ordinals)), policy.DrawnOf(len(stables)), t.bootstrap(len(stables))
 	for _, n := range ordinals {
 		named, ok := lookup[OrdinalRecord](&t.view, ordinalOf(uint64(n)))
 		if !ok {

@@ -306,7 +306,7 @@ func (m *model) attest() {
 		return
 	}
 	electorate := m.state.Electorate()
-	drawn := min(m.protect.Monitors, uint64(len(electorate.Stables)))
+	drawn := uint64(min(m.protect.DrawnOf(len(electorate.Stables)), len(electorate.Stables)))
 	said := map[string]map[uint64][2][]uint32{} // by attestor and epoch: clean, cause
 	for _, subject := range sortedKeys(m.watched) {
 		n := m.node(subject)

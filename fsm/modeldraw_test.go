@@ -43,8 +43,46 @@ func TestModelCapturedDraws(t *testing.T) {
 			t.Errorf("%d of %d drawn: captured %g a day", c.monitors, c.operators, perDay*captured)
 		}
 	}
-	if p := ledger.DefaultProtection(); p.Monitors != 49 {
-		t.Errorf("the table is of 49 monitors, the default is %d", p.Monitors)
+}
+
+// As many are drawn by default as keep a draw from falling to a third of the
+// operators, however many there are, and a step fewer would not do.
+func TestModelDefaultDraws(t *testing.T) {
+	const want = 1e-12
+	p := ledger.DefaultProtection()
+	captured := func(operators int, drawn int64) float64 {
+		return hypergeometric(int64(operators-1), int64(operators/3), drawn, 2*drawn/3+1)
+	}
+	last := int64(0)
+	for operators := 51; operators <= maxOperators; operators++ {
+		drawn := int64(p.DrawnOf(operators))
+		if operators%5 == 0 || drawn != last || drawn != int64(p.DrawnOf(operators+1)) {
+			if got := captured(operators, drawn); got > want || drawn%3 != 1 {
+				t.Errorf("%d of %d operators drawn: captured with %.1e", drawn, operators, got)
+			}
+		}
+		if drawn != last && last != 0 && captured(operators, last) <= want {
+			t.Errorf("%d of %d operators drawn, where %d do", drawn, operators, last)
+		}
+		last = drawn
+	}
+	if p.DrawnOf(1) != 49 || (&ledger.Protection{Monitors: 7}).DrawnOf(1_000) != 7 {
+		t.Error("what a policy names does not hold")
+	}
+}
+
+// What a leader that grinds seeds pays for one draw of one node that falls to a
+// third of the operators.
+func TestModelGroundSeeds(t *testing.T) {
+	p := ledger.DefaultProtection()
+	for _, operators := range []int64{50, 100, 200, 431, 1_024} {
+		drawn := min(int64(p.DrawnOf(int(operators))), operators-1)
+		captured := hypergeometric(operators-1, operators/3, drawn, 2*drawn/3+1)
+		hashes := float64(operators) // of one try, for one victim
+		t.Logf("%d operators, %d drawn: captured with %.1e; tries %.1e, hashes %.1e", operators, drawn, captured, 1/captured, hashes/captured)
+		if operators <= 50 && captured != 0 || captured > 1e-12 {
+			t.Errorf("%d operators: %.1e", operators, captured)
+		}
 	}
 }
 
@@ -55,7 +93,8 @@ func TestModelDrawsAreFair(t *testing.T) {
 	for i := range operators {
 		stables = append(stables, ledger.Stable{Operator: operatorName(i), Nodes: []string{nodeName(i, 0)}})
 	}
-	monitors := int(ledger.DefaultProtection().Monitors)
+	protection := ledger.DefaultProtection()
+	monitors := protection.DrawnOf(operators)
 	blocked, most := 0, 0
 	for i := range draws {
 		n := 0

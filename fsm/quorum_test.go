@@ -16,8 +16,9 @@ import (
 // no quorum.
 const quorumOperators = 7
 
-// Random histories of observations, in which nothing critical ever takes effect
-// without its quorum, as a naive reader of the entries counts it. A seed that
+// Random histories of every statement of format 2, in which nothing critical ever
+// takes effect without its quorum, as a naive reader of the entries counts it, and
+// every reputation is what a naive twin of those rules has. A seed that
 // fails is printed; QUORATE_SEED runs it alone.
 func TestNothingCriticalWithoutItsQuorum(t *testing.T) {
 	histories, first := 10_000, uint64(1)
@@ -31,10 +32,7 @@ func TestNothingCriticalWithoutItsQuorum(t *testing.T) {
 		}
 		histories, first = 1, seed
 	}
-	start := newModel(t, quorumOperators, 2)
-	start.now += start.policy.EpochMillis
-	start.apply(ledger.CommandTick)
-	start.apply(ledger.CommandSeal)
+	start := newQuorumStart(t)
 	happened := map[string]int{}
 	for seed := first; seed < first+uint64(histories); seed++ {
 		h := newQuorumHistory(start, seed)
@@ -55,7 +53,8 @@ func TestNothingCriticalWithoutItsQuorum(t *testing.T) {
 	if histories == 1 {
 		return
 	}
-	for _, typ := range []string{ledger.NodeDown, ledger.NodeUp, ledger.NodeBad, ledger.LinkDown, ledger.LinkUp, EffectQuarantined, EffectExcluded, EffectOffence} {
+	for _, typ := range []string{ledger.NodeDown, ledger.NodeUp, ledger.NodeBad, ledger.LinkDown, ledger.LinkUp, EffectQuarantined, EffectExcluded, EffectOffence,
+		ledger.TypeAttest, "credit", "evidence flood", "evidence contradiction", "evidence observation", "node.quarantine", "node.release"} {
 		if happened[typ] == 0 {
 			t.Errorf("no history had %s", typ)
 		}
@@ -64,10 +63,7 @@ func TestNothingCriticalWithoutItsQuorum(t *testing.T) {
 
 // The reader of the test above does see what is wrong.
 func TestQuorumReaderSeesWhatIsWrong(t *testing.T) {
-	start := newModel(t, quorumOperators, 2)
-	start.now += start.policy.EpochMillis
-	start.apply(ledger.CommandTick)
-	start.apply(ledger.CommandSeal)
+	start := newQuorumStart(t)
 	for name, spoil := range map[string]func(h *quorumHistory, e *ledger.Effect){
 		"a word less":           func(_ *quorumHistory, e *ledger.Effect) { e.Causes = e.Causes[1:] },
 		"a word twice":          func(_ *quorumHistory, e *ledger.Effect) { e.Causes[1] = e.Causes[0] },
@@ -91,6 +87,20 @@ func TestQuorumReaderSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// newQuorumStart is where histories begin: in epoch 1, each epoch a window of
+// attestation, in which everybody attests.
+func newQuorumStart(t testing.TB) *model {
+	start := newModel(t, quorumOperators, 2, func(g *ledger.Genesis) {
+		p := ledger.DefaultProtection()
+		p.AttestEpochs, p.Attestors = 1, quorumOperators
+		g.Policy.Protection = &p
+	})
+	start.now += start.policy.EpochMillis
+	start.apply(ledger.CommandTick)
+	start.apply(ledger.CommandSeal)
+	return start
+}
+
 // quorumHistory is one history, and what a naive reader knows of it.
 type quorumHistory struct {
 	model
@@ -101,6 +111,8 @@ type quorumHistory struct {
 	happened map[string]int
 	wrong    []string
 	spoil    func(*quorumHistory, *ledger.Effect)
+	twin     *reputationTwin
+	deciding string // the action and the node of the last proposal
 }
 
 type saidWord struct {
@@ -111,6 +123,7 @@ type saidWord struct {
 func newQuorumHistory(start *model, seed uint64) *quorumHistory {
 	h := &quorumHistory{model: *start, r: rand.New(rand.NewPCG(seed, 0)), said: map[uint64]*saidWord{}, happened: map[string]int{}}
 	h.seqs = map[string]uint64{}
+	h.twin = newReputationTwin(h)
 	h.target = h.anyNode()
 	h.kind = h.any(ledger.NodeDown, ledger.NodeBad, ledger.NodeDown, ledger.LinkDown)
 	return h
@@ -121,8 +134,14 @@ func (h *quorumHistory) any(from ...string) string { return from[h.r.IntN(len(fr
 func (h *quorumHistory) anyNode() string { return nodeName(h.r.IntN(quorumOperators), h.r.IntN(2)) }
 
 func (h *quorumHistory) step() {
-	switch n := h.r.IntN(20); {
-	case n == 0:
+	switch n := h.r.IntN(24); {
+	case n == 20:
+		h.evidence()
+	case n > 20 && n < 23:
+		h.attestation()
+	case n == 23 && h.r.IntN(2) == 0:
+		h.decision()
+	case n == 0 || n == 23:
 		h.now += h.policy.EpochMillis
 		h.do(ledger.CommandTick)
 		h.do(ledger.CommandSeal)
@@ -177,6 +196,9 @@ func (h *quorumHistory) equivocate(author string) {
 func (h *quorumHistory) do(kind ledger.CommandKind, envelopes ...[]byte) {
 	before := h.state
 	next, result := Apply(before, &ledger.Command{Kind: kind, Stamp: h.now, Statements: envelopes}, trusting{})
+	if next == before {
+		return // refused
+	}
 	h.state = next
 	explained := map[string]bool{} // nodes of which an effect says something
 	for _, entry := range result.Entries {
@@ -198,6 +220,7 @@ func (h *quorumHistory) do(kind ledger.CommandKind, envelopes ...[]byte) {
 			h.read(effect, before, explained)
 		}
 	}
+	h.twin.compare(next)
 	// Nothing critical changes but what an effect says.
 	for _, n := range next.Nodes("", 100) {
 		old, _ := before.Node(n.Name)
@@ -217,6 +240,9 @@ func (h *quorumHistory) hear(e *ledger.Entry, before *State) {
 	st, err := ledger.ParseStatement(e.Content)
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	if st.Payload.Type == ledger.TypeAttest {
+		h.twin.attested(st, before)
 	}
 	if st.Payload.Type != ledger.TypeObserve {
 		return
@@ -242,15 +268,23 @@ func (h *quorumHistory) read(effect *ledger.Effect, before *State, explained map
 		decodeInto(h.t, effect, &b)
 		h.happened[b.Kind]++
 		h.checkLink(&b, effect.Causes)
+	case EffectEpoch:
+		var b EpochEffect
+		decodeInto(h.t, effect, &b)
+		h.twin.begins(b.Epoch, before)
+	case EffectExecuted:
+		h.decided(explained)
 	case EffectOffence:
 		var b OffenceEffect
 		decodeInto(h.t, effect, &b)
+		h.twin.offence(&b)
 		h.happened[effect.Type]++
 		explained[b.Name] = true
 	case EffectQuarantined, EffectReleased, EffectExcluded:
 		var b StandingEffect
 		decodeInto(h.t, effect, &b)
 		h.happened[effect.Type]++
+		h.twin.stands(effect.Type, &b)
 		if b.Reason == ledger.NodeBad && !explained[b.Name] {
 			h.complain("%s %s without a verdict", b.Name, effect.Type)
 		}

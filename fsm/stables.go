@@ -82,7 +82,7 @@ func (v *view) Monitors(n *NodeRecord, epoch uint64, electorate Electorate) []le
 		return nil
 	}
 	p := v.policy.Protects()
-	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, int(p.Monitors))
+	return ledger.Draw(seed, n.Name, n.Operator, electorate.Stables, p.DrawnOf(len(electorate.Stables)))
 }
 
 // panel is who watches a node in an epoch, without listing them: of each operator
@@ -103,7 +103,8 @@ func (v *view) panel(n *NodeRecord, epoch uint64, operators []string) panel {
 		return p
 	}
 	p.seed = seed
-	p.operators = ledger.DrawOperators(seed, n.Name, n.Operator, operators, int(v.policy.Protects().Monitors))
+	policy := v.policy.Protects()
+	p.operators = ledger.DrawOperators(seed, n.Name, n.Operator, operators, policy.DrawnOf(len(operators)))
 	// In the epoch of the founders electors come as well, and the words of the last
 	// epoch were said by the electors of that one.
 	p.settled = epoch == v.meta.Epoch && epoch > 0

@@ -67,7 +67,8 @@ func Assign(view View, me string, epoch uint64, links []string) Assignment {
 	}
 	stables, bootstrap := view.Electorate()
 	a.Bootstrap = bootstrap
-	for _, m := range ledger.Draw(seed, me, self.Operator, stables, int(p.Monitors)) {
+	limit := p.DrawnOf(len(stables))
+	for _, m := range ledger.Draw(seed, me, self.Operator, stables, limit) {
 		a.Askers = append(a.Askers, m.Node)
 	}
 	for _, l := range a.Links {
@@ -81,18 +82,18 @@ func Assign(view View, me string, epoch uint64, links []string) Assignment {
 		if n.Name == me || n.Operator == self.Operator || n.Standing == Excluded {
 			continue
 		}
-		if ledger.Watches(seed, n.Name, n.Operator, ledger.Monitor{Operator: self.Operator, Node: me}, stables, int(p.Monitors)) {
+		if ledger.Watches(seed, n.Name, n.Operator, ledger.Monitor{Operator: self.Operator, Node: me}, stables, limit) {
 			a.Subjects = append(a.Subjects, duty(seed, me, n.Name, p.ProbeTicks))
 		}
 	}
-	if limit := subjectLimit(&rules, len(a.Links)); len(a.Subjects) > limit {
+	if most := subjectLimit(&rules, len(a.Links)); len(a.Subjects) > most {
 		// Which ones are left out nobody chooses.
 		slices.SortFunc(a.Subjects, func(x, y Duty) int {
 			hx, hy := dutyHash(seed, me, x.Name), dutyHash(seed, me, y.Name)
 			return bytes.Compare(hx[:], hy[:])
 		})
-		a.Left = len(a.Subjects) - limit
-		a.Subjects = a.Subjects[:limit]
+		a.Left = len(a.Subjects) - most
+		a.Subjects = a.Subjects[:most]
 	}
 	slices.SortFunc(a.Subjects, byName)
 	return a

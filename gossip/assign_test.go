@@ -68,7 +68,7 @@ func TestProbesPerNodeAreConstant(t *testing.T) {
 		mean := total / len(sample)
 		t.Logf("%4d nodes: %d subjects a node (most %d, left %d), %d probes an epoch, at most %d in a tick",
 			n, mean, most, asked, uint64(mean)*w.rules.EpochTicks()/p.ProbeTicks, busiest)
-		want := min(int(p.Monitors), fleet.operators-1)
+		want := min(p.DrawnOf(fleet.operators), fleet.operators-1)
 		if mean < want*3/4 || mean > want*5/4+1 || most > MaxSubjects {
 			t.Errorf("%d nodes: %d subjects a node, want about %d", n, mean, want)
 		}
@@ -95,6 +95,20 @@ func TestASmallOperatorLeavesSubjects(t *testing.T) {
 		if a.Subjects[i].Name >= a.Subjects[i+1].Name {
 			t.Fatal("the subjects are not by name")
 		}
+	}
+}
+
+// With as many links as a node may declare, the quota still pays for all that it
+// watches in a fleet of equal operators.
+func TestLinksLeaveRoomForSubjects(t *testing.T) {
+	w := newWorld(50, 3)
+	rules := w.Rules()
+	if room, need := subjectLimit(&rules, MaxLinks), ledger.MonitorsFor(1_024); room < need {
+		t.Errorf("beside %d links a node watches %d, and may be drawn for %d on average", MaxLinks, room, need)
+	}
+	a := Assign(w, "n-000-000", 100, w.names[3:3+MaxLinks])
+	if len(a.Links) != MaxLinks || a.Left != 0 || len(a.Subjects) < 30 {
+		t.Errorf("%d links, %d subjects, %d left", len(a.Links), len(a.Subjects), a.Left)
 	}
 }
 

@@ -18,7 +18,7 @@ type Protection struct {
 	HeatPoints           uint64 `json:"heat_points"`            // of a proven offence; heat falls by 1 an epoch
 	LeaveReputation      uint64 `json:"leave_reputation"`       // from which a quarantine may end
 	MinorPoints          uint64 `json:"minor_points"`           // of a flood, a contradiction, a false accusation
-	Monitors             uint64 `json:"monitors"`               // operators drawn for a node
+	Monitors             uint64 `json:"monitors"`               // operators drawn for a node; 0: as many as MonitorsFor says
 	MutedEpochs          uint64 `json:"muted_epochs"`           // the accused cannot accuse its accusers this long
 	PartitionBasisPoints uint64 `json:"partition_basis_points"` // of the fleet down at once: a partition
 	ProbeQuota           uint64 `json:"probe_quota"`            // probes and acks of one node in one epoch
@@ -50,10 +50,10 @@ func DefaultProtection() Protection {
 		HeatPoints:           100,
 		LeaveReputation:      5_000,
 		MinorPoints:          400,
-		Monitors:             49,
+		Monitors:             0,
 		MutedEpochs:          32,
 		PartitionBasisPoints: 2_000,
-		ProbeQuota:           4_096,
+		ProbeQuota:           8_192,
 		ProbeTicks:           3,
 		QuarantineBelow:      3_000,
 		StartReputation:      3_500,
@@ -63,8 +63,41 @@ func DefaultProtection() Protection {
 	}
 }
 
+// MonitorsFor is how many of so many operators are to be drawn for a node, so that
+// a draw falls to a third of them, more than two thirds of whose drawn find an
+// honest node bad, with at most 1e-12. Each is of the form 3k+1: it takes k+1 to
+// block a draw, where one less takes as many as it does of 3k. fsm/DESIGN.md has the
+// figures.
+func MonitorsFor(operators int) int {
+	switch {
+	case operators <= 107: // all, up to 50
+		return 49
+	case operators <= 158:
+		return 61
+	case operators <= 248:
+		return 73
+	case operators <= 431:
+		return 85
+	case operators <= 1_019:
+		return 97
+	}
+	return 100
+}
+
+// DrawnOf is how many of so many operators that have nodes which may be drawn are
+// drawn for a node.
+func (p *Protection) DrawnOf(operators int) int {
+	if p.Monitors != 0 {
+		return int(p.Monitors)
+	}
+	return MonitorsFor(operators)
+}
+
 // validate checks the protection of a policy.
 func (p *Protection) validate() error {
+	if p.Monitors != 0 && p.Monitors < MinAccusers {
+		return fmt.Errorf("protection.monitors: %d is neither 0, for as many as are needed, nor at least %d", p.Monitors, MinAccusers)
+	}
 	for _, b := range []struct {
 		name          string
 		value, lo, hi uint64
@@ -81,7 +114,7 @@ func (p *Protection) validate() error {
 		{"heat_points", p.HeatPoints, 0, 10_000},
 		{"leave_reputation", p.LeaveReputation, p.QuarantineBelow, 10_000},
 		{"minor_points", p.MinorPoints, 1, 10_000},
-		{"monitors", p.Monitors, MinAccusers, 256},
+		{"monitors", p.Monitors, 0, 256},
 		{"muted_epochs", p.MutedEpochs, 0, 1 << 20},
 		{"partition_basis_points", p.PartitionBasisPoints, 1, 10_000},
 		{"probe_quota", p.ProbeQuota, 1, 1 << 20},
