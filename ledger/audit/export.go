@@ -193,11 +193,9 @@ func (x *exporter) headFiles(context.Context) error {
 }
 
 // upperTiles copies the tiles above the leaves, each checked up to the root.
+// Those of leaves come with their bundles.
 func (x *exporter) upperTiles(ctx context.Context) error {
-	return eachTile(x.head.size(), func(level int, n uint64, width int) error {
-		if level == 0 {
-			return nil // with its bundle
-		}
+	return eachTile(x.head.size(), 1, func(level int, n uint64, width int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

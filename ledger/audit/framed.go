@@ -103,11 +103,23 @@ func (d *framed) readSmall(ctx context.Context) error {
 
 func allZero(b []byte) bool { return len(bytes.TrimRight(b, "\x00")) == 0 }
 
+// isPlain says whether what follows a header is the file as it is: a sparse one
+// has other bytes when it is unpacked. Our own have no record but the size of a
+// file above 8 GiB.
+func isPlain(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if key != "size" {
+			return false
+		}
+	}
+	return h.Typeflag == tar.TypeReg
+}
+
 // onlyHeader reads the header of entries.jsonl, and gives the size in it.
 func onlyHeader(frame []byte) (int64, error) {
 	r := bytes.NewReader(frame)
 	h, err := tar.NewReader(r).Next()
-	if err != nil || h.Name != viewName || h.Typeflag != tar.TypeReg || h.Size > limitOf(viewName) || r.Len() > 0 {
+	if err != nil || h.Name != viewName || !isPlain(h) || h.Size > limitOf(viewName) || r.Len() > 0 {
 		return 0, fmt.Errorf("%w: no header of %s stands before the lines", errNotFramed, viewName)
 	}
 	return h.Size, nil
@@ -142,7 +154,7 @@ func (d *framed) bundle(n uint64, width int, zipped, out []byte) (tile, bundle, 
 	t := tar.NewReader(r)
 	member := func(path string) []byte {
 		h, problem := t.Next()
-		if problem != nil || h.Name != path || h.Typeflag != tar.TypeReg || h.Size > min(limitOf(path), int64(r.Len())) {
+		if problem != nil || h.Name != path || !isPlain(h) || h.Size > min(limitOf(path), int64(r.Len())) {
 			err = fmt.Errorf("%w: %s is not where it should be", errNotFramed, path)
 			return nil
 		}

@@ -35,7 +35,9 @@ func readFrames(f *os.File, size int64) (*frames, error) {
 		if s.unzipped > maxFrameBytes {
 			return nil, fmt.Errorf("%w: one is too large", errNotFramed)
 		}
-		x.at = append(x.at, s)
+		if x.at = append(x.at, s); int64(len(x.at)) > framesBeside+size/bytesAFrame {
+			return nil, fmt.Errorf("%w: there are too many", errNotFramed)
+		}
 		offset += s.length
 	}
 	var err error

@@ -150,7 +150,7 @@ func (h history) source(t testing.TB) *memory {
 	t.Helper()
 	s := h.tree(t)
 	m := &memory{files: map[string][]byte{}}
-	must(t, eachTile(s.size, func(level int, n uint64, width int) error {
+	must(t, eachTile(s.size, 0, func(level int, n uint64, width int) error {
 		tile, err := tlog.ReadTileData(tlog.Tile{H: 8, L: level, N: int64(n), W: width}, s)
 		must(t, err)
 		m.files[archive.TilePath(level, n, width)] = tile

@@ -7,8 +7,8 @@ const (
 	maxPolicyBytes = 1 << 20
 	maxTileBytes   = 256 * 32
 	maxBundleBytes = 256 * (2 + ledger.MaxEntryBytes)
-	maxLevels      = 8 // of tiles: 256^7 entries are more than 2^53
-	maxLineBytes   = 1 << 20
+	maxLevels      = 8         // of tiles: 256^7 entries are more than 2^53
+	maxLineBytes   = 160 << 10 // an entry's content, and in a former export the entry in base64
 	lineReadBytes  = 128 << 10
 	chunkBytes     = 512 << 10 // of an archive, unzipped ahead of the files
 	chunksAhead    = 4
@@ -27,6 +27,8 @@ const (
 	tarBlockBytes       = 512
 	tarEndBytes         = 2 * tarBlockBytes
 	maxFrameBytes       = 64 << 20 // of a frame of an archive that is read without unpacking it
+	bytesAFrame         = 4 << 10  // least, on average: a bundle's prevs are 8 KiB that no compressor makes smaller
+	framesBeside        = 8        // of the head, the last bundle and the end
 	maxDecoderWindow    = 64 << 20
 	unitsAhead          = 16   // bundles that are read and not yet replayed or written, of at most 40 MB each
 	knownKeysUnpacked   = 4096 // of about 40 kB each

@@ -34,9 +34,10 @@ func newTree(get func(path string) ([]byte, error), head ledger.Head) *tree {
 	return &tree{get: get, head: head, reader: archive.NewReader(get, head.Size)}
 }
 
-// eachTile calls fn for every tile of a tree of the given size, leaves first.
-func eachTile(size uint64, fn func(level int, n uint64, width int) error) error {
-	for level := range maxLevels {
+// eachTile calls fn for every tile of a tree of the given size from a level up,
+// lowest first.
+func eachTile(size uint64, from int, fn func(level int, n uint64, width int) error) error {
+	for level := from; level < maxLevels; level++ {
 		count := size >> (8 * level)
 		for n := uint64(0); n*archive.TileWidth < count; n++ {
 			if err := fn(level, n, bundleWidth(n, count)); err != nil {

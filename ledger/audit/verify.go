@@ -172,12 +172,15 @@ func (v *verifier) linkGaps() error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	for n := range last {
-		if err == nil && !links[n] {
-			err = badFile(StepHead, fmt.Sprintf("authority/%d.json", n), fmt.Errorf("the file is missing before authority/%d.json", last))
+		if !links[n] {
+			return badFile(StepHead, fmt.Sprintf("authority/%d.json", n), fmt.Errorf("the file is missing before authority/%d.json", last))
 		}
 	}
-	return err
+	return nil
 }
 
 // unixTime is a time of the ledger, which is below 2^53.
@@ -210,9 +213,9 @@ func (v *verifier) upperTiles(ctx context.Context) error {
 	if _, err := v.tree.edges(); err != nil {
 		return err
 	}
-	err := eachTile(v.head.size(), func(level int, n uint64, width int) error {
-		if level == 0 {
-			return nil
+	err := eachTile(v.head.size(), 1, func(level int, n uint64, width int) error {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		_, err := v.tree.hashes(level, n, width)
 		return err
