@@ -34,6 +34,9 @@ type Protection struct {
 // of eligible operators without which there are none.
 const MinAccusers = 3
 
+// maxMonitors is the most operators that a policy has drawn for a node.
+const maxMonitors = 256
+
 // DefaultProtection is what holds in a ledger of format 2 whose policy names
 // none.
 func DefaultProtection() Protection {
@@ -96,7 +99,7 @@ func (p *Protection) DrawnOf(operators int) int {
 // validate checks the protection of a policy.
 func (p *Protection) validate() error {
 	if p.Monitors != 0 && p.Monitors < MinAccusers {
-		return fmt.Errorf("protection.monitors: %d is neither 0, for as many as are needed, nor at least %d", p.Monitors, MinAccusers)
+		return fmt.Errorf("protection.monitors: %d is outside %d to %d, nor 0, for as many as are needed", p.Monitors, MinAccusers, maxMonitors)
 	}
 	for _, b := range []struct {
 		name          string
@@ -114,7 +117,7 @@ func (p *Protection) validate() error {
 		{"heat_points", p.HeatPoints, 0, 10_000},
 		{"leave_reputation", p.LeaveReputation, p.QuarantineBelow, 10_000},
 		{"minor_points", p.MinorPoints, 1, 10_000},
-		{"monitors", p.Monitors, 0, 256},
+		{"monitors", p.Monitors, 0, maxMonitors},
 		{"muted_epochs", p.MutedEpochs, 0, 1 << 20},
 		{"partition_basis_points", p.PartitionBasisPoints, 1, 10_000},
 		{"probe_quota", p.ProbeQuota, 1, 1 << 20},

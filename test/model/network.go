@@ -32,8 +32,6 @@ const (
 	kinds
 )
 
-var trafficNames = [kinds]string{"probes", "statements", "heads", "control", "following", "submitting", "refreshing"}
-
 // network carries frames between agents 0 to agents-1 and the replicas after
 // them.
 type network struct {
