@@ -31,7 +31,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 	t := newTerms(r.now, r.founding.Created, termRefill*r.cfg.Raft.Election, r.raftTerm)
 	g := newGuard(config, conns, r.pins.pinnedPeers, r.refused,
 		refuseWhen("halted", r.halted),
-		refuseMalformed(),
+		refuseMalformed(r.raftTerm),
 		refuseSender(r.pins, r.doubtPins),
 		refuseTransfers(&r.handovers, r.raftLeader),
 		refuseUsurpers(r.leaderOf, r.votedFor),

@@ -55,12 +55,14 @@ func (p *pins) mayVote(id ledger.Hash) bool {
 	return false
 }
 
-// refuseMalformed refuses what Raft would take at its word, or panic at.
-func refuseMalformed() guardRule {
+// refuseMalformed refuses what Raft would take at its word, or panic at. What an
+// old leader still sends, it may read from a log that follows the new one by now:
+// Raft refuses that for its term. current is Raft's own.
+func refuseMalformed(current func() uint64) guardRule {
 	return guardRule{"malformed", func(q *request) error {
 		switch c := q.Command.(type) {
 		case *raft.AppendEntriesRequest:
-			return wellFormed(c)
+			return wellFormed(c, max(c.Term, current()))
 		case *raft.InstallSnapshotRequest:
 			if c.SnapshotVersion != raft.SnapshotVersionMax || c.Size < 0 {
 				return fmt.Errorf("snapshot version %d, size %d", c.SnapshotVersion, c.Size)
@@ -83,14 +85,15 @@ func refuseMalformed() guardRule {
 	}}
 }
 
-// wellFormed checks that entries follow each other and their predecessor.
-func wellFormed(c *raft.AppendEntriesRequest) error {
+// wellFormed checks that entries follow each other and their predecessor, none of
+// a term above the newest.
+func wellFormed(c *raft.AppendEntriesRequest, newest uint64) error {
 	index, term := c.PrevLogEntry, c.PrevLogTerm
-	if term > c.Term {
+	if term > newest {
 		return errors.New("a predecessor from beyond the request's term")
 	}
 	for _, entry := range c.Entries {
-		if entry == nil || entry.Index != index+1 || entry.Term < term || entry.Term > c.Term {
+		if entry == nil || entry.Index != index+1 || entry.Term < term || entry.Term > newest {
 			return fmt.Errorf("the entry after %d is out of order", index)
 		}
 		switch entry.Type {

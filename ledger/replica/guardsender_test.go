@@ -79,7 +79,8 @@ func TestSenderIsWhoseConnectionItIs(t *testing.T) {
 }
 
 func TestMalformed(t *testing.T) {
-	rule := refuseMalformed()
+	now := uint64(0)
+	rule := refuseMalformed(func() uint64 { return now })
 	voters := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "h:1"}}})
 	twice := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "h:1"}, {ID: "b", Address: "h:1"}}})
 	nobody := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "h:1", Suffrage: raft.Nonvoter}}})
@@ -114,6 +115,14 @@ func TestMalformed(t *testing.T) {
 		if err := rule.check(&request{RPC: raft.RPC{Command: c.command}}); (err != nil) != c.refused {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+	late := &raft.AppendEntriesRequest{Term: 2, PrevLogEntry: 1, PrevLogTerm: 1, Entries: []*raft.Log{{Index: 2, Term: 3, Type: raft.LogNoop}}}
+	if rule.check(&request{RPC: raft.RPC{Command: late}}) == nil {
+		t.Error("an entry from beyond the newest term passes")
+	}
+	now = 3
+	if err := rule.check(&request{RPC: raft.RPC{Command: late}}); err != nil {
+		t.Errorf("an old leader's, of an entry of the new one: %v", err)
 	}
 }
 
