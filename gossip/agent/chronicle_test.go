@@ -34,7 +34,7 @@ func newHistory(t *testing.T) *history {
 	}
 	h := &history{cluster: replicatest.Start(t, 3, nil)}
 	leader := h.cluster.Leader()
-	for _, text := range []string{"one", "two", "three"} {
+	for _, text := range []string{"one", "two", "three", "four"} {
 		h.cluster.Submit(leader, replica.WaitCertified, h.cluster.Record(h.cluster.Council[0], text))
 	}
 	s, err := api.New(api.FromReplica(leader.Replica), api.Config{})
@@ -218,28 +218,31 @@ func TestOneGate(t *testing.T) {
 	})
 
 	t.Run("what a state passed over contradicts nothing", func(t *testing.T) {
-		whole, c := h.chronicle(t), h.chronicle(t)
-		if _, err := h.follow(t, whole, h.entries, h.note); err != nil {
+		all, whole, c := h.chronicle(t), h.chronicle(t), h.chronicle(t)
+		if _, err := h.follow(t, all, h.entries, h.note); err != nil {
 			t.Fatal(err)
 		}
-		sizes := []uint64{}
-		for _, s := range whole.seals.roots {
-			sizes = append(sizes, s.size)
+		upTo := func(c *chronicle, size uint64) {
+			t.Helper()
+			if _, err := h.follow(t, c, h.entries[c.size()-1:size-1], h.certify(t, h.entries[:size-1], time.Now())); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if len(sizes) < 3 {
-			t.Fatalf("%d seals", len(sizes))
+		roots := all.seals.roots
+		if len(roots) < 4 {
+			t.Fatalf("%d seals", len(roots))
 		}
-		first, between := sizes[0], sizes[1]
-		if _, err := h.follow(t, c, h.entries[:first-1], h.certify(t, h.entries[:first-1], time.Now())); err != nil {
-			t.Fatal(err)
-		}
-		last, err := c.verifyHead(h.note)
+		first, between, taken := roots[0].size, roots[1].size, roots[2].size
+		upTo(c, first)
+		upTo(whole, taken)
+		at, err := c.verifyHead(whole.head.note)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.load(last, whole.state, whole.seal, whole.sealProof(), true); err != nil {
+		if err := c.load(at, whole.state, whole.seal, whole.sealProof(), true); err != nil {
 			t.Fatal(err)
 		}
+		upTo(c, size)
 		if _, err := c.verifyHead(h.certify(t, h.entries[:between-1], time.Now())); err != nil {
 			t.Fatalf("a true head from before the state: %v", err)
 		}
