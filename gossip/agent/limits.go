@@ -75,6 +75,7 @@ const (
 	maxLinksPage         = 1_024
 	maxStateBytes        = 256 << 20 // of a state that a peer gives
 	maxSyncRounds        = 256       // answers until a peer's head is reached
+	maxReach             = 20        // peers that are asked for one head
 	pinnedStates         = 2         // that peers are fetching
 	pinnedFor            = 2 * time.Minute
 	peerEvery            = 5 * time.Second // while no replica answers

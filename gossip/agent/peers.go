@@ -36,8 +36,8 @@ func (a *Agent) followPeers(ctx context.Context) error {
 			if !a.alone() && sleep(ctx, replicaPatience) != nil {
 				return ctx.Err()
 			}
-			if next, _ := a.position(); next < c.head.Size {
-				a.askPeer(ctx, c.peer.Peer)
+			if err := a.reach(ctx, c); err != nil {
+				return err
 			}
 		case <-ticker.C:
 			if !a.alone() {
@@ -48,6 +48,29 @@ func (a *Agent) followPeers(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// reach asks whoever brought a head for what leads to it, and then others in turn:
+// many have seen a head before they have its entries. It gives up after maxReach
+// of them, since any agent tells its head again soon.
+func (a *Agent) reach(ctx context.Context, c claim) error {
+	asked := c.peer.Peer
+	for range maxReach {
+		if next, _ := a.position(); next >= c.head.Size {
+			return nil
+		}
+		a.askPeer(ctx, asked)
+		if next, _ := a.position(); next >= c.head.Size {
+			return nil
+		}
+		if err := sleep(ctx, replicaPatience); err != nil {
+			return err
+		}
+		if peers := a.mesh.Peers(); len(peers) > 0 {
+			asked = peers[rand.IntN(len(peers))].Peer
+		}
+	}
+	return nil
 }
 
 // alone reports whether no replica is configured or answers.

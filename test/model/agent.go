@@ -127,7 +127,7 @@ func (a *agent) hearHead(from int, h headName) bool {
 }
 
 // claim asks a peer for what a head covers. The peer may not have it yet itself:
-// gossip/agent asks no other then, until it sees a newer head.
+// with AskAgain, as gossip/agent does, others are asked then.
 func (a *agent) claim(peer int, h headName) {
 	if a.version >= h.version {
 		return
