@@ -51,7 +51,9 @@ type chronicle struct {
 	met      bool        // what is ahead has least's root at its size
 	open     []provision // the newest seals since frontier, ascending
 	roots    []sealed    // of the seals since frontier
+	cut      bool        // the oldest of roots were dropped
 	failed   error       // why the rules do not derive what came; nil: they do
+	lies     uint64      // how often what came was found to be no certified history
 
 	diverged *DivergenceError
 	stored   entryStore
@@ -171,16 +173,33 @@ type provision struct {
 func (c *chronicle) rewind() {
 	c.replayer = fsm.ResumeReplayer(c.state, c.verify)
 	c.ahead, c.leaf = c.frontier, c.tip
-	c.taken, c.open, c.roots, c.failed, c.met = entryStore{}, nil, nil, nil, false
+	c.taken, c.open, c.roots, c.cut, c.failed, c.met = entryStore{}, nil, nil, false, nil, false
 }
 
-// add takes the next entry, which nobody has certified yet.
+// disown forgets what is not certified, since some of it or what comes now is a lie.
+func (c *chronicle) disown(why string) error {
+	c.rewind()
+	c.lies++
+	return &lieError{why}
+}
+
+// abandon forgets what is not certified, if a source gave the entries below top and
+// then no head over them.
+func (c *chronicle) abandon(top uint64) {
+	if c.size() < top && c.size() < c.next() {
+		c.rewind()
+	}
+}
+
+// add takes the next entry, which nobody has certified yet. If it does not follow the one
+// before, either may be the lie, and nothing that is not certified is kept.
 func (c *chronicle) add(raw []byte) error {
 	if c.chain == nil {
 		return fmt.Errorf("entry without an authority chain: %w", errGap)
 	}
 	e, err := ledger.ParseEntry(raw)
 	if err != nil {
+		c.lies++
 		return &lieError{err.Error()}
 	}
 	switch {
@@ -189,7 +208,7 @@ func (c *chronicle) add(raw []byte) error {
 	case e.Seq > c.ahead.Size:
 		return fmt.Errorf("entry %d where %d is next: %w", e.Seq, c.ahead.Size, errGap)
 	case e.Prev != c.leaf:
-		return &lieError{fmt.Sprintf("entry %d does not follow the one before", e.Seq)}
+		return c.disown(fmt.Sprintf("entry %d does not follow the one before", e.Seq))
 	}
 	before := c.ahead
 	c.leaf = ledger.LeafHash(raw)
@@ -219,7 +238,7 @@ func (c *chronicle) provide(before archive.Frontier, seal []byte) {
 		c.open = append([]provision(nil), c.open[keptProvisions:]...)
 	}
 	if c.roots = append(c.roots, sealed{c.ahead.Size, ledger.Hash(c.ahead.Root())}); len(c.roots) > 2*keptSeals {
-		c.roots = append([]sealed(nil), c.roots[keptSeals:]...)
+		c.roots, c.cut = append([]sealed(nil), c.roots[keptSeals:]...), true
 	}
 }
 
@@ -282,13 +301,11 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 	}
 	at, found := slices.BinarySearchFunc(c.open, h.Size, func(p provision, size uint64) int { return compare(p.frontier.Size, size) })
 	if !found || ledger.Hash(c.open[at].frontier.Root()) != h.Root {
-		c.rewind()
-		return false, &lieError{fmt.Sprintf("their root is not that of the head of %d entries", h.Size)}
+		return false, c.disown(fmt.Sprintf("their root is not that of the head of %d entries", h.Size))
 	}
 	if l := c.least; l != nil && l.Size > c.frontier.Size && l.Size <= h.Size {
 		if !c.met {
-			c.rewind()
-			return false, &lieError{fmt.Sprintf("their root at the join pack's %d entries is another", l.Size)}
+			return false, c.disown(fmt.Sprintf("their root at the join pack's %d entries is another", l.Size))
 		}
 		c.reached = true
 	}
@@ -300,6 +317,9 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 	c.open = slices.Clone(c.open[at+1:])
 	c.stored.add(h.Size, c.taken.below(h.Size))
 	upTo, _ := slices.BinarySearchFunc(c.roots, h.Size+1, func(r sealed, size uint64) int { return compare(r.size, size) })
+	if c.cut {
+		c.seals.roots, c.cut = nil, false // what is known has no gaps: a seal that is missing in it is a contradiction
+	}
 	c.seals.addAll(c.roots[:upTo])
 	c.roots = slices.Clone(c.roots[upTo:])
 	c.freshen(h)

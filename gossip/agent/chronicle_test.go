@@ -110,7 +110,12 @@ func (h *history) follow(t *testing.T, c *chronicle, entries [][]byte, note []by
 // altered is the history with another seal at its end, well formed and chained.
 func (h *history) altered(t *testing.T) [][]byte {
 	t.Helper()
-	last := len(h.entries) - 1
+	return h.alteredAt(t, len(h.entries)-1)
+}
+
+// alteredAt is the history up to a seal, and another one in its place.
+func (h *history) alteredAt(t *testing.T, last int) [][]byte {
+	t.Helper()
 	e, err := ledger.ParseEntry(h.entries[last])
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +133,25 @@ func (h *history) altered(t *testing.T) [][]byte {
 		t.Fatal(err)
 	}
 	return append(append([][]byte(nil), h.entries[:last]...), raw)
+}
+
+// seals are where in entries the seals are.
+func (h *history) seals(t *testing.T) []int {
+	t.Helper()
+	var at []int
+	for i, raw := range h.entries {
+		e, err := ledger.ParseEntry(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == ledger.KindSeal {
+			at = append(at, i)
+		}
+	}
+	if len(at) < 4 {
+		t.Fatalf("%d seals", len(at))
+	}
+	return at
 }
 
 // What a source says is believed once a certified head covers it, and not before;
@@ -160,6 +184,23 @@ func TestOneGate(t *testing.T) {
 		var lie *lieError
 		if !errors.As(err, &lie) || c.size() != 1 || c.next() != 1 {
 			t.Fatalf("%v, size %d, next %d", err, c.size(), c.next())
+		}
+		if changed, err := h.follow(t, c, h.entries, h.note); err != nil || !changed {
+			t.Fatalf("after the lie: %v, %v", changed, err)
+		}
+	})
+
+	t.Run("a lie does not stand in the way of the truth", func(t *testing.T) {
+		c := h.chronicle(t)
+		at := h.seals(t)[1]
+		for _, raw := range h.alteredAt(t, at) {
+			if err := c.add(raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var lie *lieError
+		if err := c.add(h.entries[at+1]); !errors.As(err, &lie) || c.next() != 1 || c.lies != 1 {
+			t.Fatalf("what follows the truth: %v, next %d, %d lies", err, c.next(), c.lies)
 		}
 		if changed, err := h.follow(t, c, h.entries, h.note); err != nil || !changed {
 			t.Fatalf("after the lie: %v, %v", changed, err)

@@ -12,9 +12,11 @@ import (
 )
 
 // followEntries takes entries from replicas as they are certified. It asks for
-// a head whenever a seal comes: a certified head always ends in one.
+// a head whenever a seal comes: a certified head always ends in one. After a lie it
+// watches as the client verifies, which is later but leaves a replica that lies.
 func (a *Agent) followEntries(ctx context.Context) error {
 	pause := retryFirst
+	lies := a.lies()
 	for ctx.Err() == nil {
 		if a.fresh() {
 			a.fastStart(ctx)
@@ -27,8 +29,10 @@ func (a *Agent) followEntries(ctx context.Context) error {
 			pause = min(2*pause, retryMost)
 			continue
 		}
+		before := lies
+		lies = a.lies()
 		watching, end := a.lag.watching(ctx)
-		err := a.client.Watch(watching, client.WatchOptions{From: from}, func(e *client.Entry) error {
+		err := a.client.Watch(watching, client.WatchOptions{From: from, Verify: lies != before}, func(e *client.Entry) error {
 			pause = retryFirst
 			return a.takeEntry(e)
 		})
@@ -53,6 +57,20 @@ func (a *Agent) position() (next uint64, linked bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.chronicle.next(), a.chronicle.chain != nil
+}
+
+// certified is how many entries are certified and replayed.
+func (a *Agent) certified() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.chronicle.size()
+}
+
+// lies is how often what came was found to be no certified history.
+func (a *Agent) lies() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.chronicle.lies
 }
 
 // fresh reports whether nothing is known but entry 0.

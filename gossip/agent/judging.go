@@ -218,11 +218,7 @@ func (j *judge) Head(from mesh.Member, note []byte) mesh.Verdict {
 		return mesh.Reject
 	case errors.As(err, &notCertified):
 		return mesh.Ignore // a link that we lack may certify it
-	case errors.Is(err, errGap) && h != nil:
-		select {
-		case a.ahead <- claim{peer: from, head: h}:
-		default: // enough others are waiting
-		}
+	case errors.Is(err, errGap) && h != nil: // see below
 	case err != nil && !errors.Is(err, errBehind):
 		if h == nil {
 			if _, bad := ledger.ParseCheckpoint(note); bad != nil {
@@ -232,7 +228,13 @@ func (j *judge) Head(from mesh.Member, note []byte) mesh.Verdict {
 		}
 	}
 	if h == nil || !j.heads.saw(h) {
-		return mesh.Ignore
+		return mesh.Ignore // and nobody is asked twice for what one head covers
+	}
+	if errors.Is(err, errGap) {
+		select {
+		case a.ahead <- claim{peer: from, head: h}:
+		default: // enough others are waiting
+		}
 	}
 	return mesh.Accept
 }

@@ -73,12 +73,16 @@ const (
 	syncEntriesBytes     = 2 << 20 // of entries in one answer; base64 makes a third more of it
 	syncLinksBytes       = 512 << 10
 	maxLinksPage         = 1_024
-	maxStateBytes        = 256 << 20 // of a state that a peer gives
-	maxSyncRounds        = 256       // answers until a peer's head is reached
-	maxReach             = 20        // peers that are asked for one head
-	pinnedStates         = 2         // that peers are fetching
-	pinnedFor            = 2 * time.Minute
-	peerEvery            = 5 * time.Second // while no replica answers
+	maxStateBytes        = 256 << 20        // of a state that a peer gives, with recordAround for each record
+	maxSyncRounds        = 256              // answers until a peer's head is reached
+	maxReach             = 20               // peers that are asked for one head
+	pinnedStates         = 2                // that peers are fetching
+	pinnedPeers          = 64               // that may fetch at one time
+	pinnedFor            = 2 * time.Minute  // from its first page to its last
+	pinnedIdle           = 15 * time.Second // from one page to the next
+	askPatience          = 30 * time.Second // for all entries that a peer gives at one time
+	statePatience        = pinnedFor        // for all pages of a state
+	peerEvery            = 5 * time.Second  // while no replica answers
 )
 
 const (

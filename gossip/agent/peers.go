@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,11 +57,11 @@ func (a *Agent) followPeers(ctx context.Context) error {
 func (a *Agent) reach(ctx context.Context, c claim) error {
 	asked := c.peer.Peer
 	for range maxReach {
-		if next, _ := a.position(); next >= c.head.Size {
+		if a.certified() >= c.head.Size {
 			return nil
 		}
 		a.askPeer(ctx, asked)
-		if next, _ := a.position(); next >= c.head.Size {
+		if a.certified() >= c.head.Size {
 			return nil
 		}
 		if err := sleep(ctx, replicaPatience); err != nil {
@@ -78,15 +79,42 @@ func (a *Agent) alone() bool { return a.client == nil || a.trouble.cutOff(2*sync
 
 // askPeer takes links, entries and the head from a peer until its head is reached.
 func (a *Agent) askPeer(ctx context.Context, peer ed25519.PublicKey) {
+	err := a.askSource(ctx, func(ctx context.Context, r *syncRequest) (*syncResponse, error) { return a.ask(ctx, peer, r) })
+	if err != nil && ctx.Err() == nil {
+		a.logger.Info("a peer did not bring the ledger forward", "peer", hexOf(peer), "error", err)
+	}
+}
+
+// source answers as a peer does.
+type source func(context.Context, *syncRequest) (*syncResponse, error)
+
+// askSource is askPeer for whatever answers. Entries that its head does not cover in
+// the end are forgotten: nobody could go on from them if they are a lie.
+func (a *Agent) askSource(ctx context.Context, ask source) error {
+	brief, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	given := uint64(0)
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.chronicle.abandon(given)
+	}()
+	again := true
 	for range maxSyncRounds {
-		more, err := a.askOnce(ctx, peer)
-		if err != nil && ctx.Err() == nil {
-			a.logger.Info("a peer did not bring the ledger forward", "peer", hexOf(peer), "error", err)
-		}
-		if err != nil || !more {
-			return
+		next, _ := a.position()
+		doubtful := next > a.certified()
+		answer, more, err := a.askOnce(brief, ask, &given)
+		var lie *lieError
+		switch {
+		case err == nil && answer.State != nil:
+			return a.takeState(ctx, ask, answer)
+		case errors.As(err, &lie) && doubtful && again:
+			again = false // the lie may be what we had, which is forgotten
+		case err != nil || !more:
+			return err
 		}
 	}
+	return nil
 }
 
 func (a *Agent) ask(ctx context.Context, peer ed25519.PublicKey, r *syncRequest) (*syncResponse, error) {
@@ -103,62 +131,69 @@ func (a *Agent) ask(ctx context.Context, peer ed25519.PublicKey, r *syncRequest)
 	return parseSyncResponse(answer)
 }
 
-// askOnce reports whether asking again would bring more.
-func (a *Agent) askOnce(ctx context.Context, peer ed25519.PublicKey) (more bool, err error) {
+// askOnce reports whether asking again would bring more. given is set to the end of the
+// entries that came. A state in the answer, which has a head, is left to the caller.
+func (a *Agent) askOnce(ctx context.Context, ask source, given *uint64) (answer *syncResponse, more bool, err error) {
 	a.mu.Lock()
 	links, next := uint64(len(a.chronicle.links)), a.chronicle.next()
 	a.mu.Unlock()
-	answer, err := a.ask(ctx, peer, &syncRequest{From: next, Links: links})
-	if err != nil {
-		return false, err
+	if answer, err = ask(ctx, &syncRequest{From: next, Links: links}); err != nil {
+		return nil, false, err
 	}
 	for _, raw := range answer.Links {
 		if err := a.offerLink(raw); err != nil {
-			return false, err
+			return nil, false, err
 		}
 	}
-	if len(answer.Links) > 0 && len(answer.Entries) == 0 && answer.State == nil && len(answer.Head) == 0 {
-		return true, nil
-	}
 	if len(answer.Head) == 0 {
-		return false, nil
+		more, answer.State = len(answer.Links) > 0 && len(answer.Entries) == 0 && answer.State == nil, nil
+		return answer, more, nil
 	}
 	if answer.State != nil {
-		return false, a.takeState(ctx, peer, answer)
+		return answer, false, nil
 	}
-	if err := a.takeEntries(answer.Entries); err != nil {
-		return false, err
+	if err := a.takeEntries(answer.Entries, given); err != nil {
+		return nil, false, err
 	}
 	h, err := a.offerHead(answer.Head, false)
 	if errors.Is(err, errGap) && h != nil {
-		return len(answer.Entries) > 0, nil
+		return answer, len(answer.Entries) > 0, nil
 	}
 	if errors.Is(err, errBehind) {
-		return false, nil
+		return answer, false, nil
 	}
-	return false, err
+	return answer, false, err
 }
 
-func (a *Agent) takeEntries(entries [][]byte) error {
+func (a *Agent) takeEntries(entries [][]byte, given *uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, raw := range entries {
-		if err := a.chronicle.add(raw); err != nil && !errors.Is(err, errBehind) {
+		switch err := a.chronicle.add(raw); {
+		case err == nil:
+			*given = a.chronicle.next()
+		case !errors.Is(err, errBehind):
 			return err
 		}
 	}
 	return nil
 }
 
-// takeState fetches a state page by page and begins from it.
-func (a *Agent) takeState(ctx context.Context, peer ed25519.PublicKey, first *syncResponse) error {
+// takeState fetches a state page by page, if it is ahead of us, and begins from it.
+func (a *Agent) takeState(ctx context.Context, ask source, first *syncResponse) error {
+	ctx, cancel := context.WithTimeout(ctx, statePatience)
+	defer cancel()
 	a.mu.Lock()
 	h, err := a.chronicle.verifyHead(first.Head)
+	size := a.chronicle.size()
 	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	size, proof := first.State.Size, make([]ledger.Hash, len(first.State.Proof))
+	if h.Size <= size || first.State.Size != h.Size {
+		return fmt.Errorf("take state of %d entries: %w", first.State.Size, errBehind)
+	}
+	proof := make([]ledger.Hash, len(first.State.Proof))
 	for i, p := range first.State.Proof {
 		if len(p) != len(proof[i]) {
 			return errors.New("take state: a hash is no hash")
@@ -169,31 +204,45 @@ func (a *Agent) takeState(ctx context.Context, peer ed25519.PublicKey, first *sy
 	if err != nil {
 		return fmt.Errorf("take state: %w", err)
 	}
-	var records []stateEntry
-	bytes := 0
-	for page := first; ; {
-		for _, r := range page.State.Records {
-			bytes += len(r.Key) + len(r.Value)
-		}
-		if bytes > maxStateBytes {
-			return fmt.Errorf("take state: more than %d bytes", maxStateBytes)
-		}
-		records = append(records, page.State.Records...)
-		if !page.State.More || len(page.State.Records) == 0 {
-			break
-		}
-		if page, err = a.ask(ctx, peer, &syncRequest{State: size, After: records[len(records)-1].Key}); err != nil {
-			return err
-		}
-		if page.State == nil || page.State.Size != size {
-			return errors.New("take state: the peer no longer has it")
-		}
+	records, err := fetchRecords(ctx, ask, first.State)
+	if err != nil {
+		return fmt.Errorf("take state: %w", err)
 	}
 	state, err := fsm.Load(eachRecord(records), seal)
 	if err != nil {
 		return err
 	}
 	return a.beginAt(h, state, first.State.Seal, proof, false)
+}
+
+// fetchRecords fetches the pages after the first one. Each record counts with what it takes
+// beside its key and value, and keys ascend, so that what a source can make us hold
+// is bounded.
+func fetchRecords(ctx context.Context, ask source, page *statePage) ([]stateEntry, error) {
+	var records []stateEntry
+	size, bytes, last := page.Size, 0, ""
+	for {
+		for _, r := range page.Records {
+			if r.Key <= last {
+				return nil, errors.New("the keys do not ascend")
+			}
+			last = r.Key
+			if bytes += len(r.Key) + len(r.Value) + recordAround; bytes > maxStateBytes {
+				return nil, fmt.Errorf("more than %d bytes", maxStateBytes)
+			}
+		}
+		records = append(records, page.Records...)
+		if !page.More || len(page.Records) == 0 {
+			return records, nil
+		}
+		answer, err := ask(ctx, &syncRequest{State: size, After: last})
+		if err != nil {
+			return nil, err
+		}
+		if page = answer.State; page == nil || page.Size != size {
+			return nil, errors.New("the peer no longer has it")
+		}
+	}
 }
 
 func eachRecord(records []stateEntry) iter.Seq2[string, []byte] {
@@ -227,38 +276,47 @@ type pinned struct {
 	list []pin
 }
 
+// pin is one peer's.
 type pin struct {
+	peer  string
 	size  uint64
 	state *fsm.State
-	until time.Time
+	began time.Time
+	asked time.Time // for its last page
 }
 
-// keep holds a state for a while, unless enough others are held.
-func (p *pinned) keep(state *fsm.State) *fsm.State {
+func (p *pin) over(now time.Time) bool {
+	return now.Sub(p.asked) > pinnedIdle || now.Sub(p.began) > pinnedFor
+}
+
+// keep holds a state for a peer, instead of the one that it had, and reports whether it
+// could: not if states of enough other sizes are held.
+func (p *pinned) keep(peer string, size uint64, state *fsm.State) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.list = slices.DeleteFunc(p.list, func(one pin) bool { return one.peer == peer || one.over(now) })
+	others := map[uint64]bool{}
+	for _, one := range p.list {
+		if one.size != size {
+			others[one.size] = true
+		}
+	}
+	if len(others) >= pinnedStates || len(p.list) >= pinnedPeers {
+		return false
+	}
+	p.list = append(p.list, pin{peer: peer, size: size, state: state, began: now, asked: now})
+	return true
+}
+
+// get gives the state of that size that is held for a peer, or nil.
+func (p *pinned) get(peer string, size uint64) *fsm.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	for i := range p.list {
-		if p.list[i].until.Before(now) {
-			p.list[i] = pin{state.Next(), state, now.Add(pinnedFor)}
-			return state
-		}
-		if p.list[i].size == state.Next() {
-			return state
-		}
-	}
-	if len(p.list) >= pinnedStates {
-		return nil
-	}
-	p.list = append(p.list, pin{state.Next(), state, now.Add(pinnedFor)})
-	return state
-}
-
-func (p *pinned) get(size uint64) *fsm.State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, one := range p.list {
-		if one.size == size {
+		if one := &p.list[i]; one.peer == peer && one.size == size && !one.over(now) {
+			one.asked = now
 			return one.state
 		}
 	}
@@ -266,7 +324,7 @@ func (p *pinned) get(size uint64) *fsm.State {
 }
 
 // Sync implements mesh.Judge: it answers what a peer asks of the ledger.
-func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
+func (j *judge) Sync(from mesh.Member, request []byte) ([]byte, error) {
 	r, err := parseSyncRequest(request)
 	if err != nil {
 		return nil, err
@@ -274,7 +332,7 @@ func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
 	a := j.agent
 	answer := &syncResponse{Entries: [][]byte{}, Head: []byte{}, Links: [][]byte{}}
 	if r.State != 0 {
-		state := a.pins.get(r.State)
+		state := a.pins.get(from.Name, r.State)
 		if state == nil {
 			return nil, errors.New("that state is not held")
 		}
@@ -308,11 +366,10 @@ func (j *judge) Sync(_ mesh.Member, request []byte) ([]byte, error) {
 	if c.head.Size != c.state.Next() || len(c.seal) == 0 {
 		return nil, errors.New("there is neither entries nor state to give")
 	}
-	state := a.pins.keep(c.state)
-	if state == nil {
+	if !a.pins.keep(from.Name, c.state.Next(), c.state) {
 		return nil, errors.New("other peers are fetching states")
 	}
-	page := pageOf(state, "", a.pins.pageBytes)
+	page := pageOf(c.state, "", a.pins.pageBytes)
 	page.Seal = c.seal
 	for _, h := range c.sealProof() {
 		page.Proof = append(page.Proof, append([]byte(nil), h[:]...))

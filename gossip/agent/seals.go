@@ -14,7 +14,8 @@ type sealed struct {
 
 // sealRing knows the roots of the newest certified seals and the newest heads,
 // so that a head which contradicts them is found out, and certified heads that
-// are ahead of us, which are compared when we are past them. All ascend by size.
+// are ahead of us, which are compared when we are past them. All ascend by size, and
+// roots has every seal between its first and its last.
 type sealRing struct {
 	roots  []sealed
 	heads  []*head
