@@ -3,9 +3,11 @@ package api
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/quorate/quorate/api/client"
@@ -169,5 +171,118 @@ func TestClientBeyondAnotherHandover(t *testing.T) {
 		if across.Ours || across.Index != 1 || across.Generation != 1 || across.Fork.Size >= kept.Size || across.Kept != kept.Size || (across.Former != nil) != c.former {
 			t.Errorf("without %s: %+v", c.leaves, across)
 		}
+	}
+}
+
+// givenLinks is newClient with a chain and a head that are known otherwise, as of a
+// join pack.
+func givenLinks(t *testing.T, f *fake, dir, server string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Options{Servers: []string{server}, Genesis: f.world.hash, TrustDir: dir, Links: f.links, MinHead: f.certified.Checkpoint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// A client that is given the recovery's link, as an agent by a new join pack, follows
+// it as if a server had shown it, and its folder stays good.
+func TestClientIsGivenARecovery(t *testing.T) {
+	for _, beyond := range []int{0, 1, 9} {
+		w := newWorld(t)
+		f := fakeOf(t, w)
+		f.submit(w.record(t, "alice", "before"))
+		old := f.branch()
+		for range beyond {
+			old.submit(w.record(t, "alice", "on the branch that is left"))
+		}
+		f.recover()
+		_, a := newLying(t, old)
+		_, b := newLying(t, f)
+		dir := t.TempDir()
+		kept, err := newClient(t, w, dir, a).Sync(short(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*client.Client{givenLinks(t, f, dir, b), givenLinks(t, f, dir, b), newClient(t, w, dir, b)} {
+			head, err := c.Sync(short(t))
+			if err != nil || head.Authority.Generation != 1 {
+				t.Fatalf("beyond by %d: %+v, %v", beyond, head, err)
+			}
+			if left := c.Left(); (left != nil) != (beyond > 0) || left != nil && (left.Size != kept.Size || left.Generation != 1) {
+				t.Errorf("beyond by %d: it says that it left %+v", beyond, left)
+			}
+		}
+	}
+}
+
+// A link that is given is compared with the first head that a server shows, also
+// below the head that the folder keeps.
+func TestClientComparesGivenLinks(t *testing.T) {
+	w := newWorld(t)
+	f := fakeOf(t, w)
+	f.submit(w.record(t, "alice", "before"))
+	other := f.branch()
+	p := f.propose("alice", "council.change", map[string]any{"remove": []string{"carol"}})
+	f.submit(p, w.ballot(t, "bob", ledger.TypeApprove, p))
+	for range 9 {
+		other.submit(w.record(t, "alice", "of another history, with the same replicas' cosignatures"))
+	}
+	_, a := newLying(t, other)
+	dir := t.TempDir()
+	kept, err := newClient(t, w, dir, a).Sync(short(t))
+	if err != nil || kept.Size <= f.certified.Size {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	for run := range 2 {
+		c, err := client.New(client.Options{Servers: []string{a}, Genesis: w.hash, TrustDir: dir, Links: f.links})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		var equivocation *client.EquivocationError
+		if _, err := c.Sync(short(t)); !errors.As(err, &equivocation) {
+			t.Errorf("run %d: it goes on beside the given link: %v", run, err)
+		}
+	}
+}
+
+// A recovery that can't be kept, as on a full disk, is followed once it can.
+func TestClientFollowsRecoveryLater(t *testing.T) {
+	w := newWorld(t)
+	f := fakeOf(t, w)
+	f.submit(w.record(t, "alice", "before"))
+	old := f.branch()
+	old.submit(w.record(t, "alice", "on the branch that is left"))
+	f.recover()
+	_, a := newLying(t, old)
+	l, b := newLying(t, f)
+	dir := t.TempDir()
+	kept, err := newClient(t, w, dir, a).Sync(short(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nothing can be renamed over a folder, which goes as the client asks again.
+	inTheWay := filepath.Join(dir, w.hash.String(), fmt.Sprintf("left-%d", kept.Size))
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	l.lie("/authority/1", func(link []byte) []byte {
+		if asked.Add(1) == 2 {
+			if err := os.Remove(inTheWay); err != nil {
+				t.Error(err)
+			}
+		}
+		return link
+	})
+	c := newClient(t, w, dir, b)
+	head, err := c.Sync(short(t))
+	if err != nil || head.Authority.Generation != 1 || c.Left() == nil || c.Left().Size != kept.Size {
+		t.Errorf("once it can be kept: %+v, left %+v, %v", head, c.Left(), err)
+	}
+	if asked.Load() < 2 {
+		t.Error("it was kept at once")
 	}
 }

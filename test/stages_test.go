@@ -101,6 +101,31 @@ func TestStagesThatPass(t *testing.T) {
 	}
 }
 
+// What the stages say is told also where there is no flock.
+func TestStagesWithoutFlock(t *testing.T) {
+	dir, cmd := stages(t, "first", "after", "beside")
+	tools := filepath.Join(dir, "tools")
+	if err := os.Mkdir(tools, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"awk", "bash", "basename", "cat", "dirname", "echo", "grep", "make", "mkdir", "renice", "rm", "sh", "tail", "tr", "wc"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(tools, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.Env = append(cmd.Env, "PATH="+tools) // the last one counts
+	out, err := cmd.CombinedOutput()
+	for _, want := range []string{"== first\n", "first ran\n", "== after: passed", "beside ran\n", "every stage passed"} {
+		if err != nil || !bytes.Contains(out, []byte(want)) {
+			t.Errorf("stages.sh: %v, no %q in\n%s", err, want, out)
+		}
+	}
+}
+
 // Whoever ends the script ends what its stages started, and learns how far they
 // came.
 func TestStagesEndTogether(t *testing.T) {

@@ -37,7 +37,8 @@ type Options struct {
 	MinHead []byte
 
 	// Links are a beginning of the authority chain that is known otherwise, as of
-	// a join pack: a server can't show another one.
+	// a join pack: a server can't show another one. Those that TrustDir holds already
+	// are not looked at.
 	Links [][]byte
 
 	// MaxHeadAge is how old the newest signature of a head may be before Sync

@@ -222,7 +222,9 @@ func (c *Client) takeLink(ctx context.Context, server string, n int, raw []byte,
 	fork, _ := t.chain.Fork(uint64(n))
 	c.left.Store(&LeftHead{Head: *t.head, Generation: link.Record.Generation, Fork: fork})
 	if err := t.leave(); err != nil {
-		return err
+		// The chain has a link that the links have not: the next Sync loads what is on disk.
+		c.trust = nil
+		return fmt.Errorf("follow the recovery of generation %d: %w", link.Record.Generation, err)
 	}
 	if err := t.addLink(raw); err != nil {
 		return err
@@ -269,11 +271,13 @@ func (c *Client) takeLeast(ctx context.Context, server string) error {
 	return nil
 }
 
-// checkExtends refuses a head beside or behind what was verified before. The
-// newest handover's head was compared with the kept one when its link was taken.
+// checkExtends refuses a head beside or behind what was verified before. A link that
+// a server gave was compared with the kept head when it was taken. One of the disk or
+// of Options.Links was maybe not: so the first head must extend the newest handover's
+// too, whatever the kept one is.
 func (c *Client) checkExtends(ctx context.Context, server string, head *Head) error {
 	t := c.trust
-	if handover := c.lastHandover(); handover != nil && (t.head == nil || t.head.Size < handover.Size) {
+	if handover := c.lastHandover(); handover != nil && (!t.compared || t.head == nil || t.head.Size < handover.Size) {
 		if err := c.consistent(ctx, server, handover, head); err != nil {
 			return err
 		}
@@ -284,6 +288,7 @@ func (c *Client) checkExtends(ctx context.Context, server string, head *Head) er
 	if t.head != nil && head.Size < t.head.Size {
 		return &RollbackError{Server: server, Kept: t.head.Size, Offered: head.Size}
 	}
+	t.compared = true
 	return nil
 }
 

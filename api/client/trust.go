@@ -23,6 +23,11 @@ type trust struct {
 	kept  int      // how many links are on disk
 	head  *Head    // nil before the first
 	least bool     // MinHead was taken into account
+
+	// A head that extends both the newest handover's and the kept one was seen since
+	// the trust was loaded: links that were given, or came in the run before, were
+	// maybe never compared.
+	compared bool
 }
 
 const headName = "head"
@@ -35,7 +40,8 @@ func TrustedHeadPath(trustDir string, genesis ledger.Hash) string {
 
 // loadTrust reads what is on disk and verifies it again: the disk may have
 // been tampered with too. An empty folder gives an empty trust. Of the chain that
-// is known otherwise it takes what the folder lacks.
+// is known otherwise it takes what the folder lacks, and compares nothing of the
+// rest: see checkExtends.
 func loadTrust(dir string, genesis ledger.Hash, known [][]byte) (*trust, error) {
 	t := &trust{}
 	if dir != "" {
@@ -51,16 +57,40 @@ func loadTrust(dir string, genesis ledger.Hash, known [][]byte) (*trust, error) 
 		return t, nil
 	}
 	for _, raw := range known[len(t.links):] {
-		link, err := ledger.ParseLink(raw)
-		if err == nil {
-			err = t.extend(genesis, link)
-		}
-		if err != nil {
+		if err := t.begin(genesis, raw); err != nil {
 			return nil, fmt.Errorf("begin with the given authority chain: %w", err)
 		}
-		_ = t.addLink(raw) // what can't be written now is written with the next head
 	}
 	return t, nil
+}
+
+// begin adds a link of the chain that is known otherwise. A link by which a
+// recovery leaves the kept head behind makes it a left one, as a server's would.
+func (t *trust) begin(genesis ledger.Hash, raw []byte) error {
+	link, err := ledger.ParseLink(raw)
+	if err != nil {
+		return err
+	}
+	leaves, err := t.leaves(link)
+	if err != nil {
+		return err
+	}
+	if err := t.extend(genesis, link); err != nil {
+		return err
+	}
+	if leaves {
+		if err := t.leave(); err != nil {
+			return err
+		}
+	}
+	if t.head != nil {
+		// Written beside a head that is not under it, a link would spoil the folder.
+		if _, err := t.verify(t.head.Note); err != nil {
+			return &TrustError{Dir: t.dir, Err: fmt.Errorf("its head and the given authority link %d: %w", link.Index, err)}
+		}
+	}
+	_ = t.addLink(raw) // what can't be written now is written with the next head
+	return nil
 }
 
 func (t *trust) load(genesis ledger.Hash) error {

@@ -51,6 +51,9 @@ have one.`,
 }
 
 func (a *app) endorse(c *cobra.Command, path string, f *signFlags, server *serverFlags) error {
+	if server.atLeast != "" {
+		return usage("leave it out", "--at-least is not for endorse: what a server shows must contain the head of %s", path)
+	}
 	pack, report, err := a.readPack(path, server)
 	if err != nil {
 		return err

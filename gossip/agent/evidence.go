@@ -17,8 +17,10 @@ import (
 // docket is the offences that were proven here and that the ledger has not yet:
 // each is brought by one node of the fleet, as far as chance and the network let
 // it. Whoever proves one waits its turn, and no more than relays the evidence of
-// another who is first. Only the ledger's own word ends it: if it refuses the
-// other's evidence, or has nothing after proofPatience, our own is brought.
+// another who is first. Only the ledger's own record ends it, or its age: if the
+// ledger refuses the other's evidence, or has nothing after proofPatience, our own
+// is brought, and proofTries later again, from epoch to epoch more seldom: what a
+// replica says of it alone proves nothing.
 type docket struct {
 	agent *Agent
 	wake  chan struct{}
@@ -31,7 +33,8 @@ type docket struct {
 type pending struct {
 	proof *gossip.Proof
 	due   time.Time
-	tries int
+	tries int    // how often it was said
+	epoch uint64 // before which it is not said again
 }
 
 func newDocket(a *Agent) *docket {
@@ -46,11 +49,33 @@ func (d *docket) open(p *gossip.Proof) {
 	}
 	due := time.Now().Add(turnOf(view, d.agent.config.Name, &p.Offence))
 	d.mu.Lock()
-	if _, there := d.cases[p.Offence.Key()]; !there && len(d.cases) < proofQueue {
+	if _, there := d.cases[p.Offence.Key()]; !there && d.makeRoom(p) {
 		d.cases[p.Offence.Key()] = &pending{proof: p, due: due}
 	}
 	d.mu.Unlock()
 	d.stir()
+}
+
+// makeRoom reports whether there is room for one more. When all places are taken, a
+// lesser offence, the one that waits longest, gives way to one that excludes. d.mu is
+// held.
+func (d *docket) makeRoom(p *gossip.Proof) bool {
+	if len(d.cases) < proofQueue {
+		return true
+	}
+	last := ""
+	for key, c := range d.cases {
+		if !gossip.Excludes(c.proof.Offence.Kind) && (last == "" || c.due.After(d.cases[last].due)) {
+			last = key
+		}
+	}
+	out := &p.Offence
+	if gossip.Excludes(p.Offence.Kind) && last != "" {
+		out = &d.cases[last].proof.Offence
+		delete(d.cases, last)
+	}
+	d.agent.logger.Warn("evidence is left to others: too much waits", "kind", out.Kind, "offender", out.Offender)
+	return len(d.cases) < proofQueue
 }
 
 // brought takes note that another's evidence of an offence was heard, verified.
@@ -110,27 +135,40 @@ func turnOf(view *certified, me string, o *ledger.Offence) time.Duration {
 }
 
 // next gives evidence whose turn has come, or how long to wait. What the ledger
-// has meanwhile is dropped.
+// has meanwhile, or takes no more, is dropped.
 func (d *docket) next(now time.Time) (*gossip.Proof, time.Duration) {
-	state := d.agent.view.Load().State
+	view := d.agent.view.Load()
+	state, epoch := view.State, epochOf(view).Epoch
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	wait := retryMost
 	for key, c := range d.cases {
 		switch {
-		case decided(state, &c.proof.Offence):
+		case decided(state, &c.proof.Offence), c.proof.Offence.Epoch+banEpochs < epoch:
 			delete(d.cases, key)
-		case !c.due.After(now) && c.tries == proofTries:
-			delete(d.cases, key)
-		case !c.due.After(now):
-			c.tries++
+		case c.due.After(now):
+			wait = min(wait, c.due.Sub(now))
+		case epoch < c.epoch: // which is a change, and wakes us
+		default:
 			c.due = now.Add(proofPatience + rand.N(proofPatience))
 			return c.proof, 0
-		default:
-			wait = min(wait, c.due.Sub(now))
 		}
 	}
 	return nil, wait
+}
+
+// said takes note that our own evidence was brought in an epoch. From the last of
+// proofTries on it waits a number of epochs that doubles.
+func (d *docket) said(o *ledger.Offence, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.cases[o.Key()]
+	if c == nil {
+		return
+	}
+	if c.tries++; c.tries >= proofTries {
+		c.epoch = epoch + 1<<min(c.tries-proofTries, proofRests)
+	}
 }
 
 // decided reports whether the ledger takes no more evidence of an offence.
@@ -147,7 +185,9 @@ func (d *docket) run(ctx context.Context) error {
 	for {
 		proof, wait := d.next(time.Now())
 		if proof != nil {
-			d.agent.out.accuse(proof)
+			if d.agent.out.accuse(proof) {
+				d.said(&proof.Offence, epochOf(d.agent.view.Load()).Epoch)
+			}
 			continue
 		}
 		changed := d.agent.changed.wait()

@@ -147,6 +147,8 @@ func checkTurns(t *testing.T, members []*member, excluded string) {
 	if got, _ := d.next(now); got != proof {
 		t.Errorf("after its turn has come: %+v", got)
 	}
+	epoch := epochOf(members[1].View()).Epoch + 100 // which does not come meanwhile
+	d.said(&proof.Offence, epoch)
 	if got, wait := d.next(now.Add(proofPatience - 1)); got != nil || wait <= 0 {
 		t.Errorf("after it was brought: %+v, %s", got, wait)
 	}
@@ -163,15 +165,45 @@ func checkTurns(t *testing.T, members []*member, excluded string) {
 	if got, _ := d.next(time.Now().Add(proofRefused + time.Second)); got != proof {
 		t.Error("it is not brought, though the ledger refused the other's")
 	}
+	d.said(&proof.Offence, epoch)
 	d.brought(&proof.Offence)
 	if got, _ := d.next(time.Now().Add(2 * proofPatience)); got != proof {
 		t.Error("it is forgotten, though the ledger never got it")
 	}
-	if got, _ := d.next(time.Now().Add(time.Hour)); got != nil || len(d.cases) != 0 {
-		t.Errorf("the fourth time: %+v", got)
+	now = time.Now()
+	for range proofTries {
+		now = now.Add(time.Hour)
+		if got, _ := d.next(now); got != proof {
+			t.Fatal("it is forgotten, though it could not be said")
+		}
 	}
+	for rest := uint64(1); rest <= 4; rest *= 2 {
+		d.said(&proof.Offence, epoch)
+		now = now.Add(time.Hour)
+		c := d.cases[proof.Offence.Key()]
+		if got, _ := d.next(now); got != nil || c == nil || c.epoch != epoch+rest {
+			t.Fatalf("it was said often enough for this epoch: %+v, %+v", got, c)
+		}
+		c.epoch = epochOf(members[1].View()).Epoch
+		if got, _ := d.next(now); got != proof {
+			t.Fatal("it is not brought, though its epoch has come")
+		}
+	}
+	clear(d.cases)
 	d.open(&gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: excluded, Seq: 2}})
 	if got, _ := d.next(time.Now()); got != nil || len(d.cases) != 0 {
 		t.Errorf("against whom the ledger excluded: %+v", got)
+	}
+
+	// When all places are taken, what excludes has one all the same.
+	for seq := range uint64(proofQueue) {
+		d.open(&gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: seq}})
+	}
+	grave := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.keyID, Seq: 1}}
+	minor := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: proofQueue}}
+	d.open(grave)
+	d.open(minor)
+	if d.cases[grave.Offence.Key()] == nil || d.cases[minor.Offence.Key()] != nil || len(d.cases) != proofQueue {
+		t.Errorf("of %d cases, the grave one: %+v", len(d.cases), d.cases[grave.Offence.Key()])
 	}
 }

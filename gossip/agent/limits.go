@@ -36,7 +36,8 @@ const (
 	proofSpread   = 400 * time.Millisecond // of all others
 	proofPatience = 30 * time.Second       // for evidence that is on its way
 	proofRefused  = 3 * time.Second        // for the ledger to show why
-	proofTries    = 3
+	proofTries    = 3                      // before an epoch is waited, then 2, 4 and so on
+	proofRests    = 9                      // doublings at most, which is half of as long as evidence counts
 
 	// Statements of the next epoch, which wait for it; half of the mesh's judges.
 	maxEarly      = 16

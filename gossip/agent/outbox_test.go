@@ -219,3 +219,33 @@ func FuzzOutbox(f *testing.F) {
 		}
 	})
 }
+
+// Relays that nobody needs keep no evidence out.
+func TestEvidenceIsRelayedThroughACrowd(t *testing.T) {
+	s := &sender{wake: make(chan struct{}, 1)}
+	plain := said(t, 3, 0)
+	evidence := &ledger.Statement{Payload: ledger.Payload{Type: ledger.TypeEvidence}}
+	mine := &outgoing{statement: plain, own: true}
+	s.add(mine)
+	relays := make([]*outgoing, relayQueue)
+	for i := range relays {
+		relays[i] = &outgoing{statement: plain}
+		s.add(relays[i])
+	}
+	s.add(&outgoing{statement: plain})
+	if !slices.Equal(s.queue, append([]*outgoing{mine}, relays...)) {
+		t.Fatalf("%d wait, or not those that came first", len(s.queue))
+	}
+	plea := &outgoing{statement: evidence}
+	s.add(plea)
+	want := append([]*outgoing{mine}, relays[:relayQueue-1]...)
+	if want = append(want, plea); !slices.Equal(s.queue, want) {
+		t.Errorf("evidence did not take the place of the newest relay: %d wait", len(s.queue))
+	}
+	for range 2 * relayQueue {
+		s.add(&outgoing{statement: evidence})
+	}
+	if len(s.queue) != 1+relayQueue || s.queue[0] != mine || s.queue[1] != plea {
+		t.Errorf("%d wait", len(s.queue))
+	}
+}

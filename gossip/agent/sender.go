@@ -178,11 +178,13 @@ func (s *sender) observe(o ledger.Observe) {
 	s.agent.logger.Info("observed", "kind", o.Kind, "subject", o.Subject, "from", o.From, "to", o.To)
 }
 
-// accuse says what was proven.
-func (s *sender) accuse(p *gossip.Proof) {
-	if err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence }); err != nil {
+// accuse says what was proven, and reports whether it could.
+func (s *sender) accuse(p *gossip.Proof) bool {
+	err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence })
+	if err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}
+	return err == nil
 }
 
 func (s *sender) gossip(st *ledger.Statement) {
@@ -205,8 +207,9 @@ func (s *sender) relay(c *gossip.Case) {
 	s.add(o)
 }
 
-// add queues a statement. When there is no room, relays give way to our own, and
-// the newest relay is not taken.
+// add queues a statement, ours and relays each up to a bound of their own. When
+// there is no room for a relay, it is not taken, unless it is evidence: then the
+// newest relay that is none gives way.
 func (s *sender) add(o *outgoing) {
 	o.urgency = gossip.UrgencyOf(o.statement, o.own)
 	s.mu.Lock()
@@ -216,6 +219,15 @@ func (s *sender) add(o *outgoing) {
 			own++
 		} else {
 			relays++
+		}
+	}
+	if !o.own && relays == relayQueue && o.urgency < gossip.UrgentRelay {
+		for i := len(s.queue) - 1; i >= 0; i-- {
+			if q := s.queue[i]; !q.own && q.urgency == gossip.UrgentRelay {
+				s.queue = slices.Delete(s.queue, i, i+1)
+				relays--
+				break
+			}
 		}
 	}
 	if o.own && own < submitQueue || !o.own && relays < relayQueue {
