@@ -136,7 +136,10 @@ func (r *Replica) watchForwarded(envelopes [][]byte, answer error) error {
 		return answer
 	}
 	refusal := errors.As(answer, &rejected)
-	if refusal && !(r.censors.mayTry(ledger.Hash{}, len(envelopes)) && r.wouldAccept(r.dryRun(envelopes), 0)) {
+	// What is under watch was tried here, and is looked at until the rules refuse it:
+	// a leader that rejects it again and again must not use up what may be tried.
+	if refusal && !r.censors.holds(envelopes) &&
+		!(r.censors.mayTry(ledger.Hash{}, len(envelopes)) && r.wouldAccept(r.dryRun(envelopes), 0)) {
 		return answer
 	}
 	if r.censors.watch(envelopes, ledger.Hash{}) && refusal {
@@ -151,6 +154,7 @@ type dryRun struct {
 	mu        sync.Mutex
 	envelopes [][]byte
 	checked   *checked
+	asked     *applied // the newest state that accepted looked at
 }
 
 func (r *Replica) dryRun(envelopes [][]byte) *dryRun {
@@ -177,9 +181,15 @@ func (r *Replica) wouldAccept(d *dryRun, ahead time.Duration) bool {
 }
 
 // accepted is the first result of a submission that is on the ledger by now, as
-// far as it is applied here; nil otherwise.
-func (r *Replica) accepted(envelopes [][]byte) *Receipt {
-	verdicts := r.tryHere(r.dryRun(envelopes), 0)
+// far as it is applied here; nil otherwise. It looks once at each state: whoever
+// waits asks again and again. For one goroutine.
+func (r *Replica) accepted(d *dryRun) *Receipt {
+	now := r.shell.now.Load()
+	if d.asked == now {
+		return nil
+	}
+	d.asked = now
+	verdicts := r.tryHere(d, 0)
 	if !refused(verdicts) && duplicates(verdicts) {
 		return receiptOf(verdicts, 0)
 	}
@@ -204,13 +214,13 @@ func (r *Replica) censorLoop(ctx context.Context) error {
 				r.censors.drop(key)
 				continue
 			}
-			r.look(ctx, &sends, one)
+			r.look(ctx, &sends, key, one)
 		}
 	}
 }
 
-// look goes one step with a submission under watch.
-func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
+// look goes one step with a submission, if it is under watch still.
+func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, key ledger.Hash, w *watched) {
 	c := r.censors
 	node := r.node.Load()
 	if node == nil || r.halted() != nil {
@@ -220,6 +230,9 @@ func (r *Replica) look(ctx context.Context, sends *sync.WaitGroup, w *watched) {
 	index := r.shell.now.Load().index
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.watched[key] != w {
+		return // withdrawn since it was listed: its client was told that nobody has it
+	}
 	now := time.Now()
 	fresh := w.leader != leader || w.term != term
 	if fresh || leader == "" || !r.caughtUp.Load() || r.diskError() != nil {

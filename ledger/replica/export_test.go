@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -296,6 +298,41 @@ func (r *Replica) StepVouched(ctx context.Context, index uint64, c raft.Configur
 // HeldConfiguration is the configuration at an index of Raft's log.
 func (r *Replica) HeldConfiguration(index uint64) raft.Configuration {
 	return raft.DecodeConfiguration(r.heldConfiguration(index))
+}
+
+// IndexVouched says whether enough others have an index of Raft's log.
+func (r *Replica) IndexVouched(ctx context.Context, index uint64) bool {
+	return r.indexVouched(ctx, index, 0)
+}
+
+// Lag makes this replica know no other replicas by its state than some, as one
+// does that replays what was applied when these were all.
+func (r *Replica) Lag(names ...string) {
+	r.pins.mu.Lock()
+	defer r.pins.mu.Unlock()
+	r.pins.applied = slices.DeleteFunc(slices.Clone(r.pins.applied), func(p *peer) bool { return !slices.Contains(names, p.Name) })
+	r.pins.publish()
+}
+
+// LookAfterWithdrawal withdraws a submission between the moment that the censor
+// loop lists it and the look, and says whether it was given to anybody then.
+func (r *Replica) LookAfterWithdrawal(ctx context.Context, envelopes [][]byte) (given bool, err error) {
+	c := r.censors
+	c.watch(envelopes, ledger.Hash{})
+	key := watchKey(envelopes)
+	one := c.list()[key]
+	var sends sync.WaitGroup
+	r.look(ctx, &sends, key, one) // a first look at its leader: nothing is due yet
+	sends.Wait()
+	c.mu.Lock()
+	one.sent = time.Time{} // it is
+	c.mu.Unlock()
+	if !c.withdraw(envelopes) {
+		return false, errors.New("it is not withdrawn")
+	}
+	r.look(ctx, &sends, key, one)
+	sends.Wait()
+	return one.again, nil
 }
 
 // PassOn takes a submission as one that a peer passes on, and says how it is answered.

@@ -2,6 +2,8 @@ package replica_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/replica"
 	"github.com/quorate/quorate/ledger/replica/replicatest"
 )
@@ -124,6 +127,50 @@ func TestOldSnapshotAsTheNewestIndex(t *testing.T) {
 	s := victim.Await("it goes on, or halts", func(s replica.Status) bool { return s.Applied > newest || s.Role == replica.RoleHalted })
 	if s.Role == replica.RoleHalted {
 		t.Errorf("halted for good: %+v", s.Alarms)
+	}
+}
+
+// A replica that knows fewer replicas by its state than there are, since it
+// replays what was applied then, does not believe one liar: by Raft's own
+// configuration and by the certified set it knows of more.
+func TestOneLiarDoesNotVouchForALaggingReplica(t *testing.T) {
+	var lie, liars atomic.Pointer[string]
+	c := replicatest.Start(t, 4, func(cfg *replica.Config) {
+		name := cfg.Name
+		cfg.Hooks = &replica.Hooks{Service: func(inner http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if liar := liars.Load(); liar != nil && *liar == name && q.URL.Path == "/position" {
+					_, _ = w.Write([]byte(*lie.Load()))
+					return
+				}
+				inner.ServeHTTP(w, q)
+			})
+		}}
+	})
+	c.Lies = true // it refuses those that it does not know
+	follower := c.Follower()
+	c.Submit(follower, replica.WaitCertified, c.Record(c.Council[0], "before"))
+	names := []string{follower.Record.Name}
+	for _, n := range c.Nodes {
+		if n != follower && len(names) < 3 {
+			names = append(names, n.Record.Name)
+		}
+	}
+	fewer := follower.Replica.HeldConfiguration(1)
+	fewer.Servers = fewer.Servers[:3]
+	said, err := json.Marshal(map[string]any{"commit": 1_000_000, "configuration": ledger.Hash(sha256.Sum256(raft.EncodeConfiguration(fewer)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(said)
+	lie.Store(&text)
+	liars.Store(&names[1])
+	follower.Replica.Lag(names...)
+	if follower.Replica.StepVouched(c.Context(), 1, fewer) {
+		t.Error("one liar vouches for a configuration")
+	}
+	if follower.Replica.IndexVouched(c.Context(), 1_000_000) {
+		t.Error("one liar vouches for an index")
 	}
 }
 

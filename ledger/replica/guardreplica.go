@@ -194,12 +194,27 @@ func (r *Replica) positions(ctx context.Context, index uint64, holds func(positi
 // of nobody but replicas that this ledger has or had.
 func (r *Replica) stepVouched(ctx context.Context, index uint64, data []byte) bool {
 	want := ledger.Hash(sha256.Sum256(data))
-	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	faults := r.mostFaults()
 	enough := max(faults+1, 2)
 	if faults == 0 && r.everServers(data) {
 		enough = 1
 	}
 	return r.positions(ctx, index, func(said positionMessage) bool { return said.Configuration == want }) >= enough
+}
+
+// mostFaults is how many may lie among the replicas, by the largest set that is
+// known here: the applied state of one that lags may be of a time when they were
+// fewer. Until a recovery is certified, the certified set is the one that lost
+// its quorum, and says nothing.
+func (r *Replica) mostFaults() int {
+	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	if r.certifier.latest().Generation < r.generation.Load() {
+		return faults
+	}
+	for _, set := range r.electorates() {
+		faults = max(faults, ledger.Faults(len(set)))
+	}
+	return faults
 }
 
 func (r *Replica) raftTerm() uint64 {
@@ -319,7 +334,7 @@ func (r *Replica) heldTerm(index uint64) uint64 {
 // index, or hold the entry there: after all were started anew nobody knows of a
 // commit before a majority has the next one, for which we may be needed.
 func (r *Replica) indexVouched(ctx context.Context, index, term uint64) bool {
-	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	faults := r.mostFaults()
 	if faults == 0 {
 		return true // nobody but the leader may be there to ask, and nobody is to lie
 	}

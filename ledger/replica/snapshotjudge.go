@@ -192,7 +192,7 @@ func (r *Replica) changesLedger(index uint64) bool {
 // index is too long ago) counts by the index alone, so that an honest leader's
 // snapshot is never refused for want of memory.
 func (r *Replica) endVouched(ctx context.Context, o snapshotOrigin, end archive.Frontier) error {
-	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	faults := r.mostFaults()
 	if faults == 0 {
 		return nil // nobody but the leader may be there to ask, and nobody is to lie
 	}
@@ -245,7 +245,7 @@ func (r *Replica) position(index uint64) (size uint64, root ledger.Hash) {
 // own log or snapshots have it at that index; or more others than may lie, who
 // hold it at that index. A vote left out would make a quorum smaller.
 func (r *Replica) vouchServers(ctx context.Context, p *provenSnapshot, o snapshotOrigin) error {
-	faults := ledger.Faults(len(r.pins.voters(r.id)) + 1)
+	faults := r.mostFaults()
 	if faults == 0 || givesVotes(o.configuration, p.authorities()) {
 		return nil
 	}

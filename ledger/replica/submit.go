@@ -117,6 +117,13 @@ var errNotSent = errors.New("not sent")
 func (r *Replica) commit(ctx context.Context, s submission) (*Receipt, error) {
 	deadline := time.Now().Add(r.limits.LeaderHold)
 	from, unknown := r.shell.now.Load().state.Next(), false
+	var own *dryRun // made when it is needed: its signatures are verified once
+	accepted := func() *Receipt {
+		if own == nil {
+			own = r.dryRun(s.envelopes)
+		}
+		return r.accepted(own)
+	}
 	for {
 		receipt, err := r.tryOnce(ctx, s)
 		if err == nil {
@@ -134,18 +141,24 @@ func (r *Replica) commit(ctx context.Context, s submission) (*Receipt, error) {
 		case open && errors.As(err, &rejected):
 			// The earlier try may be why: the rules remember the last statement of
 			// an author's seqs, not each.
-			if receipt := r.lookUp(ctx, s.envelopes, from); receipt != nil {
+			receipt, looked := r.lookUp(ctx, s.envelopes, from)
+			if receipt != nil {
 				return receipt, nil
 			}
-			if r.censors.withdraw(s.envelopes) {
+			if looked && r.censors.withdraw(s.envelopes) {
+				// Its watch may have ended because it is on the ledger, whatever size the
+				// leader named: so this comes after.
+				if receipt := accepted(); receipt != nil {
+					return receipt, nil
+				}
 				return nil, err
 			}
-			unknown = true // it is with the leader once more
+			unknown = true // it is with the leader once more, or nobody knows
 		default:
 			return nil, err
 		}
 		if open {
-			if receipt := r.accepted(s.envelopes); receipt != nil {
+			if receipt := accepted(); receipt != nil {
 				return receipt, nil
 			}
 		}
@@ -176,11 +189,12 @@ func (r *Replica) unanswered(ctx context.Context, s submission, unknown bool) er
 }
 
 // lookUp finds statements among the entries from a seq on, up to all that is
-// committed now; nil unless every one is there.
-func (r *Replica) lookUp(ctx context.Context, envelopes [][]byte, from uint64) *Receipt {
+// committed now, by the leader's word; nil unless every one is there. looked says
+// whether it could look at all.
+func (r *Replica) lookUp(ctx context.Context, envelopes [][]byte, from uint64) (receipt *Receipt, looked bool) {
 	size, err := r.readSize(ctx)
 	if err != nil || r.waitSize(ctx, size) != nil {
-		return nil
+		return nil, false
 	}
 	verdicts := make([]fsm.Verdict, len(envelopes))
 	places := make(map[string]int, len(envelopes))
@@ -207,9 +221,9 @@ func (r *Replica) lookUp(ctx context.Context, envelopes [][]byte, from uint64) *
 		return nil
 	})
 	if err != nil || found != len(envelopes) {
-		return nil
+		return nil, err == nil
 	}
-	return receiptOf(verdicts, stamp)
+	return receiptOf(verdicts, stamp), true
 }
 
 func (r *Replica) tryOnce(ctx context.Context, s submission) (*Receipt, error) {

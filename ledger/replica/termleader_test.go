@@ -100,7 +100,7 @@ func TestTermAndLeaderOfARaft(t *testing.T) {
 	defer cancel()
 	for _, node := range nodes {
 		readers.Go(func() {
-			for ctx.Err() == nil {
+			for pause(ctx, 50*time.Microsecond) { // the others want a turn too
 				term, leader := ofOneMoment(node.CurrentTerm, func() raft.ServerID { _, id := node.LeaderWithID(); return id })
 				if leader == "" {
 					continue

@@ -3,11 +3,13 @@ package replica_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,41 +24,150 @@ import (
 // A leader says that it did nothing with a submission, or refuses it, and the
 // follower goes on giving it to the leader: the client must not be told that
 // nothing happened, since it is committed in the end. The same bytes again give
-// the first result.
+// the first result. However often the leader is asked meanwhile, whatever the
+// size, the follower verifies a signature a few times at most.
 func TestWatchedIsNotSaidToBeNothing(t *testing.T) {
+	rejections := func(n int) string {
+		return `{"verdicts":[` + strings.Repeat(`{"code":3},`, n-1) + `{"code":3}]}`
+	}
 	for _, one := range []struct {
-		name   string
-		answer func(http.ResponseWriter, *http.Request)
+		name       string
+		statements int
+		answer     func(http.ResponseWriter, *http.Request)
 	}{
-		{"not the leader", status(http.StatusServiceUnavailable, "{}")},
-		{"rejected", status(http.StatusUnprocessableEntity, `{"verdicts":[{"code":3}]}`)},
+		{"not the leader", 1, status(http.StatusServiceUnavailable, "{}")},
+		{"rejected", 1, status(http.StatusUnprocessableEntity, rejections(1))},
+		// More than may be tried again and again for what a leader rejects.
+		{"rejected, many at once", ledger.MaxBundle / 2, status(http.StatusUnprocessableEntity, rejections(ledger.MaxBundle/2))},
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			t.Parallel()
 			c := &censor{author: "bob", answer: one.answer, spares: true}
+			verified := map[string]*atomic.Int64{}
 			cluster := replicatest.Start(t, 3, func(cfg *replica.Config) {
 				cfg.Hooks = c.hooks(cfg.Name)
+				count := &atomic.Int64{}
+				verified[cfg.Name] = count
+				cfg.Hooks.Verify = func(_ *ledger.Statement, good bool) bool { count.Add(1); return good }
 				cfg.Limits.CensorLimit = 8 * time.Second
 				cfg.Limits.LeaderHold = 500 * time.Millisecond // over before the follower tries again
 			})
-			leader, follower := cluster.Leader(), cluster.Follower()
-			name := leader.Record.Name
-			c.only.Store(&name)
-			statement := cluster.Record(cluster.Council[1], "what the leader says it did nothing with")
-			st, err := ledger.ParseStatement(statement)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := follower.Replica.Submit(cluster.Context(), [][]byte{statement}, replica.WaitCommitted); !errors.Is(err, replica.ErrUnknownOutcome) {
-				t.Errorf("answer %v, want an unknown outcome", err)
-			}
-			follower.Await("it is committed after all", func(replica.Status) bool { return holdsStatement(t, follower, st.ID) })
-			c.only.Store(nil)
-			receipt, err := follower.Replica.Submit(cluster.Context(), [][]byte{statement}, replica.WaitCommitted)
-			if err != nil || receipt.Verdicts[0].ID != st.ID || !receipt.Verdicts[0].Duplicate {
-				t.Errorf("the same bytes again: %+v, %v", receipt, err)
+			for tries := 1; ; tries++ {
+				leader, follower := cluster.Leader(), cluster.Follower()
+				name := leader.Record.Name
+				c.only.Store(&name)
+				var bundle [][]byte
+				for range one.statements {
+					bundle = append(bundle, cluster.Record(cluster.Council[1], "what the leader says it did nothing with"))
+				}
+				st, err := ledger.ParseStatement(bundle[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				count := verified[follower.Record.Name]
+				before := count.Load()
+				_, err = follower.Replica.Submit(cluster.Context(), bundle, replica.WaitCommitted)
+				// On a busy machine it is committed by then, or the leader lost for a while.
+				if (err == nil || errors.Is(err, replica.ErrNoLeader)) && tries < 5 {
+					t.Logf("try %d: %v", tries, err)
+					c.only.Store(nil)
+					continue
+				}
+				if !errors.Is(err, replica.ErrUnknownOutcome) {
+					t.Fatalf("answer %v, want an unknown outcome", err)
+				}
+				if n, most := count.Load()-before, int64(6*one.statements); n > most {
+					t.Errorf("%d signatures verified of %d statements, at most %d", n, one.statements, most)
+				}
+				follower.Await("it is committed after all", func(replica.Status) bool { return holdsStatement(t, follower, st.ID) })
+				c.only.Store(nil)
+				receipt, err := follower.Replica.Submit(cluster.Context(), bundle, replica.WaitCommitted)
+				if err != nil || receipt.Verdicts[0].ID != st.ID || !receipt.Verdicts[0].Duplicate {
+					t.Errorf("the same bytes again: %+v, %v", receipt, err)
+				}
+				return
 			}
 		})
+	}
+}
+
+// The leader leaves a try without an answer, and rejects the next one once the
+// statement is on the ledger by the other lane. How long the ledger is, it does
+// not say, or names a size of before: it is no rejection for all that.
+func TestCommittedIsNotRejected(t *testing.T) {
+	for _, one := range []struct {
+		name string
+		size func(w http.ResponseWriter, before uint64)
+	}{
+		{"it names an old size", func(w http.ResponseWriter, before uint64) {
+			_, _ = w.Write(binary.BigEndian.AppendUint64(nil, before))
+		}},
+		{"it names none", func(w http.ResponseWriter, _ uint64) { http.Error(w, "no", http.StatusInternalServerError) }},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			t.Parallel()
+			var watcher atomic.Pointer[replicatest.Node]
+			var before atomic.Uint64
+			c := &censor{author: "bob", spares: true}
+			c.answer = func(w http.ResponseWriter, q *http.Request) {
+				if c.seen.Load() == 1 {
+					status(http.StatusGatewayTimeout, "{}")(w, q)
+					return
+				}
+				for watcher.Load().Replica.Watched() > 0 && q.Context().Err() == nil {
+					time.Sleep(5 * time.Millisecond)
+				}
+				status(http.StatusUnprocessableEntity, `{"verdicts":[{"code":3}]}`)(w, q)
+			}
+			cluster := replicatest.Start(t, 3, func(cfg *replica.Config) {
+				name := cfg.Name
+				cfg.Hooks = c.hooks(name)
+				service := cfg.Hooks.Service
+				cfg.Hooks.Service = func(inner http.Handler) http.Handler {
+					inner = service(inner)
+					return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+						if only := c.only.Load(); q.URL.Path == "/read" && only != nil && *only == name {
+							one.size(w, before.Load())
+							return
+						}
+						inner.ServeHTTP(w, q)
+					})
+				}
+				cfg.Limits.CensorLimit = 2 * time.Second
+				cfg.Limits.LeaderHold = 3 * time.Second
+			})
+			for tries := 1; ; tries++ {
+				leader, follower := cluster.Leader(), cluster.Follower()
+				watcher.Store(follower)
+				before.Store(follower.Replica.Status().Applied)
+				c.seen.Store(0)
+				name := leader.Record.Name
+				c.only.Store(&name)
+				statement := cluster.Record(cluster.Council[1], "on the ledger")
+				receipt, err := follower.Replica.Submit(cluster.Context(), [][]byte{statement}, replica.WaitCommitted)
+				c.only.Store(nil)
+				var rejected *replica.RejectedError
+				if errors.As(err, &rejected) {
+					t.Fatalf("answer %v for what is on the ledger", err)
+				}
+				if err == nil && receipt.Last > 0 && c.seen.Load() >= 2 {
+					return
+				}
+				// On a busy machine the leader may fall, or the time be over.
+				if t.Logf("try %d: %+v, %v; it was asked %d times", tries, receipt, err, c.seen.Load()); tries == 5 {
+					t.Fatal("no receipt for what is on the ledger")
+				}
+			}
+		})
+	}
+}
+
+// What was withdrawn, since nobody was given it, is given to nobody any more.
+func TestWithdrawnIsNotSent(t *testing.T) {
+	c := replicatest.Start(t, 1, func(cfg *replica.Config) { cfg.Limits.CensorLimit = time.Hour })
+	given, err := c.Leader().Replica.LookAfterWithdrawal(c.Context(), [][]byte{c.Record(c.Council[0], "withdrawn")})
+	if err != nil || given {
+		t.Errorf("given to the leader: %v, %v", given, err)
 	}
 }
 

@@ -29,7 +29,8 @@ type watched struct {
 }
 
 // rules is its dry run, which is made again at each look: the signatures in it
-// are verified once. Called by the censor loop alone.
+// are verified once. The censor loop makes it, before it looks; what accuses comes
+// after that.
 func (w *watched) rules(r *Replica) *dryRun {
 	if w.run == nil {
 		w.run = r.dryRun(w.envelopes)
