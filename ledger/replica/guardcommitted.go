@@ -14,11 +14,12 @@ import (
 //
 // A log may end below what a snapshot covers. Raft would append behind its end
 // whatever follows it, be it genesis' configuration at index 1, and take that
-// over; an honest leader goes on behind the snapshot.
+// over. What the snapshot covers is cut off instead, so that the leader hears
+// that we have it. snapshot is the newest one's index and term.
 //
 // After a start Raft knows of no commit until a leader tells, so what was
 // committed before that is not covered until then.
-func refuseOverwrites(committed, last func() uint64, stored func(index uint64, entry *raft.Log) error) guardRule {
+func refuseOverwrites(committed, last func() uint64, stored func(index uint64, entry *raft.Log) error, snapshot func() (index, term uint64)) guardRule {
 	return guardRule{"overwrite", func(q *request) error {
 		c, ok := q.Command.(*raft.AppendEntriesRequest)
 		if !ok || len(c.Entries) == 0 || c.Entries[0].Index > committed() {
@@ -33,7 +34,8 @@ func refuseOverwrites(committed, last func() uint64, stored func(index uint64, e
 				// Compacted: Raft can't cut there either, and says itself that it has not
 				// what comes before.
 				if entry.Index > last() && (c.PrevLogEntry == 0 || stored(c.PrevLogEntry, &ours) == nil) {
-					return fmt.Errorf("entry %d is behind the end of our log, and below our snapshot", entry.Index)
+					index, term := snapshot()
+					return cutCovered(c, index, term)
 				}
 				continue
 			}
@@ -43,6 +45,36 @@ func refuseOverwrites(committed, last func() uint64, stored func(index uint64, e
 		}
 		return nil
 	}}
+}
+
+// cutCovered takes what a snapshot covers off a request: what is left follows the
+// snapshot. An honest leader has the same entries up to there; what another one
+// has there is neither compared nor kept.
+func cutCovered(c *raft.AppendEntriesRequest, index, term uint64) error {
+	covered := 0
+	for _, entry := range c.Entries {
+		if entry.Index > index {
+			break
+		}
+		if entry.Index == index && entry.Term != term {
+			return fmt.Errorf("entry %d of term %d is our snapshot's last, of term %d", index, entry.Term, term)
+		}
+		covered++
+	}
+	if covered == 0 {
+		return fmt.Errorf("entry %d is behind the end of our log, and committed", c.Entries[0].Index)
+	}
+	c.PrevLogEntry, c.PrevLogTerm, c.Entries = index, term, c.Entries[covered:]
+	c.LeaderCommitIndex = min(c.LeaderCommitIndex, index+uint64(len(c.Entries)))
+	return nil
+}
+
+// raftSnapshot is the index and the term of the newest snapshot, 0 without one.
+func (r *Replica) raftSnapshot() (index, term uint64) {
+	if list := r.restored(); len(list) > 0 {
+		return list[0].Index, list[0].Term
+	}
+	return 0, 0
 }
 
 // raftCommitted is what Raft knows to be committed, 0 before it runs: after a

@@ -36,7 +36,7 @@ func (r *Replica) newReplicaGuard(ctx context.Context, conns *handoff) *guard {
 		refuseTransfers(&r.handovers, r.raftLeader),
 		refuseUsurpers(r.leaderOf, r.votedFor),
 		cutCommits(),
-		refuseOverwrites(r.raftCommitted, r.raftStored, r.store.GetLog),
+		refuseOverwrites(r.raftCommitted, r.raftStored, r.store.GetLog, r.raftSnapshot),
 		refuseSnapshots(r.raftCommitted, func(index, term uint64) bool { return r.indexVouched(ctx, index, term) }),
 		refuseStampsAhead(r.now, func() uint64 {
 			// A time that the ledger has reached already is no news: it stays there
