@@ -16,14 +16,14 @@ import (
 
 // rolledBack: clients that have seen more refuse what is behind it.
 func rolledBack(ctx context.Context, s *scene) error {
-	trust := filepath.Join(s.dir, "trust")
+	trust := filepath.Join(s.Dir, "trust")
 	if err := s.lie(ctx, "rollback"); err != nil {
 		return err
 	}
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
 	}
-	saved := filepath.Join(s.dir, "head.txt")
+	saved := filepath.Join(s.Dir, "head.txt")
 	if _, err := s.cli(ctx, "r1", "status", "--trust-dir", trust, "--save-head", saved); err != nil {
 		return err
 	}
@@ -34,24 +34,24 @@ func rolledBack(ctx context.Context, s *scene) error {
 	defer c.Close()
 	_, err = c.Sync(ctx)
 	var rollback *client.RollbackError
-	s.says("client", "of the liar alone: %v", err)
-	s.demand(errors.As(err, &rollback), "the client took a head behind its own: %v", err)
+	s.Says("client", "of the liar alone: %v", err)
+	s.Demand(errors.As(err, &rollback), "the client took a head behind its own: %v", err)
 	out, err := s.cli(ctx, liarName, "status", "--trust-dir", trust)
-	s.says("status", "%s", problemOf(out, err))
-	s.demand(strings.Contains(out, "PROBLEM") && strings.Contains(out, "behind"), "status says no word of the rollback")
+	s.Says("status", "%s", problemOf(out, err))
+	s.Demand(strings.Contains(out, "PROBLEM") && strings.Contains(out, "behind"), "status says no word of the rollback")
 	out, err = s.cli(ctx, liarName, "list", "entries", "--trust-dir", trust)
-	s.demand(err != nil, "list entries took the liar's word: %s", out)
+	s.Demand(err != nil, "list entries took the liar's word: %s", out)
 	if _, err := s.cli(ctx, liarName, "export", "--out", "old"); err != nil {
-		s.says("auditor", "export from the liar: %s", problemOf("", err))
+		s.Says("auditor", "export from the liar: %s", problemOf("", err))
 	} else {
 		out, err = s.cli(ctx, "", "verify", "old", "--at-least", saved)
-		s.says("auditor", "verify of an export from the liar, --at-least a head from r1: %s", problemOf(out, err))
-		s.demand(err != nil, "an export of a rolled-back ledger reaches the newer head")
+		s.Says("auditor", "verify of an export from the liar, --at-least a head from r1: %s", problemOf(out, err))
+		s.Demand(err != nil, "an export of a rolled-back ledger reaches the newer head")
 	}
 	if err := s.failsOver(ctx, trust); err != nil {
 		return err
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	return nil
 }
 
@@ -74,14 +74,14 @@ func (s *scene) failsOver(ctx context.Context, trust string) error {
 	if err != nil {
 		return err
 	}
-	s.says("client", "of the liar and r1: size %d after %.1f s", head.Size, took.Seconds())
-	s.demand(head.Size+4 >= status.Certified, "the client has size %d, r1 %d", head.Size, status.Certified)
-	s.demand(took < failOverWithin, "it took the client %s to get to r1", took)
+	s.Says("client", "of the liar and r1: size %d after %.1f s", head.Size, took.Seconds())
+	s.Demand(head.Size+4 >= status.Certified, "the client has size %d, r1 %d", head.Size, status.Certified)
+	s.Demand(took < failOverWithin, "it took the client %s to get to r1", took)
 	if _, err := c.Entries(ctx, 0, 16); err != nil {
-		s.fail("entries by way of the liar: %v", err)
+		s.Fail("entries by way of the liar: %v", err)
 	}
 	if _, _, err := c.VerifiedPolicy(ctx); err != nil {
-		s.fail("a record by way of the liar: %v", err)
+		s.Fail("a record by way of the liar: %v", err)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func (s *scene) forgedHead(ctx context.Context, as string) error {
 	if err := s.lie(ctx, "forged", "as", as); err != nil {
 		return err
 	}
-	note, err := s.get(ctx, s.liar().url()+"/checkpoint")
+	note, err := s.Get(ctx, s.liar().url()+"/checkpoint")
 	if err != nil {
 		return err
 	}
@@ -110,14 +110,14 @@ func (s *scene) refusedAlone(ctx context.Context) error {
 	defer c.Close()
 	_, err = c.Sync(ctx)
 	var proof *client.ProofError
-	s.says("client", "of the liar alone: %.200v", err)
-	s.demand(errors.As(err, &proof), "the client took a head that is not certified: %v", err)
+	s.Says("client", "of the liar alone: %.200v", err)
+	s.Demand(errors.As(err, &proof), "the client took a head that is not certified: %v", err)
 	out, err := s.cli(ctx, liarName, "status")
-	s.says("status", "%s", problemOf(out, err))
-	s.demand(strings.Contains(out, "PROBLEM"), "status says no word of it")
+	s.Says("status", "%s", problemOf(out, err))
+	s.Demand(strings.Contains(out, "PROBLEM"), "status says no word of it")
 	out, err = s.cli(ctx, liarName, "export", "--out", "forged")
-	s.says("auditor", "export from the liar: %s", problemOf(out, err))
-	s.demand(err != nil, "an export of a forged head was written")
+	s.Says("auditor", "export from the liar: %s", problemOf(out, err))
+	s.Demand(err != nil, "an export of a forged head was written")
 	return nil
 }
 
@@ -135,18 +135,18 @@ func answersTampered(ctx context.Context, s *scene) error {
 		}
 		for _, one := range [][]string{{"list", "entries"}, {"prove", "1", "--out", "x.tlog-proof"}, {"export", "--out", what}} {
 			out, err := s.cli(ctx, liarName, one...)
-			s.says(one[0], "%s", problemOf(out, err))
-			s.demand(err != nil, "quorate %s took what the liar gave", strings.Join(one, " "))
+			s.Says(one[0], "%s", problemOf(out, err))
+			s.Demand(err != nil, "quorate %s took what the liar gave", strings.Join(one, " "))
 		}
-		if _, err := os.Stat(filepath.Join(s.dir, what)); err == nil {
+		if _, err := os.Stat(filepath.Join(s.Dir, what)); err == nil {
 			out, err := s.cli(ctx, "", "verify", what)
-			s.demand(err != nil, "what was exported of the liar verifies: %s", out)
+			s.Demand(err != nil, "what was exported of the liar verifies: %s", out)
 		}
 		if err := s.failsOver(ctx, ""); err != nil {
 			return err
 		}
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	return nil
 }
 
@@ -162,14 +162,14 @@ func watchForged(ctx context.Context, s *scene) error {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	out, err := s.cli(limited, liarName, "watch", "--from", "3", "--count", "4")
 	cancel()
-	s.says("watch", "of the liar alone: %s", problemOf(out, err))
-	s.demand(!strings.Contains(out, "quarantine"), "quorate watch prints a forged quarantine")
+	s.Says("watch", "of the liar alone: %s", problemOf(out, err))
+	s.Demand(!strings.Contains(out, "quarantine"), "quorate watch prints a forged quarantine")
 	limited, cancel = context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	out, err = s.cli(limited, liarName+",r1", "watch", "--from", "3", "--count", "4")
-	s.says("watch", "of the liar and r1: %d lines, %s", strings.Count(out, "\n"), problemOf("ok", err))
-	s.demand(err == nil && !strings.Contains(out, "quarantine"), "quorate watch does not get to r1")
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("watch", "of the liar and r1: %d lines, %s", strings.Count(out, "\n"), problemOf("ok", err))
+	s.Demand(err == nil && !strings.Contains(out, "quarantine"), "quorate watch does not get to r1")
+	s.Says("attacker", "%s", s.deeds(ctx))
 	return nil
 }
 
@@ -198,7 +198,7 @@ func (s *scene) cli(ctx context.Context, servers string, args ...string) (string
 		}
 		args = append(args, "--server", strings.Join(urls, ","))
 	}
-	return s.quorate(ctx, args...)
+	return s.Quorate(ctx, args...)
 }
 
 // problemOf is the line that says what is wrong.

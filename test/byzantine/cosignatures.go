@@ -13,7 +13,7 @@ func cosignaturesWithheld(ctx context.Context, s *scene) error {
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	return s.noAlarms(ctx, s.honest()...)
 }
 
@@ -28,15 +28,15 @@ func cosignaturesTwoFaced(ctx context.Context, s *scene) error {
 	}
 	victim := s.member("r2")
 	alarm := ""
-	if err := s.await(ctx, "r2 raises the alarm fork", func() bool {
+	if err := s.Await(ctx, "r2 raises the alarm fork", func() bool {
 		alarm = s.alarmed(ctx, victim, "fork")
 		return alarm != ""
 	}); err != nil {
 		return err
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
-	s.says("r2", "alarm %s", alarm)
-	s.demand(strings.Contains(alarm, liarName+" cosigned root"), "the alarm does not name the liar")
+	s.Says("attacker", "%s", s.deeds(ctx))
+	s.Says("r2", "alarm %s", alarm)
+	s.Demand(strings.Contains(alarm, liarName+" cosigned root"), "the alarm does not name the liar")
 	return s.noAlarms(ctx, s.member("r1"), s.member("r3"))
 }
 
@@ -48,7 +48,7 @@ func (s *scene) goesOn(ctx context.Context, statements int) error {
 		if err != nil {
 			return err
 		}
-		s.says("client", "a statement at %s was certified after %.1f s", m.name, took.Seconds())
+		s.Says("client", "a statement at %s was certified after %.1f s", m.name, took.Seconds())
 	}
 	return nil
 }
@@ -59,8 +59,8 @@ func (s *scene) noAlarms(ctx context.Context, of ...*member) error {
 		if err != nil {
 			return err
 		}
-		s.demand(len(status.Alarms) == 0, "%s raised alarms: %v", m.name, status.Alarms)
-		s.demand(status.Role == "leader" || status.Role == "follower", "%s is %s", m.name, status.Role)
+		s.Demand(len(status.Alarms) == 0, "%s raised alarms: %v", m.name, status.Alarms)
+		s.Demand(status.Role == "leader" || status.Role == "follower", "%s is %s", m.name, status.Role)
 	}
 	return nil
 }

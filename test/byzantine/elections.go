@@ -21,8 +21,8 @@ func (s *scene) reconfigured(ctx context.Context, parameters ...string) error {
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	_, err := s.submit(limited, s.member("r1"), "bob", "under another configuration")
 	cancel()
-	s.says("client", "a statement at r1: %s", orCertified(err))
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("client", "a statement at r1: %s", orCertified(err))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
 	return s.withoutLiar(ctx)
 }
@@ -49,15 +49,15 @@ func (s *scene) withoutLiar(ctx context.Context) error {
 				voters++
 			}
 		}
-		s.demand(voters == replicas && status.Quorum == 3, "%s counts %d voters and a quorum of %d", m.name, voters, status.Quorum)
+		s.Demand(voters == replicas && status.Quorum == 3, "%s counts %d voters and a quorum of %d", m.name, voters, status.Quorum)
 	}
-	s.says("all", "with the liar killed, statements at r1, r2 and r3 were certified within %.1f s; each counts 4 voters", time.Since(begin).Seconds())
+	s.Says("all", "with the liar killed, statements at r1, r2 and r3 were certified within %.1f s; each counts 4 voters", time.Since(begin).Seconds())
 	return s.noAlarms(ctx, s.honest()...)
 }
 
 func (s *scene) saysRefusals(ctx context.Context) {
 	for _, m := range s.honest() {
-		s.says(m.name, "guard refused %s", counted(s.refusals(ctx, m)))
+		s.Says(m.name, "guard refused %s", counted(s.refusals(ctx, m)))
 	}
 }
 
@@ -100,9 +100,9 @@ func strangerAdded(ctx context.Context, s *scene) error {
 	if err := s.reconfigured(ctx, "add", "00000000000000000000000000000000000000000000000000000000000000ff@"+l.Addr().String()); err != nil {
 		return err
 	}
-	s.says("stranger", "was called %d times", calls.Load())
-	s.demand(calls.Load() == 0, "an honest replica called the stranger")
-	s.demand(s.refusedBySomebody(ctx) > 0, "no guard refused anything")
+	s.Says("stranger", "was called %d times", calls.Load())
+	s.Demand(calls.Load() == 0, "an honest replica called the stranger")
+	s.Demand(s.refusedBySomebody(ctx) > 0, "no guard refused anything")
 	return nil
 }
 
@@ -110,7 +110,7 @@ func voterRemoved(ctx context.Context, s *scene) error {
 	if err := s.reconfigured(ctx, "remove", "r3"); err != nil {
 		return err
 	}
-	s.demand(s.refusedBySomebody(ctx) > 0, "no guard refused anything")
+	s.Demand(s.refusedBySomebody(ctx) > 0, "no guard refused anything")
 	return nil
 }
 
@@ -127,7 +127,7 @@ func termLeapt(ctx context.Context, s *scene) error {
 			if err != nil {
 				return err
 			}
-			s.says("attacker", "%s of term %s: %.160s", by, term, told)
+			s.Says("attacker", "%s of term %s: %.160s", by, term, told)
 		}
 	}
 	s.saysRefusals(ctx)
@@ -136,8 +136,8 @@ func termLeapt(ctx context.Context, s *scene) error {
 		if err != nil {
 			return err
 		}
-		s.says(m.name, "is in term %d", status.Term)
-		s.demand(status.Term < 1<<32, "%s is in term %d", m.name, status.Term)
+		s.Says(m.name, "is in term %d", status.Term)
+		s.Demand(status.Term < 1<<32, "%s is in term %d", m.name, status.Term)
 	}
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
@@ -164,9 +164,9 @@ func (s *scene) disruptedBy(ctx context.Context, by string) error {
 		}
 		worst = max(worst, took)
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
-	s.says("client", "four statements one after the other, the slowest certified after %.1f s; the term rose by %d", worst.Seconds(), s.terms(ctx)-before)
+	s.Says("client", "four statements one after the other, the slowest certified after %.1f s; the term rose by %d", worst.Seconds(), s.terms(ctx)-before)
 	return nil
 }
 
@@ -200,14 +200,14 @@ func electionClaimed(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
 	for _, m := range s.honest() {
-		s.demand(s.refusals(ctx, m)["election"] > 0, "%s refused no claim", m.name)
+		s.Demand(s.refusals(ctx, m)["election"] > 0, "%s refused no claim", m.name)
 	}
 	rose := s.terms(ctx) - before
-	s.says("all", "the term rose by %d", rose)
-	s.demand(rose <= 2, "claims moved the term by %d", rose) // a starved machine elects for nothing
+	s.Says("all", "the term rose by %d", rose)
+	s.Demand(rose <= 2, "claims moved the term by %d", rose) // a starved machine elects for nothing
 	return s.withoutLiar(ctx)
 }
 
@@ -238,7 +238,7 @@ func usurped(ctx context.Context, s *scene) error {
 	if told, err := s.do(ctx, "overwrite", "as", "r1"); err != nil {
 		return err
 	} else {
-		s.says("attacker", "%.300s", told)
+		s.Says("attacker", "%.300s", told)
 	}
 	return s.overwrite(ctx, liarName)
 }
@@ -248,8 +248,8 @@ func (s *scene) overwrite(ctx context.Context, as string) error {
 	if err != nil {
 		return err
 	}
-	s.says("attacker", "%.300s", told)
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%.300s", told)
+	s.Says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
 	s.heads.hear(ctx)
 	if err := s.end(s.liar(), killed); err != nil {

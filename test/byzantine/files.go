@@ -14,7 +14,7 @@ var killed = syscall.SIGKILL
 // moveAside keeps a replica's history where the comparison of heads finds it,
 // and leaves it an empty disk.
 func (s *scene) moveAside(m *member) error {
-	from := filepath.Join(s.dir, "ledger", m.name)
+	from := filepath.Join(s.Dir, "ledger", m.name)
 	to := from + ".before"
 	s.heads.archives = append(s.heads.archives, filepath.Join(to, "archive"))
 	return os.Rename(from, to)
@@ -33,7 +33,7 @@ listen: %[2]s
 seeds: [%[3]s, %[4]s]
 api: {listen: "%[5]s", insecure_loopback: true}
 `, m.name, m.peer, s.member("r1").peer, s.member("r2").peer, m.api)
-	return os.WriteFile(filepath.Join(s.dir, "ledger", m.name+".yaml"), []byte(text), 0o600)
+	return os.WriteFile(filepath.Join(s.Dir, "ledger", m.name+".yaml"), []byte(text), 0o600)
 }
 
 // fieldOf is the first value of a key in printed JSON.
@@ -43,17 +43,4 @@ func fieldOf(out, key string) string {
 		return ""
 	}
 	return found[1]
-}
-
-// memory is what a replica has resident, in MB; 0 where nobody can tell.
-func (s *scene) memory(m *member) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", m.process.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	var total, resident int
-	if _, err := fmt.Sscan(string(b), &total, &resident); err != nil {
-		return 0
-	}
-	return resident * os.Getpagesize() >> 20
 }

@@ -21,24 +21,24 @@ func forkOfOne(ctx context.Context, s *scene) error {
 	}
 	victim := s.member("r3")
 	reason := ""
-	if err := s.await(ctx, "r3 halts", func() bool {
+	if err := s.Await(ctx, "r3 halts", func() bool {
 		reason = s.alarmed(ctx, victim, "halted")
 		return reason != ""
 	}); err != nil {
 		return err
 	}
-	s.says("r3", "alarm %s", reason)
+	s.Says("r3", "alarm %s", reason)
 	for _, m := range s.members[:2] {
-		s.says(m.name, "alarms: %s", s.alarmsOf(ctx, m))
+		s.Says(m.name, "alarms: %s", s.alarmsOf(ctx, m))
 	}
-	if _, err := s.get(ctx, victim.url()+"/v1/entries?limit=1"); err == nil {
-		s.fail("r3 halted and still serves entries")
+	if _, err := s.Get(ctx, victim.url()+"/v1/entries?limit=1"); err == nil {
+		s.Fail("r3 halted and still serves entries")
 	}
 	took, err := s.submit(ctx, s.member("r1"), "alice", "after the fork")
 	if err != nil {
 		return err
 	}
-	s.says("client", "a statement at r1 was certified after %.1f s", took.Seconds())
+	s.Says("client", "a statement at r1 was certified after %.1f s", took.Seconds())
 	if err := s.truth(ctx); err != nil {
 		return err
 	}
@@ -54,20 +54,20 @@ func forkOfAll(ctx context.Context, s *scene) error {
 	}
 	for _, m := range s.honest() {
 		alarm := ""
-		if err := s.await(ctx, m.name+" raises the alarm fork", func() bool {
+		if err := s.Await(ctx, m.name+" raises the alarm fork", func() bool {
 			alarm = s.alarmed(ctx, m, "fork")
 			return alarm != ""
 		}); err != nil {
 			return err
 		}
-		s.says(m.name, "alarm %s", alarm)
+		s.Says(m.name, "alarm %s", alarm)
 	}
 	for _, m := range s.honest() {
-		if err := s.await(ctx, m.name+" says that nothing is certified", func() bool { return s.alarmed(ctx, m, "uncertified") != "" }); err != nil {
+		if err := s.Await(ctx, m.name+" says that nothing is certified", func() bool { return s.alarmed(ctx, m, "uncertified") != "" }); err != nil {
 			return err
 		}
 	}
-	s.says("all", "alarm uncertified after %.1f s", s.took().Seconds())
+	s.Says("all", "alarm uncertified after %.1f s", s.Took().Seconds())
 	if err := s.evidence(ctx, s.member("r1")); err != nil {
 		return err
 	}
@@ -78,33 +78,33 @@ func forkOfAll(ctx context.Context, s *scene) error {
 // program verifies with the genesis hash alone, and refuses once it is changed.
 func (s *scene) evidence(ctx context.Context, m *member) error {
 	folder := filepath.Join("evidence", m.name)
-	if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.Dir, folder), 0o700); err != nil {
 		return err
 	}
 	socket := filepath.Join("ledger", m.name, "operator.sock")
-	if err := s.await(ctx, m.name+" has the proof that the liar signed two histories", func() bool {
+	if err := s.Await(ctx, m.name+" has the proof that the liar signed two histories", func() bool {
 		status, err := s.status(ctx, m)
 		return err == nil && slices.ContainsFunc(status.Forks, func(f client.Fork) bool { return f.Replica == liarName && f.Proven })
 	}); err != nil {
 		return err
 	}
-	if _, err := s.quorate(ctx, "operator", "forks", "--socket", socket, "--out", folder); err != nil {
+	if _, err := s.Quorate(ctx, "operator", "forks", "--socket", socket, "--out", folder); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(s.dir, folder, "fork-*.json"))
+	files, err := filepath.Glob(filepath.Join(s.Dir, folder, "fork-*.json"))
 	if err != nil {
 		return err
 	}
-	s.demand(len(files) == 1 && strings.Contains(files[0], liarName), "the proofs of %s are %v, want one against the liar", m.name, files)
+	s.Demand(len(files) == 1 && strings.Contains(files[0], liarName), "the proofs of %s are %v, want one against the liar", m.name, files)
 	if len(files) == 0 {
 		return nil
 	}
 	genesis := filepath.Join("ledger", "genesis")
-	out, err := s.quorate(ctx, "verify", files[0], "--genesis", genesis)
+	out, err := s.Quorate(ctx, "verify", files[0], "--genesis", genesis)
 	if err != nil {
 		return err
 	}
-	s.demand(strings.Contains(out, "replica "+liarName), "the proof is said to be about somebody else: %s", out)
+	s.Demand(strings.Contains(out, "replica "+liarName), "the proof is said to be about somebody else: %s", out)
 	text, err := os.ReadFile(files[0])
 	if err != nil {
 		return err
@@ -118,13 +118,13 @@ func (s *scene) evidence(ctx context.Context, m *member) error {
 	if text, err = p.Encode(); err != nil {
 		return err
 	}
-	changed := filepath.Join(s.dir, folder, "changed.json")
+	changed := filepath.Join(s.Dir, folder, "changed.json")
 	if err := os.WriteFile(changed, text, 0o600); err != nil {
 		return err
 	}
-	_, err = s.quorate(ctx, "verify", changed, "--genesis", genesis)
-	s.demand(err != nil, "a changed proof verifies")
-	s.says("auditor", "%s's proof against the liar verifies offline, a changed one does not", m.name)
+	_, err = s.Quorate(ctx, "verify", changed, "--genesis", genesis)
+	s.Demand(err != nil, "a changed proof verifies")
+	s.Says("auditor", "%s's proof against the liar verifies offline, a changed one does not", m.name)
 	return nil
 }
 
@@ -155,12 +155,12 @@ func (s *scene) recovered(ctx context.Context) error {
 		append([]string{"propose", "recover", "plan=plan.json", "--key", filepath.Join("keys", "alice.key"), "--out", "recover.cose"}, genesis...),
 		append([]string{"approve", "recover.cose", "--key", filepath.Join("keys", "bob.key"), "--out", "bob.cose"}, genesis...),
 	} {
-		if _, err := s.quorate(ctx, step...); err != nil {
+		if _, err := s.Quorate(ctx, step...); err != nil {
 			return err
 		}
 	}
 	for _, m := range s.honest() {
-		if _, err := s.quorate(ctx, "operator", "recover", "apply", "--config", filepath.Join("ledger", m.name+".yaml"), "--plan", "plan.json", "recover.cose", "bob.cose"); err != nil {
+		if _, err := s.Quorate(ctx, "operator", "recover", "apply", "--config", filepath.Join("ledger", m.name+".yaml"), "--plan", "plan.json", "recover.cose", "bob.cose"); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (s *scene) recovered(ctx context.Context) error {
 		}
 	}
 	for _, m := range s.honest() {
-		if err := s.await(ctx, m.name+" certifies in generation 1", func() bool {
+		if err := s.Await(ctx, m.name+" certifies in generation 1", func() bool {
 			status, err := s.status(ctx, m)
 			return err == nil && status.Ready && status.Generation == s.recoveries && status.Certified > before
 		}); err != nil {
@@ -181,21 +181,21 @@ func (s *scene) recovered(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.demand(m.name != "r1" || slices.ContainsFunc(status.Forks, func(f client.Fork) bool { return f.Replica == liarName && f.Proven }),
+		s.Demand(m.name != "r1" || slices.ContainsFunc(status.Forks, func(f client.Fork) bool { return f.Replica == liarName && f.Proven }),
 			"%s forgot its proof over the recovery: %v", m.name, status.Forks)
 	}
-	s.says("council", "recovered from size %d without the liar: certified again %.1f s after the fork's end was decided", before, time.Since(begin).Seconds())
+	s.Says("council", "recovered from size %d without the liar: certified again %.1f s after the fork's end was decided", before, time.Since(begin).Seconds())
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
 	}
 	halted := ""
-	if err := s.await(ctx, "the liar's own replica halts", func() bool {
+	if err := s.Await(ctx, "the liar's own replica halts", func() bool {
 		halted = s.alarmed(ctx, s.liar(), "halted")
 		return halted != ""
 	}); err != nil {
 		return err
 	}
-	s.says("attacker", "came back: %s", halted)
+	s.Says("attacker", "came back: %s", halted)
 	return s.noAlarms(ctx, s.honest()...)
 }
 
@@ -212,8 +212,8 @@ func (s *scene) forked(ctx context.Context, victims string) error {
 	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	_, err := s.submit(limited, s.member("r1"), "bob", "a statement that some never get")
-	s.says("client", "a statement at r1: %s", orCertified(err))
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("client", "a statement at r1: %s", orCertified(err))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	return ctx.Err()
 }
 
@@ -246,16 +246,16 @@ func (s *scene) rekey(ctx context.Context, m *member) error {
 		return err
 	}
 	operator := s.people[m.name].Operator
-	if _, err := s.quorate(ctx, "keygen", "replica", m.name, "--operator", operator, "--out", "fresh", "--insecure-plain", "--peer", m.peer, "--api", m.url()); err != nil {
+	if _, err := s.Quorate(ctx, "keygen", "replica", m.name, "--operator", operator, "--out", "fresh", "--insecure-plain", "--peer", m.peer, "--api", m.url()); err != nil {
 		return err
 	}
 	at := []string{"--server", s.member("r1").url(), "--genesis", filepath.Join("ledger", "genesis"), "--yes"}
-	out, err := s.quorate(ctx, append([]string{"propose", "replica.rekey", "replica=@" + filepath.Join("fresh", m.name+".pub"), "--key", filepath.Join("keys", "alice.key"), "--output", "json"}, at...)...)
+	out, err := s.Quorate(ctx, append([]string{"propose", "replica.rekey", "replica=@" + filepath.Join("fresh", m.name+".pub"), "--key", filepath.Join("keys", "alice.key"), "--output", "json"}, at...)...)
 	if err != nil {
 		return err
 	}
 	id := fieldOf(out, "id")
-	if _, err := s.quorate(ctx, append([]string{"approve", id, "--key", filepath.Join("keys", "bob.key")}, at...)...); err != nil {
+	if _, err := s.Quorate(ctx, append([]string{"approve", id, "--key", filepath.Join("keys", "bob.key")}, at...)...); err != nil {
 		return err
 	}
 	if err := s.configureFresh(m); err != nil {
@@ -264,12 +264,12 @@ func (s *scene) rekey(ctx context.Context, m *member) error {
 	if err := s.start(m); err != nil {
 		return err
 	}
-	if err := s.await(ctx, m.name+" is active again", func() bool {
+	if err := s.Await(ctx, m.name+" is active again", func() bool {
 		status, err := s.status(ctx, m)
 		return err == nil && status.Ready && status.Standing == "active" && status.GapFrom == status.GapTo
 	}); err != nil {
 		return err
 	}
-	s.says("council", "re-keyed %s; with an empty disk it was active again after %.1f s", m.name, time.Since(begin).Seconds())
+	s.Says("council", "re-keyed %s; with an empty disk it was active again after %.1f s", m.name, time.Since(begin).Seconds())
 	return nil
 }

@@ -69,7 +69,7 @@ func (h *heads) add(note []byte, who string) {
 func (h *heads) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, m := range h.s.honest() {
-			if note, err := h.s.get(ctx, m.url()+"/checkpoint"); err == nil {
+			if note, err := h.s.Get(ctx, m.url()+"/checkpoint"); err == nil {
 				h.add(note, m.name)
 			}
 		}
@@ -91,7 +91,7 @@ func (h *heads) hear(ctx context.Context) {
 		Size          uint64
 	}
 	if err := h.s.tell(ctx, "GET", "/heard", nil, &heard); err != nil {
-		h.s.fail("ask the liar what it heard: %v", err)
+		h.s.Fail("ask the liar what it heard: %v", err)
 		return
 	}
 	h.mu.Lock()
@@ -111,7 +111,7 @@ func (h *heads) compare() tally {
 	var t tally
 	chain, err := h.chain()
 	if err != nil {
-		h.s.fail("read the authority chain: %v", err)
+		h.s.Fail("read the authority chain: %v", err)
 		return t
 	}
 	found := map[headName]bool{}
@@ -121,7 +121,7 @@ func (h *heads) compare() tally {
 			t.refused++
 			for _, m := range h.s.honest() {
 				if m.name == who {
-					h.s.fail("%s served a checkpoint that does not verify: %v", who, err)
+					h.s.Fail("%s served a checkpoint that does not verify: %v", who, err)
 				}
 			}
 			continue
@@ -133,7 +133,7 @@ func (h *heads) compare() tally {
 		}
 	}
 	if t.certified == 0 {
-		h.s.fail("no certified head was seen: nothing was compared")
+		h.s.Fail("no certified head was seen: nothing was compared")
 	}
 	for name, by := range h.signed {
 		honest := 0
@@ -149,11 +149,11 @@ func (h *heads) compare() tally {
 	}
 	trees, err := h.trees(found)
 	if err != nil {
-		h.s.fail("read the histories: %v", err)
+		h.s.Fail("read the histories: %v", err)
 	}
 	t.pairs, t.inconsistent = comparePairs(found, trees)
 	if t.inconsistent > 0 {
-		h.s.fail("%d pairs of certified heads are inconsistent", t.inconsistent)
+		h.s.Fail("%d pairs of certified heads are inconsistent", t.inconsistent)
 	}
 	return t
 }
@@ -186,7 +186,7 @@ func (h *heads) trees(found map[headName]bool) ([]map[headName]bool, error) {
 	var trees []map[headName]bool
 	folders := h.archives
 	for _, m := range h.s.honest() {
-		folders = append(folders, filepath.Join(h.s.dir, "ledger", m.name, "archive"))
+		folders = append(folders, filepath.Join(h.s.Dir, "ledger", m.name, "archive"))
 	}
 	for _, folder := range folders {
 		a, err := archive.Open(folder, archive.Options{})
@@ -214,7 +214,7 @@ func (h *heads) chain() (*ledger.Chain, error) {
 	for _, m := range h.s.honest() {
 		links := []*ledger.Link{{Genesis: h.s.entry}}
 		for n := 1; ; n++ {
-			raw, err := os.ReadFile(filepath.Join(h.s.dir, "ledger", m.name, "authority", fmt.Sprintf("%d.json", n)))
+			raw, err := os.ReadFile(filepath.Join(h.s.Dir, "ledger", m.name, "authority", fmt.Sprintf("%d.json", n)))
 			if errors.Is(err, fs.ErrNotExist) {
 				break
 			}

@@ -48,18 +48,18 @@ func (f *fleet) announce(ctx context.Context, n *node) (*herald, func(), error) 
 	var wait sync.WaitGroup
 	wait.Go(func() { h.run(ctx) })
 	end := sync.OnceFunc(func() {
-		_ = f.await(ctx, "the herald has spoken", func() bool { return h.now() != "during" || h.count("during") >= heraldShare })
+		_ = f.Await(ctx, "the herald has spoken", func() bool { return h.now() != "during" || h.count("during") >= heraldShare })
 		cancel()
 		wait.Wait()
 		host.close()
 	})
 	// What is said before all agents have each other's subscriptions is lost, and
 	// shows nothing of an attack.
-	if err = f.await(ctx, "gossip reaches everybody", h.warm); err != nil {
+	if err = f.Await(ctx, "gossip reaches everybody", h.warm); err != nil {
 		return h, end, err
 	}
 	h.enter("before")
-	err = f.await(ctx, "the herald has spoken", func() bool { return h.count("before") >= heraldShare })
+	err = f.Await(ctx, "the herald has spoken", func() bool { return h.count("before") >= heraldShare })
 	return h, end, err
 }
 
@@ -161,7 +161,7 @@ func (h *herald) rewarm(ctx context.Context) error {
 	h.mu.Lock()
 	h.from = len(h.said)
 	h.mu.Unlock()
-	return h.f.await(ctx, "gossip reaches everybody again", h.warm)
+	return h.f.Await(ctx, "gossip reaches everybody again", h.warm)
 }
 
 // line says how long its statements took to every agent, and demands that each
@@ -170,16 +170,16 @@ func (h *herald) line(ctx context.Context) {
 	var took map[string][]time.Duration
 	lost := 0
 	// The last ones are on their way.
-	_ = h.f.await(ctx, "all statements have come", func() bool {
+	_ = h.f.Await(ctx, "all statements have come", func() bool {
 		took, lost = h.sums()
 		return lost == 0
 	})
 	before, during := took["before"], took["during"]
-	h.f.says("honest", "%d statements by gossip to %d agents before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; %d did not reach everybody",
+	h.f.Says("honest", "%d statements by gossip to %d agents before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; %d did not reach everybody",
 		len(before), len(h.f.agents)-len(h.except), percentile(before, 50), percentile(before, 99), len(during), percentile(during, 50), percentile(during, 99), lost)
-	h.f.demand(lost == 0, "honest statements were lost: %v", h.missing)
-	h.f.demand(len(during) > 0, "no honest statement was made during the attack: nothing was measured")
-	h.f.demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
+	h.f.Demand(lost == 0, "honest statements were lost: %v", h.missing)
+	h.f.Demand(len(during) > 0, "no honest statement was made during the attack: nothing was measured")
+	h.f.Demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
 }
 
 // arrived is when each of its statements was taken in, by statement.

@@ -30,7 +30,7 @@ func laggard(ctx context.Context, s *scene) error {
 		if err := s.start(victim); err != nil {
 			return err
 		}
-		if err := s.await(ctx, "r3 answers", func() bool { _, err := s.status(ctx, victim); return err == nil }); err != nil {
+		if err := s.Await(ctx, "r3 answers", func() bool { _, err := s.status(ctx, victim); return err == nil }); err != nil {
 			return err
 		}
 		before, err := s.status(ctx, victim)
@@ -44,20 +44,20 @@ func laggard(ctx context.Context, s *scene) error {
 		if err := s.lie(ctx, "history", "to", "r3"); err != nil {
 			return err
 		}
-		if err := s.await(ctx, "r3 has the whole history", func() bool {
+		if err := s.Await(ctx, "r3 has the whole history", func() bool {
 			status, err := s.status(ctx, victim)
 			return err == nil && status.Ready && status.GapFrom == status.GapTo && status.Certified > before.Applied
 		}); err != nil {
-			s.says("r3", "alarms: %s", s.alarmsOf(ctx, victim))
+			s.Says("r3", "alarms: %s", s.alarmsOf(ctx, victim))
 			return err
 		}
 		asked = strings.Contains(s.deeds(ctx), "entries that are not the ledger's")
 		if asked {
-			s.says("r3", "was given a false past in round %d, and filled its gap from the others", round)
+			s.Says("r3", "was given a false past in round %d, and filled its gap from the others", round)
 		}
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
-	s.demand(asked, "the liar was never asked for history in %d rounds: nothing was staged", lagRounds)
+	s.Says("attacker", "%s", s.deeds(ctx))
+	s.Demand(asked, "the liar was never asked for history in %d rounds: nothing was staged", lagRounds)
 	if err := s.truth(ctx); err != nil {
 		return err
 	}
@@ -74,15 +74,15 @@ func (s *scene) snapshots(ctx context.Context, victim *member, before uint64, fo
 		if err != nil {
 			return err
 		}
-		s.says("attacker", "a forged snapshot: %s", told)
+		s.Says("attacker", "a forged snapshot: %s", told)
 		status, err := s.status(ctx, victim)
 		if err != nil {
 			return err
 		}
-		s.demand(!strings.Contains(told, "taken") || strings.Contains(told, "not taken"), "%s took a forged snapshot", victim.name)
-		s.demand(status.Applied == before, "%s went from size %d to %d by a forged snapshot", victim.name, before, status.Applied)
+		s.Demand(!strings.Contains(told, "taken") || strings.Contains(told, "not taken"), "%s took a forged snapshot", victim.name)
+		s.Demand(status.Applied == before, "%s went from size %d to %d by a forged snapshot", victim.name, before, status.Applied)
 	}
-	return s.await(ctx, victim.name+" takes a true snapshot", func() bool {
+	return s.Await(ctx, victim.name+" takes a true snapshot", func() bool {
 		told, err := s.do(ctx, "snapshot", "as", "true", "to", victim.name)
 		status, failed := s.status(ctx, victim)
 		return err == nil && failed == nil && strings.HasSuffix(told, "taken") && !strings.HasSuffix(told, "not taken") && status.Applied > before
@@ -100,15 +100,15 @@ func endlessLinks(ctx context.Context, s *scene) error {
 		return err
 	}
 	deeds := ""
-	if err := s.await(ctx, "the liar has given r3 a link", func() bool {
+	if err := s.Await(ctx, "the liar has given r3 a link", func() bool {
 		deeds = s.deeds(ctx)
 		return strings.Contains(deeds, "link without end")
 	}); err != nil {
 		return err
 	}
-	s.says("attacker", "%s", deeds)
-	s.demand(strings.Contains(deeds, "cut off") && !strings.Contains(deeds, "taken"), "r3 took a link without end")
-	s.says("r3", "holds %d MB", s.memory(victim))
-	s.demand(s.memory(victim) < moreMemory, "r3 holds %d MB after links without end", s.memory(victim))
+	s.Says("attacker", "%s", deeds)
+	s.Demand(strings.Contains(deeds, "cut off") && !strings.Contains(deeds, "taken"), "r3 took a link without end")
+	s.Says("r3", "holds %d MB", victim.process.Memory())
+	s.Demand(victim.process.Memory() < moreMemory, "r3 holds %d MB after links without end", victim.process.Memory())
 	return s.goesOn(ctx, 3)
 }

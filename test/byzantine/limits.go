@@ -1,13 +1,17 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/quorate/quorate/test/stagehand"
+)
 
 // Bounds of a stage.
 const (
 	stageLimit       = 90 * time.Second // of a whole stage, start and stop too
 	startLimit       = 30 * time.Second // until four replicas are ready
 	stopLimit        = 15 * time.Second // of one process, after SIGTERM
-	patience         = 30 * time.Second // for what must happen
+	patience         = stagehand.Patience
 	pollHeads        = 100 * time.Millisecond
 	maxHeads         = 4096
 	moreFiles        = 64  // descriptors that an honest replica may have more at the end

@@ -42,8 +42,8 @@ func accusedAlone(ctx context.Context, f *fleet) error {
 			accused++
 			if code != "ok" {
 				refused++
-				f.counts(code, 1)
-				f.demand(code == "not_monitor" && !slices.Contains(monitors, slanderer), "an accusation gets %s", code)
+				f.Counts(code, 1)
+				f.Demand(code == "not_monitor" && !slices.Contains(monitors, slanderer), "an accusation gets %s", code)
 			}
 		}
 		for _, m := range monitors {
@@ -59,11 +59,11 @@ func accusedAlone(ctx context.Context, f *fleet) error {
 		}
 	}
 	quiet()
-	f.says("attacker", "%s says in %d epochs that %s is down and bad and that their link is down: %d accusations, %d of them when it was not drawn", slanderer.name, epochs, victim.name, accused, refused)
-	f.says("detected", "no quorum: %d verdicts; contradicted by the others: its reputation fell from %d to %d, a first miss being free", len(f.audit.about(fsm.EffectVerdict, "")), began, f.audit.reputation(slanderer.name))
-	f.demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "one node's word made a verdict")
-	f.demand(len(f.audit.about(fsm.EffectLink, "")) == 0, "one end's word took a link down")
-	f.demand(f.audit.reputation(victim.name) >= began, "the victim has %d", f.audit.reputation(victim.name))
+	f.Says("attacker", "%s says in %d epochs that %s is down and bad and that their link is down: %d accusations, %d of them when it was not drawn", slanderer.name, epochs, victim.name, accused, refused)
+	f.Says("detected", "no quorum: %d verdicts; contradicted by the others: its reputation fell from %d to %d, a first miss being free", len(f.audit.about(fsm.EffectVerdict, "")), began, f.audit.reputation(slanderer.name))
+	f.Demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "one node's word made a verdict")
+	f.Demand(len(f.audit.about(fsm.EffectLink, "")) == 0, "one end's word took a link down")
+	f.Demand(f.audit.reputation(victim.name) >= began, "the victim has %d", f.audit.reputation(victim.name))
 	t.line(f)
 	return nil
 }
@@ -99,7 +99,7 @@ func accusedByThird(ctx context.Context, f *fleet) error {
 						counted++
 						continue
 					}
-					f.counts(code, 1)
+					f.Counts(code, 1)
 				}
 			}
 		}
@@ -108,7 +108,7 @@ func accusedByThird(ctx context.Context, f *fleet) error {
 	if err := f.mark(ctx); err != nil {
 		return err
 	}
-	f.says("attacker", "all nodes of %d of %d operators accuse every one of %d honest nodes, as bad and as down, in %d epochs: %d accusations, %d of them counted", len(operators), fleetOperators, len(honest), accuseEpochs, accused, counted)
+	f.Says("attacker", "all nodes of %d of %d operators accuse every one of %d honest nodes, as bad and as down, in %d epochs: %d accusations, %d of them counted", len(operators), fleetOperators, len(honest), accuseEpochs, accused, counted)
 	slandered, friends, err := f.attestedByBoth(ctx, bad, honest)
 	if err != nil {
 		return err
@@ -119,15 +119,15 @@ func accusedByThird(ctx context.Context, f *fleet) error {
 		if now > began[n] {
 			credited++
 		}
-		f.demand(now >= began[n], "%s has %d, it had %d", n.name, now, began[n])
-		f.demand(f.audit.low[n.name] >= min(began[n], ledger.DefaultProtection().VoteReputation), "%s fell to %d", n.name, f.audit.low[n.name])
+		f.Demand(now >= began[n], "%s has %d, it had %d", n.name, now, began[n])
+		f.Demand(f.audit.low[n.name] >= min(began[n], ledger.DefaultProtection().VoteReputation), "%s fell to %d", n.name, f.audit.low[n.name])
 	}
-	f.says("attacker", "then %d of its nodes attest that the others of theirs were clean and that every honest node that they watch gave cause", slandered)
-	f.says("honest", "%d friends of the accused attest them clean: %d of %d accused are credited for it", friends, credited, len(honest))
-	f.says("detected", "no quorum of more than two thirds: %d verdicts, %d offences", len(f.audit.about(fsm.EffectVerdict, "")), len(f.audit.about(fsm.EffectOffence, "")))
-	f.demand(counted > 0, "no accusation counted: nothing was shown")
-	f.demand(slandered > 0 && friends > 0, "%d and %d attested: nothing was shown", slandered, friends)
-	f.demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "a third of the operators made a verdict")
+	f.Says("attacker", "then %d of its nodes attest that the others of theirs were clean and that every honest node that they watch gave cause", slandered)
+	f.Says("honest", "%d friends of the accused attest them clean: %d of %d accused are credited for it", friends, credited, len(honest))
+	f.Says("detected", "no quorum of more than two thirds: %d verdicts, %d offences", len(f.audit.about(fsm.EffectVerdict, "")), len(f.audit.about(fsm.EffectOffence, "")))
+	f.Demand(counted > 0, "no accusation counted: nothing was shown")
+	f.Demand(slandered > 0 && friends > 0, "%d and %d attested: nothing was shown", slandered, friends)
+	f.Demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "a third of the operators made a verdict")
 	t.line(f)
 	return nil
 }
@@ -190,9 +190,9 @@ func accusedByTwoThirds(ctx context.Context, f *fleet) error {
 	if err := f.mark(ctx); err != nil {
 		return err
 	}
-	f.says("attacker", "%d of the %d operators drawn for %s call it bad", said, total, victims[0].name)
-	f.says("detected", "not more than two thirds: %d verdicts", len(f.audit.about(fsm.EffectVerdict, "")))
-	f.demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "%d of %d made a verdict", said, total)
+	f.Says("attacker", "%d of the %d operators drawn for %s call it bad", said, total, victims[0].name)
+	f.Says("detected", "not more than two thirds: %d verdicts", len(f.audit.about(fsm.EffectVerdict, "")))
+	f.Demand(len(f.audit.about(fsm.EffectVerdict, "")) == 0, "%d of %d made a verdict", said, total)
 
 	// Above it: the limit that DESIGN.md states. The victims are the coalition's.
 	f.attackers(victims...)
@@ -217,12 +217,12 @@ func accusedByTwoThirds(ctx context.Context, f *fleet) error {
 			held++
 		}
 	}
-	f.says("attacker", "then nine of twelve operators call every node of the other three bad: %d of %d drawn", said, total)
-	f.says("detected", "%d verdicts, %d in quarantine by their word after %s; the breaker: %d (a fifth of %d nodes is the most)", len(f.audit.about(fsm.EffectVerdict, "")), held,
+	f.Says("attacker", "then nine of twelve operators call every node of the other three bad: %d of %d drawn", said, total)
+	f.Says("detected", "%d verdicts, %d in quarantine by their word after %s; the breaker: %d (a fifth of %d nodes is the most)", len(f.audit.about(fsm.EffectVerdict, "")), held,
 		time.Since(begin).Round(time.Millisecond), len(f.audit.about(fsm.EffectBreaker, "")), len(f.nodes))
-	f.demand(held > 0, "more than two thirds of the drawn made no verdict")
-	f.demand(len(f.audit.about(fsm.EffectBreaker, "")) > 0, "the breaker did not trip")
-	f.demand(held*5 <= len(f.nodes), "%d of %d are in quarantine by the word of others", held, len(f.nodes))
+	f.Demand(held > 0, "more than two thirds of the drawn made no verdict")
+	f.Demand(len(f.audit.about(fsm.EffectBreaker, "")) > 0, "the breaker did not trip")
+	f.Demand(held*5 <= len(f.nodes), "%d of %d are in quarantine by the word of others", held, len(f.nodes))
 	for _, v := range victims {
 		if f.audit.standing(v.name) == fsm.NodeQuarantined {
 			if err := f.decide(ctx, "node.release", map[string]string{"name": v.name, "reason": "slandered"}); err != nil {
@@ -234,9 +234,9 @@ func accusedByTwoThirds(ctx context.Context, f *fleet) error {
 		return err
 	}
 	for _, v := range victims {
-		f.demand(f.audit.standing(v.name) == fsm.NodeActive, "%s is %s after its release", v.name, f.audit.standing(v.name))
+		f.Demand(f.audit.standing(v.name) == fsm.NodeActive, "%s is %s after its release", v.name, f.audit.standing(v.name))
 	}
-	f.says("council", "released all of them by decision")
+	f.Says("council", "released all of them by decision")
 	t.line(f)
 	return nil
 }

@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +24,8 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/test/freeport"
 	"github.com/quorate/quorate/test/nodetest"
+
+	"github.com/quorate/quorate/test/stagehand"
 )
 
 // agentProcess is the agent of an honest node, a process of its own.
@@ -33,8 +33,7 @@ type agentProcess struct {
 	*node
 	dir, address string
 	pack         string // file of a join pack; "": none
-	process      *exec.Cmd
-	exited       chan error
+	process      *stagehand.Process
 }
 
 // startAgents starts the agents of all nodes but some, and waits until each
@@ -56,7 +55,7 @@ func (f *fleet) startAgents(ctx context.Context, except ...*node) error {
 		if slices.Contains(except, n) {
 			continue
 		}
-		a := &agentProcess{node: n, dir: filepath.Join(f.dir, "agents", n.name), address: f.ports[n.name]}
+		a := &agentProcess{node: n, dir: filepath.Join(f.Dir, "agents", n.name), address: f.ports[n.name]}
 		f.agents = append(f.agents, a)
 		if err := f.configure(a, peers); err != nil {
 			return err
@@ -66,7 +65,7 @@ func (f *fleet) startAgents(ctx context.Context, except ...*node) error {
 		}
 	}
 	size := f.audit.now().Next()
-	return f.await(ctx, "the agents follow the ledger and have met", func() bool {
+	return f.Await(ctx, "the agents follow the ledger and have met", func() bool {
 		for _, a := range f.agents {
 			s, err := f.agentStatus(ctx, a)
 			if err != nil || s.Size < size || s.Peers < min(len(f.agents)-1, enoughPeers) {
@@ -110,20 +109,9 @@ func (f *fleet) serversOf(a *agentProcess) []string {
 	return list
 }
 
-func (f *fleet) startAgent(a *agentProcess) error {
-	log, err := os.OpenFile(filepath.Join(f.dir, a.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	c := exec.Command(filepath.Join(f.bin, "observer"), "--config", filepath.Join(a.dir, "agent.yaml"), "--out", filepath.Join(a.dir, "seen"))
-	c.Dir, c.Env, c.Stdout, c.Stderr = f.dir, f.environment(), log, log
-	if err := c.Start(); err != nil {
-		return err
-	}
-	a.process, a.exited = c, make(chan error, 1)
-	go func() { a.exited <- c.Wait() }()
-	return nil
+func (f *fleet) startAgent(a *agentProcess) (err error) {
+	a.process, err = f.Start(a.name, "observer", "--config", filepath.Join(a.dir, "agent.yaml"), "--out", filepath.Join(a.dir, "seen"))
+	return err
 }
 
 // endAgent sends a signal to an agent and waits until it is gone.
@@ -133,33 +121,24 @@ func (f *fleet) endAgent(a *agentProcess, sig os.Signal) error {
 	}
 	process := a.process
 	a.process = nil
-	_ = process.Process.Signal(sig)
-	select {
-	case err := <-a.exited:
-		if err != nil && sig == syscall.SIGTERM {
-			return fmt.Errorf("the agent of %s: %w", a.name, err)
-		}
-		return nil
-	case <-time.After(stopLimit):
-		_ = process.Process.Kill()
-		<-a.exited
-		return fmt.Errorf("the agent of %s did not stop within %s", a.name, stopLimit)
+	err := process.End(sig, stopLimit)
+	if err != nil && (sig == syscall.SIGTERM || errors.Is(err, stagehand.ErrLate)) {
+		return fmt.Errorf("the agent of %s: %w", a.name, err)
 	}
+	return nil
 }
 
 // stopAgents ends them all; one that ended by itself is a fault.
 func (f *fleet) stopAgents() {
 	for _, a := range f.agents {
 		if a.process != nil {
-			select {
-			case err := <-a.exited:
-				f.fail("the agent of %s ended by itself: %v", a.name, err)
+			if err, gone := a.process.Gone(); gone {
+				f.Fail("the agent of %s ended by itself: %v", a.name, err)
 				a.process = nil
-			default:
 			}
 		}
 		if err := f.endAgent(a, syscall.SIGTERM); err != nil {
-			f.fail("%v", err)
+			f.Fail("%v", err)
 		}
 	}
 }
@@ -199,10 +178,7 @@ func (f *fleet) readAgent(ctx context.Context, a *agentProcess, path string) ([]
 
 // callAgent gives the header of an answer too.
 func (f *fleet) callAgent(ctx context.Context, a *agentProcess, path string) ([]byte, http.Header, error) {
-	h := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", filepath.Join(a.dir, "agent.sock"))
-	}}}
+	h := stagehand.Unix(filepath.Join(a.dir, "agent.sock"), 5*time.Second)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
 		return nil, nil, err
@@ -292,7 +268,7 @@ type aftermath struct {
 // aftermath waits until every agent has dropped a node, and sums up.
 func (f *fleet) aftermath(ctx context.Context, name string, since time.Time) (*aftermath, error) {
 	var sum *aftermath
-	err := f.await(ctx, "every agent has dropped "+name, func() bool {
+	err := f.Await(ctx, "every agent has dropped "+name, func() bool {
 		sum = &aftermath{}
 		for _, a := range f.agents {
 			list, err := a.saw()
@@ -365,7 +341,7 @@ func (f *fleet) agentMemory() int {
 	most := 0
 	for _, a := range f.agents {
 		if a.process != nil {
-			most = max(most, f.memory(&member{process: a.process}))
+			most = max(most, a.process.Memory())
 		}
 	}
 	return most
@@ -376,7 +352,7 @@ func (f *fleet) agentFiles() int {
 	most := 0
 	for _, a := range f.agents {
 		if a.process != nil {
-			most = max(most, openFiles(&member{process: a.process}))
+			most = max(most, a.process.OpenFiles())
 		}
 	}
 	return most

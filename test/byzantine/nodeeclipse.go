@@ -126,7 +126,7 @@ func (s *siege) holds(a *agentProcess) int {
 // complete waits until the coalition gets no more places than it has.
 func (s *siege) complete(ctx context.Context, of ...*agentProcess) error {
 	last, since := 0, time.Now()
-	return s.await(ctx, "the siege is complete", func() bool {
+	return s.Await(ctx, "the siege is complete", func() bool {
 		now := 0
 		for _, a := range of {
 			now += s.holds(a)
@@ -221,7 +221,7 @@ func eclipsed(ctx context.Context, f *fleet) error {
 		}
 	}
 	if err := p.herald.rewarm(ctx); err != nil {
-		f.says("attackers", "hold %d connections of %s, %d of %s, after %d attempts, when the others come", most[served], served.name, most[cut], cut.name, s.tries.Load())
+		f.Says("attackers", "hold %d connections of %s, %d of %s, after %d attempts, when the others come", most[served], served.name, most[cut], cut.name, s.tries.Load())
 		return err
 	}
 	reached := time.Since(began)
@@ -244,21 +244,21 @@ func eclipsed(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
-	f.demand(!f.knows(ctx, walled, p.target.name, fsm.NodeQuarantined), "%s is not cut off from the verdict: nothing was shown", walled.name)
+	f.Demand(!f.knows(ctx, walled, p.target.name, fsm.NodeQuarantined), "%s is not cut off from the verdict: nothing was shown", walled.name)
 	p.quiet()
-	f.says("attackers", "%d hosts of %d operators, each from its own address, made %d attempts; when the others come they hold %d connections of %s and %d of %s; they told each of three false addresses of every honest member; %d strangers tried too",
+	f.Says("attackers", "%d hosts of %d operators, each from its own address, made %d attempts; when the others come they hold %d connections of %s and %d of %s; they told each of three false addresses of every honest member; %d strangers tried too",
 		len(s.hosts), colluders, s.tries.Load(), most[served], served.name, most[cut], cut.name, strangers)
 	refused := f.denials(ctx, cut)
-	f.says("agents", "%s refused connections: %s", cut.name, reasonsOf(refused, nil))
-	f.demand(refused["operator"] > 0, "no bound was reached: nothing was shown")
-	f.says("agents", "let the strangers in %d times; gossip reaches both besieged %s after the others came; memory %d MB at most, %d before", let, reached.Round(time.Millisecond), f.agentMemory(), memory)
-	f.says("verdict", "known after %s by a free agent, %s by %s, which reaches replicas, %s by %s, which reaches none and knows only the coalition's addresses", learned[0].Round(time.Millisecond),
+	f.Says("agents", "%s refused connections: %s", cut.name, reasonsOf(refused, nil))
+	f.Demand(refused["operator"] > 0, "no bound was reached: nothing was shown")
+	f.Says("agents", "let the strangers in %d times; gossip reaches both besieged %s after the others came; memory %d MB at most, %d before", let, reached.Round(time.Millisecond), f.agentMemory(), memory)
+	f.Says("verdict", "known after %s by a free agent, %s by %s, which reaches replicas, %s by %s, which reaches none and knows only the coalition's addresses", learned[0].Round(time.Millisecond),
 		learned[1].Round(time.Millisecond), served.name, learned[2].Round(time.Millisecond), cut.name)
-	f.says("walled in", "%s, whose new address only the coalition knows: stale, at %d entries, with %d peers, its newest head signed %s ago", walled.name, status.Size, status.Peers,
+	f.Says("walled in", "%s, whose new address only the coalition knows: stale, at %d entries, with %d peers, its newest head signed %s ago", walled.name, status.Size, status.Peers,
 		time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond))
-	f.demand(let == 0, "a stranger was let in")
-	f.demand(s.tries.Load() > int64(len(s.hosts)*siegeConnections), "the coalition's own machine refused: nothing was shown")
-	f.demand(f.agentMemory() < memory+moreAgentMemory, "an agent has %d MB", f.agentMemory())
+	f.Demand(let == 0, "a stranger was let in")
+	f.Demand(s.tries.Load() > int64(len(s.hosts)*siegeConnections), "the coalition's own machine refused: nothing was shown")
+	f.Demand(f.agentMemory() < memory+moreAgentMemory, "an agent has %d MB", f.agentMemory())
 	for _, d := range diaries {
 		d.end()
 		d.never(f)

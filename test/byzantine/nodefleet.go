@@ -291,7 +291,7 @@ func (f *fleet) dropped(ctx context.Context, name, standing string, since time.T
 		if err != nil {
 			return 0, err
 		}
-		err = f.await(ctx, fmt.Sprintf("%s says that %s is %s", m.name, name, standing), func() bool {
+		err = f.Await(ctx, fmt.Sprintf("%s says that %s is %s", m.name, name, standing), func() bool {
 			n, err := c.Node(ctx, name, client.Read{Consistency: client.Certified})
 			return err == nil && n.Standing == standing
 		})

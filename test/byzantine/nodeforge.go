@@ -67,9 +67,9 @@ func forged(ctx context.Context, f *fleet) error {
 		f.forgeGovernance(ctx, n, victim)
 	}
 	quiet()
-	f.says("attacker", "%s submits, %d times over, statements in the name of %s under its own key, with zeroed, flipped and foreign signatures and none at all, for another ledger, generation and epoch, as a governor, and evidence made of them", n.name, forgeRounds, victim.name)
-	f.demand(f.reputations() == reputations, "somebody's reputation changed")
-	f.says("detected", "each by the rule that says so; nothing reached the ledger, and nobody's reputation changed")
+	f.Says("attacker", "%s submits, %d times over, statements in the name of %s under its own key, with zeroed, flipped and foreign signatures and none at all, for another ledger, generation and epoch, as a governor, and evidence made of them", n.name, forgeRounds, victim.name)
+	f.Demand(f.reputations() == reputations, "somebody's reputation changed")
+	f.Says("detected", "each by the rule that says so; nothing reached the ledger, and nobody's reputation changed")
 	t.line(f)
 	return nil
 }
@@ -148,7 +148,7 @@ func replayed(ctx context.Context, f *fleet) error {
 		for i, envelope := range said {
 			code, duplicate := f.submitsAt(ctx, f.members[(i+round)%replicas], envelope)
 			again++
-			f.demand(code == "ok" && duplicate || code == "seq_used", "a replay gets %q, duplicate %t", code, duplicate)
+			f.Demand(code == "ok" && duplicate || code == "seq_used", "a replay gets %q, duplicate %t", code, duplicate)
 			if duplicate {
 				twice++
 			}
@@ -162,15 +162,15 @@ func replayed(ctx context.Context, f *fleet) error {
 	}
 	f.demandsCode(ctx, "a replay as evidence", f.brings(n, ledger.EvidenceEquivocation, said[0], said[0]), "proves_nothing")
 	quiet()
-	f.says("attacker", "%s sends %d honest statements again, %d times in all, at every replica, and once more two epochs later", n.name, len(said), again)
-	f.says("detected", "%d answered as duplicates with the first seq, the rest refused", twice)
+	f.Says("attacker", "%s sends %d honest statements again, %d times in all, at every replica, and once more two epochs later", n.name, len(said), again)
+	f.Says("detected", "%d answered as duplicates with the first seq, the rest refused", twice)
 	if err := f.mark(ctx); err != nil {
 		return err
 	}
 	for _, envelope := range said {
-		f.demand(f.audit.times(statementID(envelope)) == 1, "a statement is on the ledger %d times", f.audit.times(statementID(envelope)))
+		f.Demand(f.audit.times(statementID(envelope)) == 1, "a statement is on the ledger %d times", f.audit.times(statementID(envelope)))
 	}
-	f.demand(f.reputations() == before, "somebody's reputation changed")
+	f.Demand(f.reputations() == before, "somebody's reputation changed")
 	t.line(f)
 	return nil
 }
@@ -207,9 +207,9 @@ func quarantinedKey(ctx context.Context, f *fleet) error {
 	}
 	says("two epochs later")
 	quiet()
-	f.says("attacker", "%s, in quarantine, submits a record, an accusation, a link, an attestation and evidence, at once and two epochs later", n.name)
-	f.says("detected", "quarantined by decision, for each; certified at every replica %s after the decision was signed", out.Round(time.Millisecond))
-	f.demand(f.audit.standing(n.name) == fsm.NodeQuarantined, "it is %s", f.audit.standing(n.name))
+	f.Says("attacker", "%s, in quarantine, submits a record, an accusation, a link, an attestation and evidence, at once and two epochs later", n.name)
+	f.Says("detected", "quarantined by decision, for each; certified at every replica %s after the decision was signed", out.Round(time.Millisecond))
+	f.Demand(f.audit.standing(n.name) == fsm.NodeQuarantined, "it is %s", f.audit.standing(n.name))
 	t.line(f)
 	return nil
 }

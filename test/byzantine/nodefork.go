@@ -35,7 +35,7 @@ func (f *fleet) forkedHead(size uint64, root ledger.Hash, broken bool, replicas 
 
 // newest is the newest certified head that the first replica shows.
 func (f *fleet) newest(ctx context.Context) (ledger.Head, error) {
-	note, err := f.get(ctx, f.members[0].url()+"/checkpoint")
+	note, err := f.Get(ctx, f.members[0].url()+"/checkpoint")
 	if err != nil {
 		return ledger.Head{}, err
 	}
@@ -128,7 +128,7 @@ func forkedToAgents(ctx context.Context, f *fleet) error {
 		return err
 	}
 	p.quiet()
-	f.demand(f.audit.standing(peer.node.name) == fsm.NodeActive, "who showed a true contradiction is %s", f.audit.standing(peer.node.name))
+	f.Demand(f.audit.standing(peer.node.name) == fsm.NodeActive, "who showed a true contradiction is %s", f.audit.standing(peer.node.name))
 	p.herald.line(ctx)
 	return nil
 }
@@ -154,7 +154,7 @@ func (p *plot) uncertified(ctx context.Context, peer, clumsy *insider) error {
 		}
 	}
 	sizes := f.audit.now().Next()
-	if err := f.await(ctx, "the liar has shown its own head, and the ledger has gone on", func() bool {
+	if err := f.Await(ctx, "the liar has shown its own head, and the ledger has gone on", func() bool {
 		return strings.Contains(f.deeds(ctx), "of its own making") && f.audit.now().Next() > sizes+forkAhead
 	}); err != nil {
 		return err
@@ -164,17 +164,17 @@ func (p *plot) uncertified(ctx context.Context, peer, clumsy *insider) error {
 			return err
 		}
 	}
-	f.says("attackers", "%s shows heads that it alone signed (%s); %s gossips one with two signatures of the three that it takes, %s one with a false third", liarName, f.deeds(ctx), peer.node.name, clumsy.node.name)
-	f.demand(f.alarmed(ctx) == 0, "%d agents have an alarm without two certified heads", f.alarmed(ctx))
+	f.Says("attackers", "%s shows heads that it alone signed (%s); %s gossips one with two signatures of the three that it takes, %s one with a false third", liarName, f.deeds(ctx), peer.node.name, clumsy.node.name)
+	f.Demand(f.alarmed(ctx) == 0, "%d agents have an alarm without two certified heads", f.alarmed(ctx))
 	// The herald is a member too, and says what an agent in its place would.
 	body := f.observation(p.herald.node, ledger.NodeBad, clumsy.node.name)
 	body.Cause = ledger.CauseHeads
 	if err := f.submits(ctx, f.states(p.herald.node, ledger.TypeObserve, body)); err != nil {
 		return err
 	}
-	blamed := f.await(ctx, "whoever gossiped a false signature is complained of", func() bool { return f.audit.reputation(clumsy.node.name) < f.audit.reputation(peer.node.name) })
-	f.says("detected", "not certified: no alarm, and all agents go on; the false signature: %s's reputation is %d after %s, %s", clumsy.node.name, f.audit.reputation(clumsy.node.name), time.Since(begin).Round(time.Millisecond), f.audit.standing(clumsy.node.name))
-	f.demand(blamed == nil, "nobody complained of a false signature")
+	blamed := f.Await(ctx, "whoever gossiped a false signature is complained of", func() bool { return f.audit.reputation(clumsy.node.name) < f.audit.reputation(peer.node.name) })
+	f.Says("detected", "not certified: no alarm, and all agents go on; the false signature: %s's reputation is %d after %s, %s", clumsy.node.name, f.audit.reputation(clumsy.node.name), time.Since(begin).Round(time.Millisecond), f.audit.standing(clumsy.node.name))
+	f.Demand(blamed == nil, "nobody complained of a false signature")
 	return f.truth(ctx)
 }
 
@@ -191,18 +191,18 @@ func (p *plot) certifiedFork(ctx context.Context, peer *insider) error {
 	if err := peer.reaches(ctx, f.agents[1], topicHeads, f.forkedHead(ahead, head.Root, false, stolen...)); err != nil {
 		return err
 	}
-	if err := f.await(ctx, "the ledger is past the fork", func() bool {
+	if err := f.Await(ctx, "the ledger is past the fork", func() bool {
 		s, err := f.agentStatus(ctx, f.agents[1])
 		return err == nil && s.Size > ahead
 	}); err != nil {
 		return err
 	}
 	begin := time.Now()
-	err = f.await(ctx, "the agent that saw a certified head which the ledger contradicts has an alarm", func() bool {
+	err = f.Await(ctx, "the agent that saw a certified head which the ledger contradicts has an alarm", func() bool {
 		s, err := f.agentStatus(ctx, f.agents[1])
 		return err == nil && s.Alarm
 	})
-	f.says("detected", "a certified fork at %d entries, shown to %s when there were %d: alarm %s after the ledger was past it (%d agents have it)", ahead, f.agents[1].name, head.Size, time.Since(begin).Round(time.Millisecond), f.alarmed(ctx))
+	f.Says("detected", "a certified fork at %d entries, shown to %s when there were %d: alarm %s after the ledger was past it (%d agents have it)", ahead, f.agents[1].name, head.Size, time.Since(begin).Round(time.Millisecond), f.alarmed(ctx))
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (p *plot) certifiedFork(ctx context.Context, peer *insider) error {
 	if err := peer.reaches(ctx, f.agents[2], topicHeads, f.forkedHead(head.Size, head.Root, false, stolen...)); err != nil {
 		return err
 	}
-	if err := f.await(ctx, "every agent has the alarm", func() bool { return f.alarmed(ctx) == len(f.agents) }); err != nil {
+	if err := f.Await(ctx, "every agent has the alarm", func() bool { return f.alarmed(ctx) == len(f.agents) }); err != nil {
 		return err
 	}
 	took := time.Since(begin)
@@ -229,9 +229,9 @@ func (p *plot) certifiedFork(ctx context.Context, peer *insider) error {
 			return err
 		}
 		pairs += n
-		f.demand(n > 0, "%s keeps no pair of heads", a.name)
+		f.Demand(n > 0, "%s keeps no pair of heads", a.name)
 	}
-	f.says("detected", "a certified fork at %d entries, shown to %s alone: all %d agents have the alarm after %s; they keep %d pairs of heads, all of which verify", head.Size, f.agents[2].name, len(f.agents), took.Round(time.Millisecond), pairs)
+	f.Says("detected", "a certified fork at %d entries, shown to %s alone: all %d agents have the alarm after %s; they keep %d pairs of heads, all of which verify", head.Size, f.agents[2].name, len(f.agents), took.Round(time.Millisecond), pairs)
 	return nil
 }
 
@@ -254,9 +254,9 @@ func (p *plot) releases(ctx context.Context) error {
 		if err := f.askAgent(ctx, a, "/v1/nodes/"+p.target.name, &n); err != nil {
 			return err
 		}
-		f.demand(n.Ledger == fsm.NodeActive, "%s has not learned of the release: nothing was shown", a.name)
-		f.demand(n.Standing == fsm.NodeQuarantined, "%s treats %s as %s after the release", a.name, p.target.name, n.Standing)
+		f.Demand(n.Ledger == fsm.NodeActive, "%s has not learned of the release: nothing was shown", a.name)
+		f.Demand(n.Standing == fsm.NodeQuarantined, "%s treats %s as %s after the release", a.name, p.target.name, n.Standing)
 	}
-	f.says("agents", "follow the ledger on, and keep %s in quarantine though the ledger released it: nobody can say which of the two is true", p.target.name)
+	f.Says("agents", "follow the ledger on, and keep %s in quarantine though the ledger released it: nobody can say which of the two is true", p.target.name)
 	return nil
 }

@@ -41,7 +41,7 @@ func (f *fleet) saysRulings(ctx context.Context, before map[string]int) {
 	after := f.ruled(ctx)
 	delete(after, "good")
 	delete(after, "replayed")
-	f.says("agents", "refused by rule: %s", reasonsOf(after, before))
+	f.Says("agents", "refused by rule: %s", reasonsOf(after, before))
 }
 
 // reasonsOf lists what was counted since before.
@@ -83,17 +83,17 @@ func equivocatedByGossip(ctx context.Context, f *fleet) error {
 			told++
 		}
 	}
-	f.demand(told >= 2, "%d agents were told", told)
+	f.Demand(told >= 2, "%d agents were told", told)
 	sent, tried := f.chatter(ctx, r, ids, bad, 1)
 	sum, err := f.aftermath(ctx, bad.name, begin)
 	if err != nil {
 		return err
 	}
-	f.says("attacker", "%s gives each half of %d agents another statement under seq 0, then tries to send %d more, of which its connections take %d", bad.name, len(f.agents), tried, sent)
-	f.says("detected", "equivocation, by every agent itself: dropped after p50 %s, p99 %s; of %d frames that it made after that and they looked at, %d were let pass",
+	f.Says("attacker", "%s gives each half of %d agents another statement under seq 0, then tries to send %d more, of which its connections take %d", bad.name, len(f.agents), tried, sent)
+	f.Says("detected", "equivocation, by every agent itself: dropped after p50 %s, p99 %s; of %d frames that it made after that and they looked at, %d were let pass",
 		percentile(sum.dropped, 50), percentile(sum.dropped, 99), sum.judged, sum.accepted)
-	f.demand(sum.accepted == 0, "%d frames of the offender were let pass after it was dropped", sum.accepted)
-	f.demand(percentileOf(sum.dropped, 99) < dropBound, "an agent dropped it after %s", percentile(sum.dropped, 99))
+	f.Demand(sum.accepted == 0, "%d frames of the offender were let pass after it was dropped", sum.accepted)
+	f.Demand(percentileOf(sum.dropped, 99) < dropBound, "an agent dropped it after %s", percentile(sum.dropped, 99))
 	out, err := f.dropped(ctx, bad.name, fsm.NodeExcluded, begin)
 	if err != nil {
 		return err
@@ -102,8 +102,8 @@ func equivocatedByGossip(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
-	f.says("ledger", "excluded, entry %d, caused by %v; at every replica, certified, after %s", excluded.seq, excluded.causes, out.Round(time.Millisecond))
-	if err := f.await(ctx, "every agent has cut the connection", func() bool {
+	f.Says("ledger", "excluded, entry %d, caused by %v; at every replica, certified, after %s", excluded.seq, excluded.causes, out.Round(time.Millisecond))
+	if err := f.Await(ctx, "every agent has cut the connection", func() bool {
 		for _, id := range ids {
 			if r.connected(id) {
 				return false
@@ -113,7 +113,7 @@ func equivocatedByGossip(ctx context.Context, f *fleet) error {
 	}); err != nil {
 		return err
 	}
-	f.says("agents", "all have closed its connections after %s", time.Since(begin).Round(time.Millisecond))
+	f.Says("agents", "all have closed its connections after %s", time.Since(begin).Round(time.Millisecond))
 	quiet()
 	f.saysRulings(ctx, rulings)
 	h.line(ctx)
@@ -189,12 +189,12 @@ func forgedByGossip(ctx context.Context, f *fleet) error {
 			}
 		}
 	}
-	f.says("attacker", "%s sends %d frames: in %s's name under its own key, with signatures that are zeroed or of another, of other ledgers, generations, epochs and channels, rubbish, and evidence that proves nothing", bad.name, sent, victim.name)
-	f.says("detected", "%d of them were looked at before the hop was out of favour; %d let pass", judged, accepted)
+	f.Says("attacker", "%s sends %d frames: in %s's name under its own key, with signatures that are zeroed or of another, of other ledgers, generations, epochs and channels, rubbish, and evidence that proves nothing", bad.name, sent, victim.name)
+	f.Says("detected", "%d of them were looked at before the hop was out of favour; %d let pass", judged, accepted)
 	f.saysRulings(ctx, rulings)
-	f.demand(accepted == 0, "forged statements were let pass")
-	f.demand(sent > 0 && judged > 0, "nothing was shown")
-	f.demand(f.audit.standing(victim.name) == fsm.NodeActive, "the victim is %s", f.audit.standing(victim.name))
+	f.Demand(accepted == 0, "forged statements were let pass")
+	f.Demand(sent > 0 && judged > 0, "nothing was shown")
+	f.Demand(f.audit.standing(victim.name) == fsm.NodeActive, "the victim is %s", f.audit.standing(victim.name))
 	h.line(ctx)
 	return nil
 }
@@ -291,12 +291,12 @@ func floodedByGossip(ctx context.Context, f *fleet) error {
 		}
 		accepted, worst = accepted+n, max(worst, n)
 	}
-	f.says("attacker", "%s sends %d frames to %d agents in %.1f s: %d statements, the quota is %d", bad.name, sent, len(f.agents), took.Seconds(), len(statements), fleetQuota)
-	f.says("detected", "flood, by the agents themselves: offence at entry %d, caused by %v, certified %s after the first frame; reputation %d", offence.seq, offence.causes, punished.Round(time.Millisecond), f.audit.reputation(bad.name))
-	f.says("agents", "let %d of its statements pass at most, each; dropped before any rule: %s", worst, reasonsOf(f.unjudged(ctx), unjudged))
+	f.Says("attacker", "%s sends %d frames to %d agents in %.1f s: %d statements, the quota is %d", bad.name, sent, len(f.agents), took.Seconds(), len(statements), fleetQuota)
+	f.Says("detected", "flood, by the agents themselves: offence at entry %d, caused by %v, certified %s after the first frame; reputation %d", offence.seq, offence.causes, punished.Round(time.Millisecond), f.audit.reputation(bad.name))
+	f.Says("agents", "let %d of its statements pass at most, each; dropped before any rule: %s", worst, reasonsOf(f.unjudged(ctx), unjudged))
 	f.saysRulings(ctx, rulings)
-	f.demand(worst <= fleetQuota, "an agent let %d statements pass, the quota is %d", worst, fleetQuota)
-	f.demand(accepted > 0, "nothing was let pass: nothing was shown")
+	f.Demand(worst <= fleetQuota, "an agent let %d statements pass, the quota is %d", worst, fleetQuota)
+	f.Demand(accepted > 0, "nothing was let pass: nothing was shown")
 	h.line(ctx)
 	return nil
 }
@@ -342,10 +342,10 @@ func malformed(ctx context.Context, f *fleet) error {
 		r.close()
 	}
 	quiet()
-	f.says("attacker", "%s sends %d oversized and malformed frames, over gossip and the protocols of request and answer", bad.name, sent)
-	f.says("agents", "memory %d MB at most, %d before; all run", f.agentMemory(), before)
-	f.demand(sent > 0, "nothing was shown")
-	f.demand(f.agentMemory() < before+moreAgentMemory, "an agent has %d MB", f.agentMemory())
+	f.Says("attacker", "%s sends %d oversized and malformed frames, over gossip and the protocols of request and answer", bad.name, sent)
+	f.Says("agents", "memory %d MB at most, %d before; all run", f.agentMemory(), before)
+	f.Demand(sent > 0, "nothing was shown")
+	f.Demand(f.agentMemory() < before+moreAgentMemory, "an agent has %d MB", f.agentMemory())
 	h.line(ctx)
 	return nil
 }
@@ -409,11 +409,11 @@ func connects(ctx context.Context, f *fleet) error {
 	wait.Wait()
 	took := time.Since(begin)
 	quiet()
-	f.says("attacker", "%d connections in %.1f s from one address, %d that say nothing and %d that begin and stop; %d more of a stranger, %d of %s that comes and goes", knocks, took.Seconds(), silent.Load(), greeted.Load(), strangers, strangers, bad.name)
-	f.says("agents", "let the stranger in %d times; memory %d MB at most, %d before; descriptors %d at most, %d before", let.Load(), f.agentMemory(), before, f.agentFiles(), files)
-	f.demand(let.Load() == 0, "a stranger was let in")
-	f.demand(silent.Load()+greeted.Load() >= knocks*9/10, "the attacker's own machine refused: nothing was shown")
-	f.demand(f.agentMemory() < before+moreAgentMemory, "an agent has %d MB", f.agentMemory())
+	f.Says("attacker", "%d connections in %.1f s from one address, %d that say nothing and %d that begin and stop; %d more of a stranger, %d of %s that comes and goes", knocks, took.Seconds(), silent.Load(), greeted.Load(), strangers, strangers, bad.name)
+	f.Says("agents", "let the stranger in %d times; memory %d MB at most, %d before; descriptors %d at most, %d before", let.Load(), f.agentMemory(), before, f.agentFiles(), files)
+	f.Demand(let.Load() == 0, "a stranger was let in")
+	f.Demand(silent.Load()+greeted.Load() >= knocks*9/10, "the attacker's own machine refused: nothing was shown")
+	f.Demand(f.agentMemory() < before+moreAgentMemory, "an agent has %d MB", f.agentMemory())
 	h.line(ctx)
 	return nil
 }
@@ -453,10 +453,10 @@ func quarantinedByGossip(ctx context.Context, f *fleet) error {
 	if err2 != nil {
 		return err2
 	}
-	f.says("attacker", "%s, in quarantine by decision, tries to send %d frames, of which its connections take %d, and has another node relay more", bad.name, tried, sent)
-	f.says("detected", "quarantined: dropped by every agent p50 %s, p99 %s after the council signed; of %d frames that it made after that and they looked at, %d were let pass", percentile(sum.dropped, 50), percentile(sum.dropped, 99), again.judged, again.accepted)
-	f.says("agents", "its probe is still answered, so that it can be seen to be well: %d bytes (%v)", len(answer), err)
-	f.demand(again.accepted == 0, "%d frames of the quarantined were let pass", again.accepted)
+	f.Says("attacker", "%s, in quarantine by decision, tries to send %d frames, of which its connections take %d, and has another node relay more", bad.name, tried, sent)
+	f.Says("detected", "quarantined: dropped by every agent p50 %s, p99 %s after the council signed; of %d frames that it made after that and they looked at, %d were let pass", percentile(sum.dropped, 50), percentile(sum.dropped, 99), again.judged, again.accepted)
+	f.Says("agents", "its probe is still answered, so that it can be seen to be well: %d bytes (%v)", len(answer), err)
+	f.Demand(again.accepted == 0, "%d frames of the quarantined were let pass", again.accepted)
 	f.saysRulings(ctx, rulings)
 	h.line(ctx)
 	return nil

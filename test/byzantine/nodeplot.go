@@ -168,7 +168,7 @@ func (d *diary) note(s *agentStatus, standing string) {
 func (d *diary) never(f *fleet) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f.demand(len(d.back) == 0, "%s went back %d times: %.300v", d.agent.name, len(d.back), d.back)
+	f.Demand(len(d.back) == 0, "%s went back %d times: %.300v", d.agent.name, len(d.back), d.back)
 }
 
 // knows says whether an agent drops a node.
@@ -179,7 +179,7 @@ func (f *fleet) knows(ctx context.Context, a *agentProcess, name, standing strin
 
 // learned says how long it took, from a moment, until an agent treats a node so.
 func (f *fleet) learned(ctx context.Context, a *agentProcess, name, standing string, since time.Time) (time.Duration, error) {
-	err := f.await(ctx, fmt.Sprintf("%s treats %s as %s", a.name, name, standing), func() bool { return f.knows(ctx, a, name, standing) })
+	err := f.Await(ctx, fmt.Sprintf("%s treats %s as %s", a.name, name, standing), func() bool { return f.knows(ctx, a, name, standing) })
 	return time.Since(since), err
 }
 
@@ -197,7 +197,7 @@ func (f *fleet) learn(ctx context.Context, name, standing string, since time.Tim
 // beside each answer.
 func (f *fleet) turnsStale(ctx context.Context, a *agentProcess) (*agentStatus, error) {
 	var last *agentStatus
-	err := f.await(ctx, a.name+" says that it is stale", func() bool {
+	err := f.Await(ctx, a.name+" says that it is stale", func() bool {
 		s, err := f.agentStatus(ctx, a)
 		last = s
 		return err == nil && s.Stale
@@ -207,14 +207,14 @@ func (f *fleet) turnsStale(ctx context.Context, a *agentProcess) (*agentStatus, 
 	}
 	_, header, err := f.callAgent(ctx, a, "/v1/quarantine")
 	if err == nil && header.Get("Quorate-Stale") != "true" {
-		f.fail("%s is stale and answers as if it were not", a.name)
+		f.Fail("%s is stale and answers as if it were not", a.name)
 	}
 	return last, err
 }
 
 // current waits until an agent has reached a size and is not stale.
 func (f *fleet) current(ctx context.Context, a *agentProcess, size uint64) error {
-	return f.await(ctx, fmt.Sprintf("%s is current at %d entries or more", a.name, size), func() bool {
+	return f.Await(ctx, fmt.Sprintf("%s is current at %d entries or more", a.name, size), func() bool {
 		s, err := f.agentStatus(ctx, a)
 		return err == nil && !s.Stale && s.Size >= size
 	})

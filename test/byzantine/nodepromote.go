@@ -107,12 +107,12 @@ func selfPromoted(ctx context.Context, f *fleet) error {
 		f.demandsCode(ctx, "an attestation of the window to come", f.states(n, ledger.TypeAttest, f.attestation(n, window+1, own, false)), "out_of_window")
 		// The whole fleet, whoever watches it, its own operator included.
 		code, _ := f.submitsAt(ctx, f.members[0], f.states(n, ledger.TypeAttest, f.attestation(n, window, everybody, false)))
-		f.demand(code == "ok" == f.drawnToAttest(n, window) && (code == "ok" || code == "not_monitor"), "an attestation of everything gets %q, drawn: %t", code, f.drawnToAttest(n, window))
+		f.Demand(code == "ok" == f.drawnToAttest(n, window) && (code == "ok" || code == "not_monitor"), "an attestation of everything gets %q, drawn: %t", code, f.drawnToAttest(n, window))
 		if code == "ok" {
 			accepted++
 			f.demandsCode(ctx, "a second attestation", f.states(n, ledger.TypeAttest, f.attestation(n, window, own, false)), "attested_already")
 		} else {
-			f.counts(code, 1)
+			f.Counts(code, 1)
 		}
 		f.forgeGovernance(ctx, n, honest[0])
 		if err := f.whitewash(ctx, n); err != nil {
@@ -122,13 +122,13 @@ func selfPromoted(ctx context.Context, f *fleet) error {
 	if err := f.advance(ctx, epochs); err != nil {
 		return err
 	}
-	f.says("attacker", "both nodes of %s attest themselves, each other and everybody, say that they are up, propose, and ask to be admitted under other names, operators and keys; %d of their attestations were taken", operatorName(0), accepted)
-	f.says("detected", "what an author says of its own operator's nodes or of nodes that it does not watch counts for nothing: reputation %d and %d, it was %d", f.audit.reputation(pair[0].name), f.audit.reputation(pair[1].name), before)
+	f.Says("attacker", "both nodes of %s attest themselves, each other and everybody, say that they are up, propose, and ask to be admitted under other names, operators and keys; %d of their attestations were taken", operatorName(0), accepted)
+	f.Says("detected", "what an author says of its own operator's nodes or of nodes that it does not watch counts for nothing: reputation %d and %d, it was %d", f.audit.reputation(pair[0].name), f.audit.reputation(pair[1].name), before)
 	for _, n := range pair {
-		f.demand(f.audit.reputation(n.name) == before, "%s raised itself to %d", n.name, f.audit.reputation(n.name))
+		f.Demand(f.audit.reputation(n.name) == before, "%s raised itself to %d", n.name, f.audit.reputation(n.name))
 	}
 	for _, n := range honest {
-		f.demand(f.audit.reputation(n.name) == before, "%s has %d by the word of one operator", n.name, f.audit.reputation(n.name))
+		f.Demand(f.audit.reputation(n.name) == before, "%s has %d by the word of one operator", n.name, f.audit.reputation(n.name))
 	}
 
 	// The same window attested by the others counts: the rule refuses whom it should.
@@ -140,8 +140,8 @@ func selfPromoted(ctx context.Context, f *fleet) error {
 		return err
 	}
 	quiet()
-	f.says("honest", "%d honest attestors then attest a window: reputation of %s is %d", count, honest[0].name, f.audit.reputation(honest[0].name))
-	f.demand(f.audit.reputation(honest[0].name) > before, "honest attestation credited nothing")
+	f.Says("honest", "%d honest attestors then attest a window: reputation of %s is %d", count, honest[0].name, f.audit.reputation(honest[0].name))
+	f.Demand(f.audit.reputation(honest[0].name) > before, "honest attestation credited nothing")
 	t.line(f)
 	return nil
 }
@@ -184,10 +184,10 @@ func (f *fleet) demandsJoin(ctx context.Context, what string, join []byte, want 
 		Joins []ledger.Hash `json:"joins"`
 	}{[]ledger.Hash{statementID(join)}}, join))
 	if got == want {
-		f.counts(got, 1)
+		f.Counts(got, 1)
 		return
 	}
-	f.fail("%s: the ledger says %q, want %q", what, got, want)
+	f.Fail("%s: the ledger says %q, want %q", what, got, want)
 }
 
 // onOff has one node flood in an epoch and behave in the next ones, attested
@@ -233,11 +233,11 @@ func onOff(ctx context.Context, f *fleet) error {
 		}
 	}
 	record, _ := reputationOf(f.audit.now(), n.name)
-	f.says("attacker", "%s floods in one epoch of %d and behaves in the others: %v", n.name, onOffPause, story)
-	f.says("detected", "flood, %d times; heat and too little time to recover: %s after %d offences, with %d strike, until epoch %d at least (now %d); %d attestations were made meanwhile", offences,
+	f.Says("attacker", "%s floods in one epoch of %d and behaves in the others: %v", n.name, onOffPause, story)
+	f.Says("detected", "flood, %d times; heat and too little time to recover: %s after %d offences, with %d strike, until epoch %d at least (now %d); %d attestations were made meanwhile", offences,
 		f.audit.standing(n.name), offences, record.Strikes, record.Stay, f.audit.epoch(), attested)
-	f.demand(record.Stay >= f.audit.epoch()+p.StayEpochs, "its quarantine ends at once")
-	f.demand(attested > 0, "nobody attested: its recovery was not staged")
+	f.Demand(record.Stay >= f.audit.epoch()+p.StayEpochs, "its quarantine ends at once")
+	f.Demand(attested > 0, "nobody attested: its recovery was not staged")
 	// What the others attest is credited when its window is settled.
 	for range p.AttestEpochs {
 		if err := f.advance(ctx, 1); err != nil {
@@ -258,10 +258,10 @@ func onOff(ctx context.Context, f *fleet) error {
 	}
 	inside, _ := reputationOf(f.audit.now(), n.name)
 	quiet()
-	f.says("detected", "an offence in quarantine: %d strikes, until epoch %d", inside.Strikes, inside.Stay)
-	f.demand(inside.Strikes > record.Strikes && inside.Stay > record.Stay, "an offence in quarantine cost nothing")
+	f.Says("detected", "an offence in quarantine: %d strikes, until epoch %d", inside.Strikes, inside.Stay)
+	f.Demand(inside.Strikes > record.Strikes && inside.Stay > record.Stay, "an offence in quarantine cost nothing")
 	for _, h := range honest[:2] {
-		f.demand(f.audit.reputation(h.name) > began, "%s, which behaved, has %d, it had %d", h.name, f.audit.reputation(h.name), began)
+		f.Demand(f.audit.reputation(h.name) > began, "%s, which behaved, has %d, it had %d", h.name, f.audit.reputation(h.name), began)
 	}
 	t.line(f)
 	return nil

@@ -40,9 +40,9 @@ func equivocated(ctx context.Context, f *fleet) error {
 		})
 	}
 	wait.Wait()
-	f.demand(codes["ok"] >= 1 && codes["seq_used"] >= 1 && codes["ok"]+codes["seq_used"] == replicas, "the halves got %v", codes)
-	f.counts("seq_used", codes["seq_used"])
-	f.says("attacker", "%s signs two statements under seq %d, and gives each to two replicas", two.name, seq)
+	f.Demand(codes["ok"] >= 1 && codes["seq_used"] >= 1 && codes["ok"]+codes["seq_used"] == replicas, "the halves got %v", codes)
+	f.Counts("seq_used", codes["seq_used"])
+	f.Says("attacker", "%s signs two statements under seq %d, and gives each to two replicas", two.name, seq)
 	if err := f.convicts(ctx, honest, two, ledger.EvidenceEquivocation, halves...); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func equivocated(ctx context.Context, f *fleet) error {
 	body := f.observation(counter, ledger.LinkDown, honest.name)
 	up := body
 	up.Kind = ledger.LinkUp
-	f.says("attacker", "%s says under one counter that its link to %s is down and that it is up", counter.name, honest.name)
+	f.Says("attacker", "%s says under one counter that its link to %s is down and that it is up", counter.name, honest.name)
 	if err := f.convicts(ctx, honest, counter, ledger.EvidenceObservation, f.states(counter, ledger.TypeObserve, body), f.states(counter, ledger.TypeObserve, up)); err != nil {
 		return err
 	}
@@ -69,9 +69,9 @@ func equivocated(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
-	f.says("attacker", "%s acknowledges a probe of %s and says that %s was down in that tick", contradicts.name, honest.name, honest.name)
-	f.says("detected", "contradiction, entry %d: reputation %d, it was %d", offence.seq, f.audit.reputation(contradicts.name), before)
-	f.demand(f.audit.reputation(contradicts.name) < before, "a contradiction cost nothing")
+	f.Says("attacker", "%s acknowledges a probe of %s and says that %s was down in that tick", contradicts.name, honest.name, honest.name)
+	f.Says("detected", "contradiction, entry %d: reputation %d, it was %d", offence.seq, f.audit.reputation(contradicts.name), before)
+	f.Demand(f.audit.reputation(contradicts.name) < before, "a contradiction cost nothing")
 	quiet()
 	t.line(f)
 	return nil
@@ -92,7 +92,7 @@ func (f *fleet) convicts(ctx context.Context, by, offender *node, kind string, e
 	if err != nil {
 		return err
 	}
-	f.says("detected", "%s, by evidence of %s: excluded, entry %d, caused by %v; at every replica, certified, after %s", kind, by.name, excluded.seq, excluded.causes, out.Round(time.Millisecond))
+	f.Says("detected", "%s, by evidence of %s: excluded, entry %d, caused by %v; at every replica, certified, after %s", kind, by.name, excluded.seq, excluded.causes, out.Round(time.Millisecond))
 	f.demandsCode(ctx, "a record of the excluded", f.states(offender, ledger.TypeRecord, text("let me")), "excluded")
 	again := f.brings(f.node(nodeName(4, 0)), kind, exhibits[1], exhibits[0])
 	f.demandsCode(ctx, "the same evidence in another order", again, "offence_known", "excluded")
@@ -125,8 +125,8 @@ func floodedByNode(ctx context.Context, f *fleet) error {
 		statements := f.manyOf(n)
 		t.enter("during")
 		counts, took := f.flood(ctx, statements)
-		f.says("attacker", "wave %d: %s sends %d statements, the quota is %d, in %.1f s: %v", wave, n.name, len(statements), fleetQuota, took.Seconds(), counts)
-		f.counts("quota_exceeded", counts["quota_exceeded"])
+		f.Says("attacker", "wave %d: %s sends %d statements, the quota is %d, in %.1f s: %v", wave, n.name, len(statements), fleetQuota, took.Seconds(), counts)
+		f.Counts("quota_exceeded", counts["quota_exceeded"])
 		begin := time.Now()
 		before := f.audit.reputation(n.name)
 		if code, _ := f.submitsAt(ctx, f.members[1], f.brings(honest, ledger.EvidenceFlood, statements[len(statements)-1])); code != "ok" {
@@ -136,13 +136,13 @@ func floodedByNode(ctx context.Context, f *fleet) error {
 		if err := f.audit.await(ctx, "the flood is punished", func(*fsm.State) bool { return f.audit.reputation(n.name) < before }); err != nil {
 			return err
 		}
-		f.says("detected", "flood, by evidence of %s: reputation %d, it was %d; %s; certified after %s", honest.name, f.audit.reputation(n.name), before,
+		f.Says("detected", "flood, by evidence of %s: reputation %d, it was %d; %s; certified after %s", honest.name, f.audit.reputation(n.name), before,
 			f.audit.standing(n.name), time.Since(begin).Round(time.Millisecond))
 	}
 	quiet()
 	said := f.audit.by(n.name)
 	for epoch, count := range said {
-		f.demand(count <= fleetQuota, "%d statements of epoch %d are on the ledger, the quota is %d", count, epoch, fleetQuota)
+		f.Demand(count <= fleetQuota, "%d statements of epoch %d are on the ledger, the quota is %d", count, epoch, fleetQuota)
 	}
 	t.line(f)
 	return nil

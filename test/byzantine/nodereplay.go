@@ -99,24 +99,24 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 			twice++
 		}
 	}
-	f.says("attacker", "%s heard %d statements and %d heads as a member, and was sent %d probes; it sends %d frames: all to everybody, to %s, which restarted, its own %d among them, statements as heads, entries, probes, the others as statements, and all again two epochs later",
+	f.Says("attacker", "%s heard %d statements and %d heads as a member, and was sent %d probes; it sends %d frames: all to everybody, to %s, which restarted, its own %d among them, statements as heads, entries, probes, the others as statements, and all again two epochs later",
 		bad.name, len(host.has(topicStatements)), len(host.has(topicHeads)), len(r.captured()), r.sent, victim.name, r.heardOf(victim))
 	delete(rulings, string(gossip.Good))
-	f.says("detected", "refused by rule: %s; dropped before any rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil), reasonsOf(f.unjudged(ctx), unjudged))
-	f.demand(again > 0 && first[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
-	f.demand(rulings[string(gossip.LateEpoch)] > 0, "no agent judged a frame of a former epoch: nothing was shown")
-	f.says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), twice)
-	f.demand(passed == 0, "statements of a former epoch were let pass")
-	f.demand(twice == 0, "%d statements are on the ledger twice", twice)
-	f.demand(len(f.audit.about(fsm.EffectOffence, "")) == 0, "somebody was convicted")
-	f.demand(r.fell(before) == "", "reputation or standing fell: %s", r.fell(before))
+	f.Says("detected", "refused by rule: %s; dropped before any rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil), reasonsOf(f.unjudged(ctx), unjudged))
+	f.Demand(again > 0 && first[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
+	f.Demand(rulings[string(gossip.LateEpoch)] > 0, "no agent judged a frame of a former epoch: nothing was shown")
+	f.Says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), twice)
+	f.Demand(passed == 0, "statements of a former epoch were let pass")
+	f.Demand(twice == 0, "%d statements are on the ledger twice", twice)
+	f.Demand(len(f.audit.about(fsm.EffectOffence, "")) == 0, "somebody was convicted")
+	f.Demand(r.fell(before) == "", "reputation or standing fell: %s", r.fell(before))
 	for _, a := range f.agents {
 		list, err := a.saw()
 		if err != nil {
 			return err
 		}
 		for _, s := range list {
-			f.demand(s.Dropped == "" || s.As == fsm.NodeActive, "%s dropped %s", a.name, s.Dropped)
+			f.Demand(s.Dropped == "" || s.As == fsm.NodeActive, "%s dropped %s", a.name, s.Dropped)
 		}
 	}
 	h.line(ctx)
@@ -131,7 +131,7 @@ func (r *replay) listen(ctx context.Context, bad, accused *node, victim *agentPr
 	}
 	accusations := time.NewTicker(time.Second)
 	defer accusations.Stop()
-	err := r.await(ctx, "there is something to replay", func() bool {
+	err := r.Await(ctx, "there is something to replay", func() bool {
 		select {
 		case <-accusations.C:
 			body := r.observation(bad, ledger.NodeDown, accused.name)
@@ -247,13 +247,13 @@ func (r *replay) reborn(ctx context.Context, a *agentProcess) error {
 	if err := r.startAgent(a); err != nil {
 		return err
 	}
-	if err := r.await(ctx, a.name+" is back", func() bool {
+	if err := r.Await(ctx, a.name+" is back", func() bool {
 		s, err := r.agentStatus(ctx, a)
 		return err == nil && s.Peers >= len(r.agents)/2
 	}); err != nil {
 		return err
 	}
-	return r.await(ctx, a.name+" takes the attacker in again", func() bool { return r.host.enters(ctx, a) == nil })
+	return r.Await(ctx, a.name+" takes the attacker in again", func() bool { return r.host.enters(ctx, a) == nil })
 }
 
 // sumUp counts what all agents' rules said, in all of their lives.

@@ -25,7 +25,7 @@ func restored(ctx context.Context, f *fleet) error {
 	if err := pause(ctx, earlyLife); err != nil {
 		return err
 	}
-	image := filepath.Join(f.dir, "image")
+	image := filepath.Join(f.Dir, "image")
 	if err := f.endAgent(a, syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -73,20 +73,20 @@ func restored(ctx context.Context, f *fleet) error {
 		return err
 	}
 	quiet()
-	f.says("the node", "%s is killed and gets the disk of %s before, since when it had signed %.0f statements; after that it signs %.0f more in three epochs (trouble: %v)", a.name, laterLife, signed, again, status.Trouble)
-	f.demand(signed > 0, "it had signed nothing since the image was taken: nothing is shown")
-	f.demand(again > 0, "it never spoke again")
+	f.Says("the node", "%s is killed and gets the disk of %s before, since when it had signed %.0f statements; after that it signs %.0f more in three epochs (trouble: %v)", a.name, laterLife, signed, again, status.Trouble)
+	f.Demand(signed > 0, "it had signed nothing since the image was taken: nothing is shown")
+	f.Demand(again > 0, "it never spoke again")
 	for _, other := range f.agents {
 		list, err := other.saw()
 		if err != nil {
 			return err
 		}
 		for _, s := range list {
-			f.demand(s.Dropped != a.name || s.As == fsm.NodeActive, "%s dropped it", other.name)
+			f.Demand(s.Dropped != a.name || s.As == fsm.NodeActive, "%s dropped it", other.name)
 		}
 	}
-	f.demand(len(f.audit.about(fsm.EffectOffence, a.name)) == 0, "it was convicted of an offence")
-	f.says("detected", "nothing: %d offences, it is %s", len(f.audit.about(fsm.EffectOffence, "")), f.audit.standing(a.name))
+	f.Demand(len(f.audit.about(fsm.EffectOffence, a.name)) == 0, "it was convicted of an offence")
+	f.Says("detected", "nothing: %d offences, it is %s", len(f.audit.about(fsm.EffectOffence, "")), f.audit.standing(a.name))
 	h.line(ctx)
 	return nil
 }

@@ -100,9 +100,9 @@ func (f *fleet) demandsCode(ctx context.Context, what string, envelope []byte, w
 	}
 	for _, code := range want {
 		if got == code {
-			f.counts(code, 1)
+			f.Counts(code, 1)
 			return
 		}
 	}
-	f.fail("%s: the ledger says %q, want %q", what, got, want)
+	f.Fail("%s: the ledger says %q, want %q", what, got, want)
 }

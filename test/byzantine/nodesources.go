@@ -94,7 +94,7 @@ func (i *insider) insists(ctx context.Context, a *agentProcess, head []byte) {
 
 // joinPack is a join pack with the newest certified head, which the council endorses.
 func (f *fleet) joinPack(ctx context.Context) ([]byte, error) {
-	note, err := f.get(ctx, f.members[0].url()+"/checkpoint")
+	note, err := f.Get(ctx, f.members[0].url()+"/checkpoint")
 	if err != nil {
 		return nil, err
 	}
@@ -173,16 +173,16 @@ func rolledBackToAgents(ctx context.Context, f *fleet) error {
 		if err := f.current(ctx, a, now); err != nil {
 			return err
 		}
-		f.demand(f.knows(ctx, a, p.target.name, fsm.NodeQuarantined), "%s does not know the verdict", a.name)
+		f.Demand(f.knows(ctx, a, p.target.name, fsm.NodeQuarantined), "%s does not know the verdict", a.name)
 	}
-	f.demand(f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s forgot the verdict", held.name)
-	f.demand(status.Size > max(was.size, was.replica), "the agent has no more than it was shown: nothing was shown")
+	f.Demand(f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s forgot the verdict", held.name)
+	f.Demand(status.Size > max(was.size, was.replica), "the agent has no more than it was shown: nothing was shown")
 	p.quiet()
 	enough()
-	f.says("attackers", "%s shows replicas' clients the ledger of %d entries (%s), %s peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
-	f.says("walled in", "%s, which has nobody else: stays at %d entries, the verdict in force, stale, its head signed %s ago; trouble: %.200s", held.name, status.Size,
+	f.Says("attackers", "%s shows replicas' clients the ledger of %d entries (%s), %s peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
+	f.Says("walled in", "%s, which has nobody else: stays at %d entries, the verdict in force, stale, its head signed %s ago; trouble: %.200s", held.name, status.Size,
 		time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond), status.Trouble["replicas"])
-	f.says("agents", "%s, new with a join pack, refuses it and takes another replica; %s, which has that replica alone, follows its peers; both are current at %d entries or more", fresh.name, mixed.name, now)
+	f.Says("agents", "%s, new with a join pack, refuses it and takes another replica; %s, which has that replica alone, follows its peers; both are current at %d entries or more", fresh.name, mixed.name, now)
 	if err := f.truth(ctx); err != nil {
 		return err
 	}
@@ -190,8 +190,8 @@ func rolledBackToAgents(ctx context.Context, f *fleet) error {
 	if err := f.current(ctx, held, now); err != nil {
 		return err
 	}
-	f.says("walled in", "%s is current again %s after the replica told the truth", held.name, time.Since(begin).Round(time.Millisecond))
-	f.says("detected", "rollback, by the head that each has on its disk or in its join pack; an old head is true, so nobody is accused")
+	f.Says("walled in", "%s is current again %s after the replica told the truth", held.name, time.Since(begin).Round(time.Millisecond))
+	f.Says("detected", "rollback, by the head that each has on its disk or in its join pack; an old head is true, so nobody is accused")
 	for _, d := range diaries {
 		d.end()
 		d.never(f)
@@ -245,7 +245,7 @@ func frozenToAgents(ctx context.Context, f *fleet) error {
 	if err := f.endAgent(second, syscall.SIGTERM); err != nil {
 		return err
 	}
-	if err := f.await(ctx, "the ledger has gone on", func() bool { return f.audit.now().Next() > size+forkAhead }); err != nil {
+	if err := f.Await(ctx, "the ledger has gone on", func() bool { return f.audit.now().Next() > size+forkAhead }); err != nil {
 		return err
 	}
 	was, err := p.takePast(ctx, "frozen", peer)
@@ -271,17 +271,17 @@ func frozenToAgents(ctx context.Context, f *fleet) error {
 		return err
 	}
 	stale := time.Since(begin)
-	f.demand(!f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s knows the verdict: nothing was shown", held.name)
+	f.Demand(!f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s knows the verdict: nothing was shown", held.name)
 	took, err := learning()
 	if err != nil {
 		return err
 	}
 	p.quiet()
 	enough()
-	f.says("attackers", "%s shows its clients and watchers the ledger of %d entries for ever (%s), %s its peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
-	f.says("held back", "%s, which has nobody else: at %d entries, stale %s after it began, its head signed %s ago, and says so beside each answer", held.name, status.Size,
+	f.Says("attackers", "%s shows its clients and watchers the ledger of %d entries for ever (%s), %s its peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
+	f.Says("held back", "%s, which has nobody else: at %d entries, stale %s after it began, its head signed %s ago, and says so beside each answer", held.name, status.Size,
 		stale.Round(time.Millisecond), time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond))
-	f.says("verdict", "known after %s by %s, whose second replica is honest, and %s by %s, which has honest peers", took[1].Round(time.Millisecond), second.name, took[0].Round(time.Millisecond), mixed.name)
+	f.Says("verdict", "known after %s by %s, whose second replica is honest, and %s by %s, which has honest peers", took[1].Round(time.Millisecond), second.name, took[0].Round(time.Millisecond), mixed.name)
 	if err := f.truth(ctx); err != nil {
 		return err
 	}
@@ -293,13 +293,13 @@ func frozenToAgents(ctx context.Context, f *fleet) error {
 	if err := f.current(ctx, held, status.Size+1); err != nil {
 		return err
 	}
-	f.says("held back", "%s knows the verdict %s after the replica told the truth", held.name, again.Round(time.Millisecond))
-	f.says("detected", "age of the head's signatures (max_head_age %s); what is old is true, so nobody is accused", stageHeadAge)
+	f.Says("held back", "%s knows the verdict %s after the replica told the truth", held.name, again.Round(time.Millisecond))
+	f.Says("detected", "age of the head's signatures (max_head_age %s); what is old is true, so nobody is accused", stageHeadAge)
 	for _, d := range diaries {
 		d.end()
 		d.never(f)
 	}
-	f.demand(diaries[mixed].longest < stageHeadAge, "%s was stale for %s, though its peers were not", mixed.name, diaries[mixed].longest)
+	f.Demand(diaries[mixed].longest < stageHeadAge, "%s was stale for %s, though its peers were not", mixed.name, diaries[mixed].longest)
 	p.herald.line(ctx)
 	return nil
 }

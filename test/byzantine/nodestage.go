@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/ledger"
+
+	"github.com/quorate/quorate/test/stagehand"
 )
 
 // nodeStage is one attack by holders of nodes' keys, on a ledger of its own.
@@ -36,7 +38,7 @@ func attackByNodes(ctx context.Context, w io.Writer, o options, chosen []nodeSta
 		}
 		r, hurt := performByNodes(ctx, o, one)
 		harmed += hurt
-		if !r.print(w, one.name, "the attack", one.attack) {
+		if !r.Print(w, one.name, "the attack", one.attack) {
 			failed = append(failed, one.name)
 		}
 	}
@@ -46,8 +48,8 @@ func attackByNodes(ctx context.Context, w io.Writer, o options, chosen []nodeSta
 }
 
 // performByNodes stages one attack, and counts the honest nodes that it hurt.
-func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int) {
-	r := &report{began: time.Now(), refused: map[string]int{}}
+func performByNodes(ctx context.Context, o options, one nodeStage) (*stagehand.Report, int) {
+	r := stagehand.NewReport()
 	ctx, cancel := context.WithTimeout(ctx, nodeStageLimit)
 	defer cancel()
 	operators, nodes := fleetOperators, fleetNodes
@@ -67,7 +69,7 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 	if one.liar {
 		founding.fourth = ofReplicas.fourth
 	}
-	s, end := r.begin(ctx, o, founding)
+	s, end := begin(ctx, r, o, founding)
 	defer end()
 	if s == nil {
 		return r, 0
@@ -78,10 +80,10 @@ func performByNodes(ctx context.Context, o options, one nodeStage) (*report, int
 		hurt, err = s.attacked(ctx, one, operators, nodes)
 	}
 	if err != nil {
-		r.fail("%v", err)
+		r.Fail("%v", err)
 	}
 	s.stopAll()
-	if len(r.faults) > 0 && !o.quiet {
+	if len(r.Faults) > 0 && !o.quiet {
 		s.logs()
 	}
 	return r, hurt
@@ -100,23 +102,23 @@ func (s *scene) attacked(ctx context.Context, one nodeStage, operators, nodes in
 	}
 	err := one.run(ctx, f)
 	f.stopAgents()
-	if len(s.refused) > 0 {
+	if len(s.Refused) > 0 {
 		var list []string
-		for _, code := range slices.Sorted(maps.Keys(s.refused)) {
-			list = append(list, fmt.Sprintf("%s (%d×)", code, s.refused[code]))
+		for _, code := range slices.Sorted(maps.Keys(s.Refused)) {
+			list = append(list, fmt.Sprintf("%s (%d×)", code, s.Refused[code]))
 		}
-		s.says("refused", "%s", strings.Join(list, ", "))
+		s.Says("refused", "%s", strings.Join(list, ", "))
 	}
 	// What the last seal of the attack says must be derived too.
 	if e := f.mark(ctx); err == nil {
 		err = e
 	}
 	count, strange := f.audit.strangers(f)
-	s.says("auditor", "derived %d entries anew; %d statements of nodes, %d that their authors never signed", f.audit.now().Next(), count, strange)
-	s.demand(strange == 0, "statements are on the ledger that their authors never signed")
+	s.Says("auditor", "derived %d entries anew; %d statements of nodes, %d that their authors never signed", f.audit.now().Next(), count, strange)
+	s.Demand(strange == 0, "statements are on the ledger that their authors never signed")
 	harmed := f.audit.harmed(f.guilty)
 	for _, h := range harmed {
-		s.fail("an honest node was harmed: %s", h)
+		s.Fail("an honest node was harmed: %s", h)
 	}
 	return len(harmed), err
 }

@@ -31,10 +31,10 @@ func (f *fleet) speak(ctx context.Context, nodes []*node) (*traffic, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() { t.run(ctx, &wait) })
-	_ = f.await(ctx, "honest nodes have spoken", func() bool { return t.count("before") >= trafficBefore })
+	_ = f.Await(ctx, "honest nodes have spoken", func() bool { return t.count("before") >= trafficBefore })
 	return t, func() {
 		// A short attack has its share of statements too: those right after it.
-		_ = f.await(ctx, "honest nodes have spoken", func() bool { return t.now() == "before" || t.count("during") >= trafficDuring })
+		_ = f.Await(ctx, "honest nodes have spoken", func() bool { return t.now() == "before" || t.count("during") >= trafficDuring })
 		cancel()
 		wait.Wait()
 	}
@@ -119,11 +119,11 @@ func (t *traffic) count(phase string) int {
 // line is what the stage prints, and demands.
 func (t *traffic) line(f *fleet) {
 	before, during := t.took["before"], t.took["during"]
-	f.says("honest", "%d statements before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; lost: %d", len(before), percentile(before, 50), percentile(before, 99),
+	f.Says("honest", "%d statements before: p50 %s p99 %s; %d during and just after: p50 %s p99 %s; lost: %d", len(before), percentile(before, 50), percentile(before, 99),
 		len(during), percentile(during, 50), percentile(during, 99), t.lost["before"]+t.lost["during"])
-	f.demand(len(during) > 0, "no honest statement was made during the attack: nothing was measured")
-	f.demand(t.lost["before"]+t.lost["during"] == 0, "honest statements were lost: %s", t.problem)
-	f.demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
+	f.Demand(len(during) > 0, "no honest statement was made during the attack: nothing was measured")
+	f.Demand(t.lost["before"]+t.lost["during"] == 0, "honest statements were lost: %s", t.problem)
+	f.Demand(percentileOf(during, 99) < trafficBound, "honest statements took longer than %s", trafficBound)
 }
 
 func percentile(list []time.Duration, p int) string {

@@ -40,7 +40,7 @@ func withheldByGossip(ctx context.Context, f *fleet) error {
 		}
 		return by, copies
 	}
-	if err := f.await(ctx, "the coalition is in every agent's mesh", func() bool {
+	if err := f.Await(ctx, "the coalition is in every agent's mesh", func() bool {
 		for _, a := range f.agents {
 			if by, _ := given(a); by == 0 {
 				return false
@@ -62,8 +62,8 @@ func withheldByGossip(ctx context.Context, f *fleet) error {
 		total += copies
 		list = append(list, fmt.Sprintf("%s to %d", a.name, by))
 	}
-	f.says("attackers", "%d nodes of %d operators are grafted by %d agents, are given %d copies of statements and pass none on (nodes of theirs that each agent relays to: %s)", len(hosts), colluders, len(f.agents), total, strings.Join(list, ", "))
-	f.says("detected", "nothing: silence proves nothing and is no offence; what they hold back comes by others")
+	f.Says("attackers", "%d nodes of %d operators are grafted by %d agents, are given %d copies of statements and pass none on (nodes of theirs that each agent relays to: %s)", len(hosts), colluders, len(f.agents), total, strings.Join(list, ", "))
+	f.Says("detected", "nothing: silence proves nothing and is no offence; what they hold back comes by others")
 	p.herald.line(ctx)
 	return nil
 }

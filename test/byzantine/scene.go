@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,6 +20,8 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/test/freeport"
+
+	"github.com/quorate/quorate/test/stagehand"
 )
 
 const (
@@ -33,16 +33,14 @@ const (
 // scene is a ledger of three honest replicas and a liar, each a process, in a
 // directory of its own.
 type scene struct {
-	*report
+	*stagehand.Scene
 	founding
-	bin, dir   string
 	genesis    ledger.Hash
 	entry      []byte
 	members    []*member // r1 to r4
 	people     map[string]*keys.File
 	recoveries uint64 // the generation that statements are for
 	heads      *heads
-	http       *http.Client
 }
 
 // member is one replica: its process, and where it is.
@@ -50,8 +48,7 @@ type member struct {
 	name      string
 	peer, api string
 	program   string
-	process   *exec.Cmd
-	exited    chan error
+	process   *stagehand.Process
 	files     int // descriptors once it was ready
 }
 
@@ -75,12 +72,12 @@ var ofReplicas = founding{
 
 // found makes keys and genesis, with a new ledger's usual policy but a tick and
 // a skew that suit a test.
-func found(ctx context.Context, bin, dir string, r *report, f founding) (*scene, error) {
-	s := &scene{report: r, founding: f, bin: bin, dir: dir, people: map[string]*keys.File{},
-		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
-	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil {
+func found(ctx context.Context, bin, dir string, r *stagehand.Report, f founding) (*scene, error) {
+	house, err := stagehand.NewScene(r, bin, dir)
+	if err != nil {
 		return nil, err
 	}
+	s := &scene{Scene: house, founding: f, people: map[string]*keys.File{}}
 	var ceremony strings.Builder
 	fmt.Fprintf(&ceremony, "origin: example.com/byzantine\noperators: %s\ncouncil: [keys/alice.pub, keys/bob.pub, keys/carol.pub]\npolicy: %s\nreplicas:\n", f.operators, f.policy)
 	for _, g := range [][2]string{{"alice", "aurora"}, {"bob", "borealis"}, {"carol", "cirrus"}} {
@@ -106,7 +103,7 @@ func found(ctx context.Context, bin, dir string, r *report, f founding) (*scene,
 	if err := os.WriteFile(filepath.Join(dir, "ceremony.yaml"), []byte(ceremony.String()), 0o600); err != nil {
 		return nil, err
 	}
-	if _, err := s.quorate(ctx, "init", "--ceremony", "ceremony.yaml", "--out", "ledger"); err != nil {
+	if _, err := s.Quorate(ctx, "init", "--ceremony", "ceremony.yaml", "--out", "ledger"); err != nil {
 		return nil, err
 	}
 	if s.entry, err = os.ReadFile(filepath.Join(dir, "ledger", "genesis.cbor")); err != nil {
@@ -119,57 +116,22 @@ func found(ctx context.Context, bin, dir string, r *report, f founding) (*scene,
 
 func (s *scene) keygen(ctx context.Context, role, name, operator string, more ...string) error {
 	args := append([]string{"keygen", role, name, "--operator", operator, "--out", "keys", "--insecure-plain"}, more...)
-	if _, err := s.quorate(ctx, args...); err != nil {
+	if _, err := s.Quorate(ctx, args...); err != nil {
 		return err
 	}
-	file, err := keys.ReadFile(filepath.Join(s.dir, "keys", name+".key"), nil)
+	file, err := keys.ReadFile(filepath.Join(s.Dir, "keys", name+".key"), nil)
 	s.people[name] = file
 	return err
 }
 
-// quorate runs the real program to its end, in the scene's directory, and gives
-// what it printed.
-func (s *scene) quorate(ctx context.Context, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, filepath.Join(s.bin, "quorate"), args...)
-	c.Dir, c.Env = s.dir, s.environment()
-	out, err := c.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("quorate %s: %w: %s", args[0], err, bytes.TrimSpace(out))
-	}
-	return string(out), err
-}
-
-// environment keeps what the programs leave in one place, where it is looked
-// for, and the user's own settings away from them.
-func (s *scene) environment() []string {
-	var env []string
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "QUORATE_") && !strings.HasPrefix(e, "TMPDIR=") {
-			env = append(env, e)
-		}
-	}
-	return append(env, "TMPDIR="+filepath.Join(s.dir, "tmp"))
-}
-
 // start starts a replica; its log goes to a file.
-func (s *scene) start(m *member) error {
-	log, err := os.OpenFile(filepath.Join(s.dir, m.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
+func (s *scene) start(m *member) (err error) {
 	args := []string{"--config", filepath.Join("ledger", m.name+".yaml")}
 	if m.program == quorateProgram {
 		args = append([]string{"server"}, args...)
 	}
-	c := exec.Command(filepath.Join(s.bin, m.program), args...)
-	c.Dir, c.Env, c.Stdout, c.Stderr = s.dir, s.environment(), log, log
-	if err := c.Start(); err != nil {
-		return err
-	}
-	m.process, m.exited = c, make(chan error, 1)
-	go func() { m.exited <- c.Wait() }()
-	return nil
+	m.process, err = s.Start(m.name, m.program, args...)
+	return err
 }
 
 // end sends a signal to a replica and waits until its process is gone.
@@ -179,15 +141,10 @@ func (s *scene) end(m *member, sig os.Signal) error {
 	}
 	process := m.process
 	m.process = nil
-	_ = process.Process.Signal(sig)
-	select {
-	case <-m.exited:
-		return nil
-	case <-time.After(stopLimit):
-		_ = process.Process.Kill()
-		<-m.exited
-		return fmt.Errorf("%s did not stop within %s", m.name, stopLimit)
+	if err := process.End(sig, stopLimit); errors.Is(err, stagehand.ErrLate) {
+		return err
 	}
+	return nil
 }
 
 // gone says whether a process that should run has ended by itself.
@@ -195,16 +152,11 @@ func (m *member) gone() (error, bool) {
 	if !m.running() {
 		return nil, false
 	}
-	select {
-	case err := <-m.exited:
+	err, gone := m.process.Gone()
+	if gone {
 		m.process = nil
-		if err == nil {
-			err = errors.New("it ended")
-		}
-		return err, true
-	default:
-		return nil, false
 	}
+	return err, gone
 }
 
 func (s *scene) startAll(ctx context.Context) error {
@@ -216,13 +168,13 @@ func (s *scene) startAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for _, m := range s.members {
-		if err := s.await(ctx, m.name+" is ready", func() bool {
+		if err := s.Await(ctx, m.name+" is ready", func() bool {
 			status, err := s.status(ctx, m)
 			return err == nil && status.Ready && status.Certified > 0
 		}); err != nil {
 			return err
 		}
-		m.files = openFiles(m)
+		m.files = m.process.OpenFiles()
 	}
 	return nil
 }
@@ -231,31 +183,20 @@ func (s *scene) startAll(ctx context.Context) error {
 func (s *scene) stopAll() {
 	for _, m := range s.honest() {
 		if err, ended := m.gone(); ended {
-			s.fail("%s is no longer running: %v", m.name, err)
+			s.Fail("%s is no longer running: %v", m.name, err)
 		} else if m.running() && m.files > 0 {
-			if now := openFiles(m); now > m.files+moreFiles {
-				s.fail("%s has %d descriptors open, %d at the start", m.name, now, m.files)
+			if now := m.process.OpenFiles(); now > m.files+moreFiles {
+				s.Fail("%s has %d descriptors open, %d at the start", m.name, now, m.files)
 			}
 		}
 	}
 	for _, m := range s.members {
 		if err := s.end(m, syscall.SIGTERM); err != nil {
-			s.fail("%v", err)
+			s.Fail("%v", err)
 		}
 	}
-	if left, err := os.ReadDir(filepath.Join(s.dir, "tmp")); err != nil || len(left) > 0 {
-		s.fail("temporary files are left: %v %v", left, err)
-	}
-	s.http.CloseIdleConnections()
-}
-
-// openFiles counts a process's descriptors; 0 where nobody can tell.
-func openFiles(m *member) int {
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", m.process.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	return len(list)
+	s.Leftovers()
+	s.HTTP.CloseIdleConnections()
 }
 
 func (s *scene) member(name string) *member {
@@ -277,48 +218,9 @@ func (s *scene) honest() []*member {
 	return s.members[:replicas-1]
 }
 
-// await looks until something holds, or ctx or patience ends.
-func (s *scene) await(ctx context.Context, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain until %s", what)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
 func (s *scene) status(ctx context.Context, m *member) (*client.Status, error) {
 	var status client.Status
-	return &status, s.getJSON(ctx, m.url()+"/v1/status", &status)
-}
-
-func (s *scene) getJSON(ctx context.Context, url string, out any) error {
-	b, err := s.get(ctx, url)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(b, out)
-}
-
-func (s *scene) get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := s.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(answer.Body, 16<<20))
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: status %d: %.200s", url, answer.StatusCode, b)
-	}
-	return b, err
+	return &status, s.GetJSON(ctx, m.url()+"/v1/status", &status)
 }
 
 // client is a verifying client of these replicas, in this order; trust is where
@@ -373,7 +275,7 @@ func (s *scene) submit(ctx context.Context, m *member, author, text string) (tim
 // lead makes a replica the leader, through the operator's socket of whoever
 // leads.
 func (s *scene) lead(ctx context.Context, to *member) error {
-	return s.await(ctx, to.name+" leads", func() bool {
+	return s.Await(ctx, to.name+" leads", func() bool {
 		for _, m := range s.members {
 			if !m.running() {
 				continue
@@ -386,7 +288,7 @@ func (s *scene) lead(ctx context.Context, to *member) error {
 				return true
 			}
 			if m != to {
-				o := client.NewOperatorClient(filepath.Join(s.dir, "ledger", m.name, "operator.sock"))
+				o := client.NewOperatorClient(filepath.Join(s.Dir, "ledger", m.name, "operator.sock"))
 				_ = o.Transfer(ctx, to.name)
 				o.Close()
 			}
@@ -412,15 +314,11 @@ func (s *scene) leader(ctx context.Context) string {
 
 // tell is a request to the liar's control socket.
 func (s *scene) tell(ctx context.Context, method, path string, q url.Values, out any) error {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", filepath.Join(s.dir, "ledger", liarName, "liar.sock"))
-	}}
 	request, err := http.NewRequestWithContext(ctx, method, "http://liar"+path+"?"+q.Encode(), nil)
 	if err != nil {
 		return err
 	}
-	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Do(request)
+	answer, err := stagehand.Unix(filepath.Join(s.Dir, "ledger", liarName, "liar.sock"), stagehand.Patience).Do(request)
 	if err != nil {
 		return err
 	}
@@ -481,7 +379,7 @@ func (s *scene) deeds(ctx context.Context) string {
 
 // refusals counts what the guard of a replica refused, by rule.
 func (s *scene) refusals(ctx context.Context, m *member) map[string]int {
-	b, err := s.get(ctx, m.url()+"/metrics")
+	b, err := s.Get(ctx, m.url()+"/metrics")
 	if err != nil {
 		return nil
 	}
@@ -502,7 +400,7 @@ func (s *scene) refusals(ctx context.Context, m *member) map[string]int {
 
 // counter reads one counter of a replica's metrics; -1 when it is not there.
 func (s *scene) counter(ctx context.Context, m *member, name string) float64 {
-	b, err := s.get(ctx, m.url()+"/metrics")
+	b, err := s.Get(ctx, m.url()+"/metrics")
 	if err != nil {
 		return -1
 	}

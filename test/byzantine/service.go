@@ -18,7 +18,7 @@ func (s *scene) censored(ctx context.Context, by string) error {
 	if err != nil {
 		return err
 	}
-	s.says("client", "bob's statement at r2 was certified after %.1f s", took.Seconds())
+	s.Says("client", "bob's statement at r2 was certified after %.1f s", took.Seconds())
 	// Bob goes on: a leader that orders nothing at all is no censor.
 	speaking, quiet := context.WithCancel(ctx)
 	defer quiet()
@@ -32,13 +32,13 @@ func (s *scene) censored(ctx context.Context, by string) error {
 		}
 	}()
 	took, err = s.submit(ctx, s.member("r1"), "alice", "I may not")
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	s.saysRefusals(ctx)
 	if err != nil {
 		return err
 	}
-	s.says("client", "alice's statement at r1 was certified after %.1f s; %s leads now", took.Seconds(), s.leader(ctx))
-	s.demand(took < censorWithin, "that took longer than %s", censorWithin)
+	s.Says("client", "alice's statement at r1 was certified after %.1f s; %s leads now", took.Seconds(), s.leader(ctx))
+	s.Demand(took < censorWithin, "that took longer than %s", censorWithin)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func (s *scene) served(ctx context.Context, lie string) error {
 	if err := s.lead(ctx, s.member("r1")); err != nil {
 		return err
 	}
-	before := s.memory(s.member("r1"))
+	before := s.member("r1").process.Memory()
 	if err := s.lie(ctx, lie); err != nil {
 		return err
 	}
@@ -60,18 +60,18 @@ func (s *scene) served(ctx context.Context, lie string) error {
 	for i := range 8 {
 		took, err := s.submit(ctx, s.honest()[i%3], "alice", "meanwhile")
 		if err != nil {
-			s.says("attacker", "%s", s.deeds(ctx))
+			s.Says("attacker", "%s", s.deeds(ctx))
 			return err
 		}
 		worst = max(worst, took)
 	}
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	for _, m := range s.honest() {
-		s.says(m.name, "%d descriptors, %d MB; %.0f cosignatures did not verify", openFiles(m), s.memory(m), s.counter(ctx, m, "quorate_bad_cosignatures_total"))
+		s.Says(m.name, "%d descriptors, %d MB; %.0f cosignatures did not verify", m.process.OpenFiles(), m.process.Memory(), s.counter(ctx, m, "quorate_bad_cosignatures_total"))
 	}
-	s.says("client", "eight statements one after the other, the slowest certified after %.1f s", worst.Seconds())
-	s.demand(worst < 5*time.Second, "that took too long")
-	s.demand(s.memory(s.member("r1")) < before+moreMemory, "r1 has %d MB, %d before", s.memory(s.member("r1")), before)
+	s.Says("client", "eight statements one after the other, the slowest certified after %.1f s", worst.Seconds())
+	s.Demand(worst < 5*time.Second, "that took too long")
+	s.Demand(s.member("r1").process.Memory() < before+moreMemory, "r1 has %d MB, %d before", s.member("r1").process.Memory(), before)
 	return s.noAlarms(ctx, s.honest()...)
 }
 

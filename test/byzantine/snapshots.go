@@ -24,13 +24,13 @@ func (s *scene) snapshotSent(ctx context.Context, as string) error {
 		return err
 	}
 	if as == "old" {
-		s.says("attacker", "%s", kept)
+		s.Says("attacker", "%s", kept)
 	}
 	told, err := s.do(ctx, "snapshot", "as", as)
 	if err != nil {
 		return err
 	}
-	s.says("attacker", "%s", told)
+	s.Says("attacker", "%s", told)
 	s.saysRefusals(ctx)
 	// "taken" may be said by a replica that has all of it in its log, and leaves
 	// the content alone: what counts is what it serves afterwards.
@@ -39,12 +39,12 @@ func (s *scene) snapshotSent(ctx context.Context, as string) error {
 		if err != nil {
 			return err
 		}
-		policy, err := s.get(ctx, m.url()+"/v1/policy?consistency=stale")
+		policy, err := s.Get(ctx, m.url()+"/v1/policy?consistency=stale")
 		if err != nil {
 			return err
 		}
-		s.demand(strings.Contains(string(policy), `"quota":65536`), "%s has another policy: %s", m.name, policy)
-		s.demand(status.Applied >= before.Applied, "%s went back from size %d to %d", m.name, before.Applied, status.Applied)
+		s.Demand(strings.Contains(string(policy), `"quota":65536`), "%s has another policy: %s", m.name, policy)
+		s.Demand(status.Applied >= before.Applied, "%s went back from size %d to %d", m.name, before.Applied, status.Applied)
 	}
 	if err := s.withoutLiar(ctx); err != nil {
 		return err
@@ -66,11 +66,11 @@ func (s *scene) restarted(ctx context.Context) error {
 		}
 	}
 	for _, m := range s.honest() {
-		if err := s.await(ctx, m.name+" is ready after kill -9", func() bool {
+		if err := s.Await(ctx, m.name+" is ready after kill -9", func() bool {
 			status, err := s.status(ctx, m)
 			return err == nil && status.Ready
 		}); err != nil {
-			s.says(m.name, "alarms: %s", s.alarmsOf(ctx, m))
+			s.Says(m.name, "alarms: %s", s.alarmsOf(ctx, m))
 			return err
 		}
 	}

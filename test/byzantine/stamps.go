@@ -13,10 +13,10 @@ func stampsAhead(ctx context.Context, s *scene) error {
 		refused := 0
 		for _, m := range s.honest() {
 			n := s.refusals(ctx, m)["stamp_ahead"]
-			s.says(m.name, "refused %d appends by stamp_ahead", n)
+			s.Says(m.name, "refused %d appends by stamp_ahead", n)
 			refused += n
 		}
-		s.demand(refused > 0, "no honest replica refused a stamp ahead")
+		s.Demand(refused > 0, "no honest replica refused a stamp ahead")
 	})
 }
 
@@ -40,19 +40,19 @@ func timeHeld(lie string, parameters ...string) func(context.Context, *scene) er
 			cancel()
 		}
 		took, err := s.submit(ctx, s.member("r2"), "bob", "said under held time")
-		s.says("attacker", "%s", s.deeds(ctx))
+		s.Says("attacker", "%s", s.deeds(ctx))
 		refused := 0
 		for _, m := range s.honest() {
 			n := s.refusals(ctx, m)["stall"]
-			s.says(m.name, "refused the leader %d times by stall", n)
+			s.Says(m.name, "refused the leader %d times by stall", n)
 			refused += n
 		}
 		if err != nil {
 			return err
 		}
-		s.says("client", "a statement at r2 was certified after %.1f s, %.1f s into the lie; %s leads now", took.Seconds(), time.Since(begin).Seconds(), s.leader(ctx))
-		s.demand(refused > 0, "no honest replica refused a leader that holds time back")
-		s.demand(s.leader(ctx) != liarName, "the liar leads still")
+		s.Says("client", "a statement at r2 was certified after %.1f s, %.1f s into the lie; %s leads now", took.Seconds(), time.Since(begin).Seconds(), s.leader(ctx))
+		s.Demand(refused > 0, "no honest replica refused a leader that holds time back")
+		s.Demand(s.leader(ctx) != liarName, "the liar leads still")
 		if _, err = s.submit(ctx, s.member("r3"), "carol", "and another"); err != nil {
 			return err
 		}
@@ -70,12 +70,12 @@ func (s *scene) badStamps(ctx context.Context, by string, look func()) error {
 		return err
 	}
 	took, err := s.submit(ctx, s.honest()[0], "alice", "said under a liar's clock")
-	s.says("attacker", "%s", s.deeds(ctx))
+	s.Says("attacker", "%s", s.deeds(ctx))
 	look()
 	if err != nil {
 		return err
 	}
-	s.says("client", "a statement at r1 was certified after %.1f s; %s leads now", took.Seconds(), s.leader(ctx))
+	s.Says("client", "a statement at r1 was certified after %.1f s; %s leads now", took.Seconds(), s.leader(ctx))
 	_, err = s.submit(ctx, s.honest()[1], "bob", "and another")
 	if err != nil {
 		return err
@@ -99,8 +99,8 @@ func (s *scene) stampsAreNow(ctx context.Context) error {
 		return err
 	}
 	away := time.Since(time.UnixMilli(int64(entry.Stamp))).Abs()
-	s.says("auditor", "the newest certified entry is stamped %s from our clock", away.Round(time.Millisecond))
-	s.demand(away < 10*time.Second, "the ledger's time is %s from ours", away)
+	s.Says("auditor", "the newest certified entry is stamped %s from our clock", away.Round(time.Millisecond))
+	s.Demand(away < 10*time.Second, "the ledger's time is %s from ours", away)
 	return nil
 }
 

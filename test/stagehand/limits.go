@@ -1,0 +1,13 @@
+package stagehand
+
+import "time"
+
+// Bounds of a scene.
+const (
+	// Patience is for what must happen.
+	Patience = 30 * time.Second
+
+	pollPace     = 50 * time.Millisecond
+	requestLimit = 10 * time.Second
+	maxAnswer    = 16 << 20
+)
