@@ -47,7 +47,7 @@ const (
 )
 
 // testGround knows no room of ours.
-var testGround = []string{"test/freeport"}
+var testGround = []string{"test/freeport", "test/secretscan", "test/stagehand"}
 
 // pureRooms import nothing that reads a clock, a disk, a network or chance, and
 // nothing that schedules.
