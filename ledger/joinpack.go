@@ -97,8 +97,19 @@ func (h Head) endorsement(branch Hash, millis uint64) []byte {
 // Endorse makes a governor's endorsement of h, a head of this branch (see
 // Branch). The time, in milliseconds, is above 0.
 func Endorse(branch Hash, k *keys.PrivateKey, name string, h Head, millis uint64) Endorsement {
+	e, err := EndorseWith(branch, name, h, millis, func(message []byte) ([]byte, error) { return k.Sign(message), nil })
+	invariant(err == nil, "a key in memory signs")
+	return e
+}
+
+// EndorseWith is Endorse by a key that may be elsewhere: sign signs the message.
+func EndorseWith(branch Hash, name string, h Head, millis uint64, sign func(message []byte) ([]byte, error)) (Endorsement, error) {
 	invariant(millis > 0 && millis <= canon.MaxInt, "an endorsement has a time")
-	return Endorsement{Name: name, Signature: k.Sign(h.endorsement(branch, millis)), Time: millis}
+	signature, err := sign(h.endorsement(branch, millis))
+	if err != nil {
+		return Endorsement{}, fmt.Errorf("endorse: %w", err)
+	}
+	return Endorsement{Name: name, Signature: signature, Time: millis}, nil
 }
 
 // Encode gives the file, canonical JSON. It sets the type.

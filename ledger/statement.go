@@ -271,6 +271,14 @@ func DecodeArgs[T any](raw canon.Raw) (T, error) {
 // Sign makes the statement with payload p and body, signed by k. It returns
 // the envelope.
 func Sign(k *keys.PrivateKey, p Payload, body any) ([]byte, error) {
+	return SignWith(p, body, func(typ string, payload []byte) ([]byte, error) {
+		return keys.SignEnvelope(k, typ, payload), nil
+	})
+}
+
+// SignWith is Sign by a key that may be elsewhere: sign makes the envelope of a
+// payload of the given "typ".
+func SignWith(p Payload, body any, sign func(typ string, payload []byte) ([]byte, error)) ([]byte, error) {
 	raw, err := canon.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode body: %w", err)
@@ -283,7 +291,10 @@ func Sign(k *keys.PrivateKey, p Payload, body any) ([]byte, error) {
 	if len(payload) > MaxPayloadBytes {
 		return nil, fmt.Errorf("encode payload: %d bytes, at most %d", len(payload), MaxPayloadBytes)
 	}
-	envelope := keys.SignEnvelope(k, "quorate/"+p.Type+".v1", payload)
+	envelope, err := sign("quorate/"+p.Type+".v1", payload)
+	if err != nil {
+		return nil, fmt.Errorf("sign statement: %w", err)
+	}
 	if _, err := ParseStatement(envelope); err != nil {
 		return nil, fmt.Errorf("sign statement: %w", err)
 	}

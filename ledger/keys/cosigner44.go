@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/cloudflare/circl/sign/mldsa/mldsa44"
 )
@@ -26,6 +27,7 @@ type Cosigner44 struct {
 func (k *PrivateKey) Cosigner44() *Cosigner44 {
 	derived, err := hkdf.Key(sha256.New, k.seed[:], nil, cosigner44Info, SeedSize)
 	invariant(err == nil, "HKDF gives 32 bytes")
+	defer WipeBytes(derived)
 	return NewCosigner44([SeedSize]byte(derived))
 }
 
@@ -51,6 +53,16 @@ func (c *Cosigner44) Sign(msg []byte) []byte {
 	restoreSpeed()
 	invariant(err == nil, "the empty context is not too long")
 	return sig
+}
+
+// Wipe writes zeros over the key. Nobody may use it any more; it may be called of
+// nil.
+func (c *Cosigner44) Wipe() {
+	if c == nil {
+		return
+	}
+	*c.signer = mldsa44.PrivateKey{}
+	runtime.KeepAlive(c.signer)
 }
 
 // Format prints no more than what it is, whatever the verb.

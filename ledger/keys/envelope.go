@@ -2,7 +2,9 @@ package keys
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"errors"
 )
 
 // Envelope is a statement as it travels: a COSE_Sign1 (RFC 9052, section 4.2)
@@ -75,6 +77,56 @@ func SignEnvelope(k *PrivateKey, typ string, payload []byte) []byte {
 	e := Envelope{KeyID: k.ID(), Type: typ, Payload: payload}
 	e.Signature = k.Sign(SigStructure(e.KeyID, typ, payload))
 	return e.Bytes()
+}
+
+// SignEnvelopeWith is SignEnvelope by a signer that may be elsewhere. What it
+// signed is verified: an error says so if the signature is not one of its key.
+func SignEnvelopeWith(ctx context.Context, s Signer, purpose, typ string, payload []byte, show []string) ([]byte, error) {
+	invariant(isType(typ), "typ is of the form quorate/<type>.v<n>")
+	invariant(len(payload) > 0 && len(payload) <= MaxPayload, "the payload has 1 to 32768 bytes")
+	public := s.Public()
+	e := Envelope{KeyID: public.ID(), Type: typ, Payload: payload}
+	var err error
+	if e.Signature, err = s.Sign(ctx, purpose, SigStructure(e.KeyID, typ, payload), show); err != nil {
+		return nil, err
+	}
+	if !e.Verify(public) {
+		return nil, ErrWrongSignature
+	}
+	return e.Bytes(), nil
+}
+
+// ErrWrongSignature says that a signer gave what is no signature of its key.
+var ErrWrongSignature = errors.New("the signer's signature does not verify under its key")
+
+// ParseSigStructure reads what SigStructure gives, and nothing else: which key is
+// to sign what type of payload. The payload is part of b.
+func ParseSigStructure(b []byte) (kid ID, typ string, payload []byte, err error) {
+	bad := errors.New("the message is no Sig_structure of a statement")
+	head := append([]byte{0x84, 0x6a}, "Signature1"...)
+	rest, ok := bytes.CutPrefix(b, head)
+	if !ok {
+		return kid, "", nil, bad
+	}
+	r := reader{data: rest}
+	protected, problem := r.bytes(majorBytes, MaxEnvelope, "protected header")
+	if problem != nil {
+		return kid, "", nil, bad
+	}
+	var e Envelope
+	if e.parseProtected(protected) != nil {
+		return kid, "", nil, bad
+	}
+	if external, problem := r.bytes(majorBytes, 0, "external data"); problem != nil || len(external) != 0 {
+		return kid, "", nil, bad
+	}
+	if payload, problem = r.bytes(majorBytes, MaxPayload, "payload"); problem != nil || len(payload) == 0 {
+		return kid, "", nil, bad
+	}
+	if !bytes.Equal(SigStructure(e.KeyID, e.Type, payload), b) {
+		return kid, "", nil, bad
+	}
+	return e.KeyID, e.Type, payload, nil
 }
 
 // Bytes gives the envelope as it travels.

@@ -30,6 +30,16 @@ func (f File) Format(state fmt.State, _ rune) {
 	fmt.Fprintf(state, "key file of %s %q: %v", f.Role, f.Name, f.Key)
 }
 
+// Wipe wipes the key, and forgets the identity, which as a string cannot be
+// wiped. It may be called of nil.
+func (f *File) Wipe() {
+	if f == nil {
+		return
+	}
+	f.Key.Wipe()
+	f.Identity = ""
+}
+
 // fileBody is a key file's content: canonical JSON on one line, encrypted or
 // not. key_id is redundant, and detects damage.
 type fileBody struct {
@@ -104,6 +114,7 @@ func WriteFile(path string, f *File, passphrase []byte, options ...Option) error
 	if err != nil {
 		return err
 	}
+	defer WipeBytes(content)
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
 		return fmt.Errorf("write key file: %w", err)
@@ -173,6 +184,7 @@ func parseFile(path string, content []byte, mode fs.FileMode, passphrase func() 
 			return nil, err
 		}
 		content = plain
+		defer WipeBytes(plain)
 	case bytes.HasPrefix(content, []byte(insecureMark)):
 		if mode&0o077 != 0 {
 			return nil, &FileError{Path: path,
@@ -209,7 +221,7 @@ func decrypt(path string, content []byte, passphrase func() ([]byte, error)) ([]
 	identity.SetMaxWorkFactor(maxWorkFactor)
 	plain, err := age.Decrypt(armor.NewReader(bytes.NewReader(content)), identity)
 	if err == nil {
-		content, err = io.ReadAll(plain)
+		content, err = io.ReadAll(io.LimitReader(plain, maxKeyFile+1))
 	}
 	noMatch := new(age.NoIdentityMatchError)
 	switch {

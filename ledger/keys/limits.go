@@ -33,6 +33,19 @@ const (
 	// letters, and room for spaces.
 	maxWordsText = 512
 
+	// MinThreshold is the fewest shares that may open a backup: one would be no
+	// sharing. MaxShares is the most that it has: one of each operator.
+	MinThreshold = 2
+	MaxShares    = 24
+
+	// MaxBackup bounds a backup's file, in bytes: MaxShares shares of about 4 kB
+	// (in base64url) and the ciphertext. MaxSealedShare bounds a sealed share,
+	// maxShare what is in it, and maxPrincipal a name or role there.
+	MaxBackup      = 256 << 10
+	MaxSealedShare = 8 << 10
+	maxShare       = 2 << 10
+	maxPrincipal   = 64
+
 	// maxRecipients bounds SealTo, well above any council or replica set.
 	maxRecipients = 256
 

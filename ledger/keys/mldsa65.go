@@ -18,6 +18,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 )
@@ -59,8 +60,8 @@ func (p *PublicKey) Verify(msg, sig []byte) bool {
 	return len(sig) == SignatureSize && mldsa65.Verify(&p.unpacked, msg, nil, sig)
 }
 
-// PrivateKey is an ML-DSA-65 key pair. It never changes and is safe for
-// concurrent use. Printing it in any way shows its id only.
+// PrivateKey is an ML-DSA-65 key pair. Until it is wiped it never changes and is
+// safe for concurrent use. Printing it in any way shows its id only.
 type PrivateKey struct {
 	seed   [SeedSize]byte
 	signer *mldsa65.PrivateKey
@@ -83,6 +84,17 @@ func FromSeed(seed [SeedSize]byte) *PrivateKey {
 	unpacked, err := ParsePublicKey(public.Bytes())
 	invariant(err == nil, "a generated public key has the right length")
 	return &PrivateKey{seed: seed, signer: signer, public: unpacked}
+}
+
+// Wipe writes zeros over the seed and the expanded key. Nobody may use the key
+// any more; its id and public half stay. It may be called of nil.
+func (k *PrivateKey) Wipe() {
+	if k == nil {
+		return
+	}
+	WipeBytes(k.seed[:])
+	*k.signer = mldsa65.PrivateKey{}
+	runtime.KeepAlive(k.signer)
 }
 
 // Seed gives the secret itself.

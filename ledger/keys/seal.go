@@ -71,7 +71,11 @@ func OpenWith(identity string, ciphertext []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("open: the identity is no AGE-SECRET-KEY-PQ-1…")
 	}
-	plain, err := age.Decrypt(bytes.NewReader(ciphertext), pair)
+	return openAge(ciphertext, pair)
+}
+
+func openAge(ciphertext []byte, identity age.Identity) ([]byte, error) {
+	plain, err := age.Decrypt(bytes.NewReader(ciphertext), identity)
 	if errors.As(err, new(*age.NoIdentityMatchError)) {
 		return nil, fmt.Errorf("open: %w", ErrNotForUs)
 	}
