@@ -41,6 +41,7 @@ var governors = []struct{ name, operator string }{
 type clusterPlan struct {
 	members int
 	bug     string // planted into every replica; "" for the real program
+	founder string // the program that makes keys and genesis; "" for the real one
 }
 
 // cluster is a ledger whose replicas are processes.
@@ -126,8 +127,18 @@ func foundCluster(ctx context.Context, o *options, dir string, plan clusterPlan)
 	return c, nil
 }
 
-func (c *cluster) quorate(args ...string) (string, error) {
-	cmd := exec.Command(c.o.program, args...)
+func (c *cluster) quorate(args ...string) (string, error) { return c.run(c.o.program, args...) }
+
+// found runs a command of the ceremony.
+func (c *cluster) found(args ...string) (string, error) {
+	if c.plan.founder != "" {
+		return c.run(c.plan.founder, args...)
+	}
+	return c.quorate(args...)
+}
+
+func (c *cluster) run(program string, args ...string) (string, error) {
+	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), "QUORATE_TRUST_DIR="+filepath.Join(c.dir, "trust"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -142,7 +153,7 @@ func (c *cluster) path(parts ...string) string {
 
 // replicaKey makes the keys of a replica.
 func (c *cluster) replicaKey(number int, folder string) error {
-	_, err := c.quorate("keygen", "replica", fmt.Sprintf("r%d", number), "--operator", governors[(number-1)%3].operator,
+	_, err := c.found("keygen", "replica", fmt.Sprintf("r%d", number), "--operator", governors[(number-1)%3].operator,
 		"--peer", fmt.Sprintf("%s:%d", c.address(number), peerPort), "--api", fmt.Sprintf("https://%s:%d", c.address(number), apiPort),
 		"--out", c.path(folder), "--insecure-plain")
 	return err
@@ -152,7 +163,7 @@ func (c *cluster) ceremony() error {
 	args := []string{"init", "--origin", "chaos.example/ledger", "--out", c.path("ledger")}
 	var council, replicas []string
 	for _, g := range governors {
-		if _, err := c.quorate("keygen", "governor", g.name, "--operator", g.operator, "--out", c.path("keys"), "--insecure-plain"); err != nil {
+		if _, err := c.found("keygen", "governor", g.name, "--operator", g.operator, "--out", c.path("keys"), "--insecure-plain"); err != nil {
 			return err
 		}
 		council = append(council, c.path("keys", g.name+".pub"))
@@ -168,7 +179,7 @@ func (c *cluster) ceremony() error {
 		}
 		replicas = append(replicas, c.path("keys", fmt.Sprintf("r%d.pub", i)))
 	}
-	if _, err := c.quorate(append(args, "--council", strings.Join(council, ","), "--replicas", strings.Join(replicas, ","))...); err != nil {
+	if _, err := c.found(append(args, "--council", strings.Join(council, ","), "--replicas", strings.Join(replicas, ","))...); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(c.path("ledger", "genesis"))

@@ -27,7 +27,8 @@ type options struct {
 	seed    uint64
 	only    string
 
-	founded int // clusters so far
+	founded int  // clusters so far
+	behind  bool // the earlier quorate speaks an earlier format
 }
 
 func main() {
@@ -49,6 +50,10 @@ func main() {
 			fmt.Printf("   %-16s %s\n", b.name, b.what)
 		}
 		return
+	}
+	if err := o.compare(); err != nil {
+		fmt.Printf("chaos: %v\n", err)
+		os.Exit(1)
 	}
 	if o.seed == 0 {
 		o.seed = rand.Uint64()%1_000_000 + 1
@@ -163,9 +168,13 @@ func shortRun(ctx context.Context, o *options, dir string) (failed []string) {
 // randomRun draws nemeses until the time is over.
 func randomRun(ctx context.Context, o *options, dir string) []string {
 	end := time.Now().Add(o.last)
-	return runNemeses(ctx, o, filepath.Join(dir, "main"), func(_ int, chance *rand.Rand) *nemesis {
+	return runNemeses(ctx, o, filepath.Join(dir, "main"), func(i int, chance *rand.Rand) *nemesis {
 		if time.Now().After(end) {
 			return nil
+		}
+		// What comes after it finds the newest format.
+		if i == 0 && o.behind && o.wanted("upgrade") {
+			return &nemeses[slices.IndexFunc(nemeses, func(n nemesis) bool { return n.name == "upgrade" })]
 		}
 		for {
 			if n := &nemeses[chance.IntN(len(nemeses))]; o.wanted(n.name) {
@@ -179,7 +188,11 @@ func randomRun(ctx context.Context, o *options, dir string) []string {
 // stops at the first that fails: what comes after would say nothing.
 func runNemeses(ctx context.Context, o *options, dir string, next func(int, *rand.Rand) *nemesis) []string {
 	chance := rand.New(rand.NewPCG(o.seed, 1))
-	c, err := foundCluster(ctx, o, dir, clusterPlan{members: startMembers})
+	plan := clusterPlan{members: startMembers}
+	if o.behind && o.wanted("upgrade") {
+		plan.founder = o.older
+	}
+	c, err := foundCluster(ctx, o, dir, plan)
 	if err != nil {
 		fmt.Printf("chaos: found the ledger: %v\n", err)
 		return []string{"found"}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -224,35 +222,5 @@ func clockJump(ctx context.Context, h *harm) error {
 		}
 		return nil
 	})
-	return nil
-}
-
-// upgrade: old and new programs side by side derive the same from the same.
-func upgrade(ctx context.Context, h *harm) error {
-	if _, err := os.Stat(h.o.older); h.o.older == "" || err != nil {
-		return &skipError{"there is no earlier program (--older); make chaos builds one where git has the history"}
-	}
-	for _, program := range []string{h.o.older, h.o.program} {
-		for i, m := range h.members {
-			if err := m.stop(); err != nil {
-				return err
-			}
-			m.program = []string{program, "server"}
-			if err := h.start(m); err != nil {
-				return err
-			}
-			if err := h.awaitReady(ctx, m); err != nil {
-				return fmt.Errorf("%s as %s: %w", m.name, filepath.Base(program), err)
-			}
-			// What the two programs derive together is certified only if it is the same.
-			if _, err := h.probe(ctx, m, h.keys[i%len(h.keys)]); err != nil {
-				return fmt.Errorf("%s as %s: %w", m.name, filepath.Base(program), err)
-			}
-		}
-		if err := h.some(ctx, 5); err != nil {
-			return err
-		}
-	}
-	h.note("one by one to %s and back", filepath.Base(h.o.older))
 	return nil
 }

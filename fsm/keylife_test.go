@@ -1,0 +1,424 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/keyreader"
+)
+
+// Random histories of everything that begins or ends a key, in which statements
+// come under every key that there ever was, of epochs past and future. A naive
+// reader of the entries alone (test/keyreader) judges each one that the rules
+// accept and each that they refuse for its key's sake. A seed that fails is
+// printed; QUORATE_SEED runs it alone.
+func TestNoStatementUnderAKeyThatIsNotInForce(t *testing.T) {
+	histories, first := 10_000, uint64(1)
+	if testing.Short() {
+		histories = 1_000
+	}
+	if text := os.Getenv("QUORATE_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		histories, first = 1, seed
+	}
+	start := newKeyStart(t)
+	happened := map[string]int{}
+	for seed := first; seed < first+uint64(histories); seed++ {
+		h := newKeyHistory(start, seed)
+		for range keySteps {
+			h.step()
+		}
+		if len(h.reader.Wrong) > 0 {
+			t.Fatalf("seed %d: %s", seed, h.reader.Wrong[0])
+		}
+		h.compare(t, seed)
+		for what, n := range h.reader.Judged {
+			happened[what] += n
+		}
+		for what, n := range h.decided {
+			happened["decided "+what] += n
+		}
+		if seed%500 == 0 {
+			checkState(t, h.state)
+		}
+	}
+	t.Logf("seeds %d to %d: %v", first, first+uint64(histories)-1, happened)
+	if histories == 1 {
+		return
+	}
+	for _, what := range wantedOfKeys {
+		if happened[what] == 0 {
+			t.Errorf("no history had: %s", what)
+		}
+	}
+}
+
+const keySteps = 36
+
+// wantedOfKeys is what must have been met at least once.
+var wantedOfKeys = []string{
+	"accepted record", "accepted join", "accepted propose", "accepted recover", "accepted evidence",
+	"refused revoked_key", "refused key_expired", "refused unknown_author", "refused wrong_key",
+	"decided node.admit", "decided node.rekey", "decided node.remove", "decided node.quarantine", "decided node.release",
+	"decided policy.change", "decided council.change", "decided replica.rekey", "decided ledger.freeze", "decided epoch.advance", "decided recover",
+}
+
+// keyHistory is one history, and the reader of its entries.
+type keyHistory struct {
+	model
+	r       *rand.Rand
+	reader  *keyreader.Reader
+	pool    []heldKey // every key that was ever made, seated or not
+	seat    int       // of the next key
+	decided map[string]int
+}
+
+type heldKey struct {
+	holder string
+	id     ledger.Hash
+}
+
+const (
+	keyOperators = 3
+	keyNodes     = 4 // of which the last one is not admitted at first
+)
+
+func keyNode(i int) string { return nodeName(i%keyOperators, i/keyOperators) }
+
+// newKeyStart is where histories begin: three nodes, whose keys last four epochs,
+// in epoch 1.
+func newKeyStart(t testing.TB) *keyHistory {
+	t.Helper()
+	g := defaultGenesis()
+	g.Format, g.Policy.KeyEpochs = ledger.Format, 4
+	for i := range keyOperators {
+		g.Operators = append(g.Operators, ledger.Operator{Name: operatorName(i), Sponsor: "alpha"})
+	}
+	entry, err := g.Entry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &keyHistory{
+		model: model{t: t, now: g.Created, seqs: map[string]uint64{}, ids: map[string]ledger.Hash{}},
+		r:     rand.New(rand.NewPCG(0, 0)), decided: map[string]int{},
+	}
+	if h.state, err = New(entry); err != nil {
+		t.Fatal(err)
+	}
+	if h.reader, err = keyreader.New(entry); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "bob", "carol", "r1", "r2", "r3", "r4", "rita"} {
+		h.own(name, ledger.Hash(keyNamed(name).ID()))
+	}
+	for i := range keyNodes - 1 {
+		if !h.join(keyNode(i), "node.admit") {
+			t.Fatalf("%s is not admitted", keyNode(i))
+		}
+	}
+	h.advance(1)
+	if len(h.reader.Wrong) > 0 {
+		t.Fatal(h.reader.Wrong)
+	}
+	return h
+}
+
+func newKeyHistory(start *keyHistory, seed uint64) *keyHistory {
+	h := *start
+	h.r = rand.New(rand.NewPCG(seed, 1))
+	h.reader, h.decided, h.pool = start.reader.Clone(), map[string]int{}, slices.Clone(start.pool)
+	h.ids, h.seqs = maps.Clone(start.ids), maps.Clone(start.seqs)
+	clear(h.reader.Judged)
+	return &h
+}
+
+func (h *keyHistory) any(from ...string) string { return from[h.r.IntN(len(from))] }
+
+func (h *keyHistory) anyNode() string { return keyNode(h.r.IntN(keyNodes)) }
+
+func (h *keyHistory) step() {
+	switch n := h.r.IntN(32); {
+	case n < 16:
+		h.speak()
+	case n < 20:
+		h.advance(1)
+	case n == 20:
+		h.advance(uint64(1 + h.r.IntN(4)))
+	case n == 21:
+		h.do(ledger.CommandSeal)
+	case n < 24:
+		h.join(h.anyNode(), "node.rekey")
+	case n == 24:
+		h.decide("node.remove", nodeArgs{Name: h.anyNode()})
+	case n == 25:
+		h.join(h.anyNode(), "node.admit")
+	case n < 28:
+		h.decide(h.any("node.quarantine", "node.release"), nodeReasonArgs{Name: h.anyNode(), Reason: "drawn"})
+	case n == 28:
+		h.exclude(h.anyNode())
+	case n == 29:
+		p := h.state.Policy()
+		p.KeyEpochs, p.GraceEpochs = uint64(2+h.r.IntN(5)), uint64(h.r.IntN(3))
+		h.decide("policy.change", policyArgs{Policy: p})
+	default:
+		h.rare()
+	}
+}
+
+func (h *keyHistory) rare() {
+	switch h.r.IntN(6) {
+	case 0:
+		h.decide("ledger.freeze", freezeArgs{Reason: "drawn"})
+	case 1:
+		h.decide("epoch.advance", noArgs{})
+	case 2:
+		h.recover()
+	case 3:
+		h.others()
+	}
+	if h.state.Meta().Frozen != "" && h.r.IntN(2) == 0 {
+		h.decide("ledger.unfreeze", noArgs{})
+	}
+}
+
+// others changes the keys of those who are no nodes.
+func (h *keyHistory) others() {
+	h.seat++
+	if h.r.IntN(2) == 0 {
+		key := fmt.Sprintf("carol-%d", h.seat)
+		args := councilArgs{Add: []ledger.Member{memberOf("carol@gamma#" + key)}, Remove: []string{"carol"}}
+		if h.decide("council.change", args) {
+			h.own("carol", ledger.Hash(keyNamed(key).ID()))
+		}
+		return
+	}
+	key := fmt.Sprintf("r4-%d", h.seat)
+	action := "replica.add"
+	if _, ok := h.state.Replica("r4"); ok {
+		action = "replica.rekey"
+	}
+	if h.decide(action, replicaArgs{Replica: replicaOf("r4@alpha#" + key)}) {
+		h.own("r4", ledger.Hash(keyNamed(key).ID()))
+	}
+}
+
+func (h *keyHistory) own(name string, id ledger.Hash) {
+	h.ids[name] = id
+	h.pool = append(h.pool, heldKey{name, id})
+}
+
+// join has a node ask for a key, and governors decide. It reports whether the node
+// has it.
+func (h *keyHistory) join(name, action string) bool {
+	h.seat++
+	public := filler(fmt.Sprintf("public %s %d", name, h.seat), keys.PublicKeySize)
+	body := ledger.Join{Name: name, Operator: operatorName(operatorOf(name)), Peer: filler("peer "+name, 32), Public: public}
+	id := keyIDOf(body)
+	h.pool = append(h.pool, heldKey{name, id}) // of the future, or never seated
+	join := h.said(name, id, ledger.TypeJoin, body, 0, 0)
+	if h.do(ledger.CommandStatements, join) != OK {
+		return false
+	}
+	args := any(admitArgs{Joins: []ledger.Hash{idOf(join)}})
+	if action == "node.rekey" {
+		args = nodeRekeyArgs{Join: idOf(join)}
+	}
+	if !h.decide(action, args) {
+		return false
+	}
+	h.ids[name] = id
+	return true
+}
+
+// speak has a key say something: mostly a node's, mostly of now.
+func (h *keyHistory) speak() {
+	k := h.pool[h.r.IntN(len(h.pool))]
+	author := k.holder
+	if h.r.IntN(16) == 0 {
+		author = h.any("alice", "r1", "nobody", h.anyNode())
+	}
+	if h.r.IntN(2) == 0 { // of those that are in force
+		author = h.anyNode()
+		if n, ok := h.state.Node(author); ok {
+			k = heldKey{author, n.Key}
+		}
+	}
+	epoch := h.state.Epoch() + 1
+	epoch -= min(epoch, []uint64{1, 1, 1, 1, 2, 2, 3, 0}[h.r.IntN(8)])
+	h.seqs[author]++
+	seq := h.seqs[author]
+	if h.r.IntN(8) == 0 {
+		seq = uint64(h.r.IntN(int(seq)))
+	}
+	h.do(ledger.CommandStatements, h.said(author, k.id, ledger.TypeRecord, ledger.Record{Text: fmt.Sprint("word ", h.r.Uint32())}, epoch, seq))
+}
+
+// exclude proves that a node equivocated in this epoch.
+func (h *keyHistory) exclude(name string) {
+	n, ok := h.state.Node(name)
+	if !ok || h.r.IntN(3) > 0 {
+		return
+	}
+	seq := h.seqs[name] + 1
+	one := h.said(name, n.Key, ledger.TypeRecord, ledger.Record{Text: "to some"}, h.state.Epoch(), seq)
+	two := h.said(name, n.Key, ledger.TypeRecord, ledger.Record{Text: "to others"}, h.state.Epoch(), seq)
+	h.seqs["r1"]++
+	h.do(ledger.CommandStatements, h.said("r1", h.ids["r1"], ledger.TypeEvidence,
+		ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: [][]byte{one, two}}, h.state.Epoch(), h.seqs["r1"]))
+}
+
+// recover opens the next generation at the last seal.
+func (h *keyHistory) recover() {
+	h.do(ledger.CommandSeal)
+	body := ledger.Recover{At: h.now, Generation: h.state.Meta().Generation + 1, Keep: []string{"r1", "r2", "r3"},
+		Head: ledger.RecoverHead{Last: h.state.Prev(), Root: ledger.LeafHash([]byte("any")), Size: h.state.Next()}}
+	if _, ok := h.state.Replica("r4"); ok && h.r.IntN(2) == 0 {
+		body.Keep = append(body.Keep, "r4")
+	}
+	p := h.said("alice", h.ids["alice"], ledger.TypeRecover, body, 0, 0)
+	if h.do(ledger.CommandStatements, p, h.said("bob", h.ids["bob"], ledger.TypeApprove, ledger.Ballot{Proposal: idOf(p)}, 0, 0)) == OK {
+		h.decided[ledger.TypeRecover]++
+	}
+}
+
+// decide has two governors decide, and reports whether they could.
+func (h *keyHistory) decide(action string, args any) bool {
+	h.settle()
+	raw, err := canon.Marshal(args)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	base, err := h.state.BaseFor(action, raw)
+	if err != nil {
+		return false
+	}
+	p := h.said("alice", h.ids["alice"], ledger.TypePropose, ledger.Propose{Action: action, Args: raw, Base: base}, 0, 0)
+	if h.do(ledger.CommandStatements, p, h.said("bob", h.ids["bob"], ledger.TypeApprove, ledger.Ballot{Proposal: idOf(p)}, 0, 0)) != OK {
+		return false
+	}
+	decision, ok := h.state.Proposal(idOf(p))
+	if !ok || decision.Standing != ProposalExecuted {
+		return false
+	}
+	h.decided[action]++
+	return true
+}
+
+// said makes a statement under any key, with a junk signature.
+func (h *keyHistory) said(author string, key ledger.Hash, typ string, body any, epoch, seq uint64) []byte {
+	raw, err := canon.Marshal(body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	meta := h.state.Meta()
+	p := ledger.Payload{Author: author, Body: raw, Generation: meta.Generation, Ledger: meta.Ledger, Type: typ}
+	form, _ := ledger.ReplayForm(typ)
+	if form == ledger.ReplayEither {
+		form = ledger.ReplayEpochSeq
+		if _, ok := h.state.Governor(author); ok {
+			form = ledger.ReplayNonce
+		}
+	}
+	switch form {
+	case ledger.ReplayNonce:
+		h.nonces++
+		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8, 16), h.nonces)
+		p.Expires = h.now + 3_600_000
+	case ledger.ReplayEpochSeq:
+		p.Epoch, p.Seq = &epoch, &seq
+	}
+	payload, err := canon.Marshal(p)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	e := keys.Envelope{KeyID: keys.ID(key), Type: "quorate/" + typ + ".v1", Payload: payload, Signature: junkSignature}
+	return e.Bytes()
+}
+
+// advance lets epochs pass, all but the last unused.
+func (h *keyHistory) advance(epochs uint64) {
+	meta, policy := h.state.Meta(), h.state.Policy()
+	h.now = max(h.now, meta.EpochStart+epochs*policy.EpochMillis)
+	h.do(ledger.CommandTick)
+	h.do(ledger.CommandSeal)
+}
+
+// settle lets happen what is due, so that a refusal is one in the state that the
+// reader knows.
+func (h *keyHistory) settle() {
+	if h.state.Due(h.now) {
+		h.do(ledger.CommandTick)
+	}
+}
+
+// do applies a command, shows the reader what the rules made of it, and gives the
+// first refusal.
+func (h *keyHistory) do(kind ledger.CommandKind, envelopes ...[]byte) Code {
+	if kind == ledger.CommandStatements {
+		h.settle()
+	}
+	next, result := Apply(h.state, &ledger.Command{Kind: kind, Stamp: h.now, Statements: envelopes}, trusting{})
+	h.state = next
+	for _, entry := range result.Entries {
+		if err := h.reader.Read(entry); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	refused := OK
+	for i, v := range result.Verdicts {
+		if v.Code == OK || v.Code == BundleRejected {
+			continue
+		}
+		refused = v.Code
+		st, err := ledger.ParseStatement(envelopes[i])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if i == 0 { // a later one of a bundle was judged in a state that never was
+			h.reader.Refused(st, v.Code.String())
+		}
+	}
+	return refused
+}
+
+// compare looks at the records once, at the end: the reader knows the keys of
+// every principal, and the ranges of the nodes'.
+func (h *keyHistory) compare(t *testing.T, seed uint64) {
+	nodes := h.state.Nodes("", 100)
+	if len(nodes) != len(h.reader.Nodes) {
+		t.Fatalf("seed %d: %d nodes, the reader knows %d", seed, len(nodes), len(h.reader.Nodes))
+	}
+	for _, n := range nodes {
+		seated := h.reader.Nodes[n.Name]
+		k := h.reader.Keys[n.Key]
+		if seated.Key != n.Key || seated.Standing != n.Standing || k.From != n.ValidFrom || k.To != n.ValidTo || k.Revoked {
+			t.Fatalf("seed %d: %s is %s under %s from %d to %d, the reader has %+v %+v", seed, n.Name, n.Standing, n.Key, n.ValidFrom, n.ValidTo, seated, k)
+		}
+	}
+	h.state.Walk(tableKey, func(key string, value []byte) bool {
+		var record KeyRecord
+		if err := canon.Unmarshal(value, &record); err != nil {
+			t.Fatal(err)
+		}
+		id, err := ledger.ParseHash(key[len(tableKey):])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k := h.reader.Keys[id]; k.Holder != record.Holder || k.Role != record.Role || k.Revoked != record.Revoked {
+			t.Fatalf("seed %d: key %s is %+v, the reader has %+v", seed, id, record, k)
+		}
+		return true
+	})
+}

@@ -1,0 +1,230 @@
+package keyreader
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// happened takes note of what an effect says about keys.
+func (r *Reader) happened(effect *ledger.Effect) error {
+	switch effect.Type {
+	case "epoch":
+		var body struct {
+			Epoch uint64      `json:"epoch"`
+			Keys  ledger.Hash `json:"keys"`
+			Start uint64      `json:"start"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		r.begins(body.Epoch, body.Keys)
+	case "executed":
+		var body struct {
+			Action   string      `json:"action"`
+			DueAt    uint64      `json:"due_at,omitempty"`
+			Proposal ledger.Hash `json:"proposal"`
+			Reason   string      `json:"reason,omitempty"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		p, ok := r.proposals[body.Proposal]
+		if !ok || p.action != body.Action {
+			return fmt.Errorf("nobody proposed %s as %s", body.Action, body.Proposal)
+		}
+		return r.decided(p.action, p.args)
+	case "quarantined", "excluded", "released":
+		var body struct {
+			Name       string `json:"name"`
+			Reason     string `json:"reason"`
+			Reputation uint64 `json:"reputation"`
+			Stay       uint64 `json:"stay,omitempty"`
+			Strikes    uint64 `json:"strikes,omitempty"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		standing := effect.Type
+		if standing == "released" {
+			standing = active
+		}
+		r.stands(body.Name, standing)
+	}
+	return nil
+}
+
+func (r *Reader) stands(name, standing string) {
+	n, ok := r.Nodes[name]
+	if !ok {
+		r.complain("%s is %s and no node", name, standing)
+		return
+	}
+	n.Standing = standing
+	r.Nodes[name] = n
+}
+
+// begins enters an epoch, and counts its active keys once more.
+func (r *Reader) begins(epoch uint64, keys ledger.Hash) {
+	r.Epoch = epoch
+	h := sha256.New()
+	add := func(role, name string, id ledger.Hash) {
+		fmt.Fprintf(h, "%s %s %s\n", role, name, hex.EncodeToString(id[:]))
+	}
+	for _, role := range []string{governor, recovery, replica} {
+		for _, name := range slices.Sorted(maps.Keys(r.names[role])) {
+			add(role, name, r.names[role][name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Nodes)) {
+		n := r.Nodes[name]
+		if k := r.Keys[n.Key]; n.Standing == active && k.From <= epoch && epoch <= k.To {
+			add(node, name, n.Key)
+		}
+	}
+	if ledger.Hash(h.Sum(nil)) != keys {
+		r.complain("epoch %d begins with the digest %s of its active keys, which is not that of those that are active", epoch, keys)
+	}
+}
+
+// decided does what a decision does to keys.
+func (r *Reader) decided(action string, args []byte) error {
+	switch action {
+	case "node.admit":
+		return decide(args, func(a struct {
+			Joins []ledger.Hash `json:"joins"`
+		}) {
+			for _, id := range a.Joins {
+				r.admit(id)
+			}
+		})
+	case "node.rekey":
+		return decide(args, func(a struct {
+			Join ledger.Hash `json:"join"`
+		}) {
+			j := r.joins[a.Join]
+			old := r.Nodes[j.Name]
+			r.revoke(old.Key)
+			r.admit(a.Join)
+			r.stands(j.Name, old.Standing)
+		})
+	case "node.remove":
+		return decide(args, func(a struct {
+			Name string `json:"name"`
+		}) {
+			r.revoke(r.Nodes[a.Name].Key)
+			delete(r.Nodes, a.Name)
+		})
+	case "node.quarantine", "node.release":
+		return decide(args, func(a struct {
+			Name   string `json:"name"`
+			Reason string `json:"reason"`
+		}) {
+			r.stands(a.Name, map[string]string{"node.quarantine": quarantined, "node.release": active}[action])
+		})
+	case "policy.change":
+		return decide(args, func(a struct {
+			Policy ledger.Policy `json:"policy"`
+		}) {
+			r.takePolicy(&a.Policy)
+		})
+	case "format.upgrade":
+		return decide(args, func(a struct {
+			Format uint64 `json:"format"`
+		}) {
+			r.Format = a.Format
+		})
+	}
+	return r.reseated(action, args)
+}
+
+// reseated does what decisions do to the keys of those who are no nodes.
+func (r *Reader) reseated(action string, args []byte) error {
+	switch action {
+	case "council.change":
+		return decide(args, func(a struct {
+			Add    []ledger.Member `json:"add,omitempty"`
+			Remove []string        `json:"remove,omitempty"`
+		}) {
+			r.council(a.Remove, a.Add)
+		})
+	case "council.reseat":
+		return decide(args, func(a struct {
+			Council []ledger.Member `json:"council"`
+		}) {
+			r.council(slices.Collect(maps.Keys(r.names[governor])), a.Council)
+		})
+	case "replica.add", "replica.rekey":
+		return decide(args, func(a struct {
+			Replica ledger.Replica `json:"replica"`
+		}) {
+			if action == "replica.rekey" {
+				r.unseat(replica, a.Replica.Name)
+			}
+			r.seat(replica, a.Replica.Name, a.Replica.KeyID())
+		})
+	case "replica.remove":
+		return decide(args, func(a struct {
+			Cause bool   `json:"cause,omitempty"`
+			Name  string `json:"name"`
+		}) {
+			r.unseat(replica, a.Name)
+		})
+	case ledger.TypeRecover:
+		return decide(args, func(a ledger.Recover) {
+			for _, name := range slices.Collect(maps.Keys(r.names[replica])) {
+				if !slices.Contains(a.Keep, name) {
+					r.unseat(replica, name)
+				}
+			}
+			for _, one := range a.New {
+				r.seat(replica, one.Name, one.KeyID())
+			}
+		})
+	}
+	return nil
+}
+
+func decide[A any](raw []byte, do func(A)) error {
+	var args A
+	if err := canon.Unmarshal(raw, &args); err != nil {
+		return err
+	}
+	do(args)
+	return nil
+}
+
+// admit seats the node of a join.
+func (r *Reader) admit(id ledger.Hash) {
+	j, ok := r.joins[id]
+	if !ok {
+		r.complain("join %s is admitted and was never said", id)
+		return
+	}
+	key := ledger.Hash(sha256.Sum256(j.Public))
+	if k, known := r.Keys[key]; known {
+		r.complain("%s is seated under a key that was %s's", j.Name, k.Holder)
+	}
+	r.seats++
+	r.Keys[key] = Key{Holder: j.Name, Role: node, Seat: r.seats, From: r.Epoch, To: r.Epoch + r.keyEpochs}
+	r.Nodes[j.Name] = Seated{Key: key, Standing: active}
+}
+
+// council replaces governors. Who leaves and comes back under the same key keeps it.
+func (r *Reader) council(leaving []string, coming []ledger.Member) {
+	for _, name := range leaving {
+		id := r.names[governor][name]
+		delete(r.names[governor], name)
+		if !slices.ContainsFunc(coming, func(m ledger.Member) bool { return m.KeyID() == id }) {
+			r.revoke(id)
+		}
+	}
+	for _, m := range coming {
+		r.seat(governor, m.Name, m.KeyID())
+	}
+}

@@ -1,0 +1,185 @@
+// Package keyreader reads the entries of a ledger, and nothing else, as naively
+// as it can be written, and knows from them who held which key, from which epoch
+// to which, and whether it was revoked. With that it judges every statement that
+// the ledger accepted, and every refusal for a key's sake. It shares no code with
+// the rules (package fsm), so that a mistake in them is not made twice.
+package keyreader
+
+import (
+	"fmt"
+	"maps"
+	"math"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// The roles of a key.
+const (
+	governor = "governor"
+	recovery = "recovery"
+	replica  = "replica"
+	node     = "node"
+)
+
+// The standings of a node, as far as a key's part in an epoch depends on them.
+const (
+	active      = "active"
+	quarantined = "quarantined"
+	excluded    = "excluded"
+)
+
+// Key is what the reader knows of a key.
+type Key struct {
+	Holder, Role string
+	Seat         int    // keys of one node that follow each other by rotation share it
+	From, To     uint64 // the first and the last epoch in which it is its holder's key
+	Succeeded    bool   // another took its place by rotation
+	Revoked      bool   // nothing under it is accepted any more
+}
+
+// Seated is a node of the ledger.
+type Seated struct {
+	Key      ledger.Hash
+	Standing string
+}
+
+// Reader is what somebody knows who has read the entries so far.
+type Reader struct {
+	Epoch, Format uint64
+	Keys          map[ledger.Hash]Key
+	Nodes         map[string]Seated
+	Wrong         []string       // what must not be, in the order in which it was found
+	Judged        map[string]int // statements judged, by what was judged
+
+	next             uint64 // seq of the next entry
+	keyEpochs, grace uint64
+	seats            int
+	names            map[string]map[string]ledger.Hash // governors, recovery holders and replicas by role: name to key
+	joins            map[ledger.Hash]ledger.Join
+	proposals        map[ledger.Hash]proposal
+	said             map[saying]uint64      // entry by author, seat, epoch and seq
+	spoke            map[spoken]ledger.Hash // the one key of a node in an epoch
+}
+
+type proposal struct {
+	action string
+	args   []byte
+}
+
+type saying struct {
+	author     string
+	seat       int
+	epoch, seq uint64
+}
+
+type spoken struct {
+	author string
+	seat   int
+	epoch  uint64
+}
+
+// forever is the end of a key that has none by itself.
+const forever = math.MaxUint64
+
+// New begins with entry 0.
+func New(genesisEntry []byte) (*Reader, error) {
+	g, _, err := ledger.ParseGenesis(genesisEntry)
+	if err != nil {
+		return nil, fmt.Errorf("read genesis: %w", err)
+	}
+	r := &Reader{
+		Format: g.Format, Keys: map[ledger.Hash]Key{}, Nodes: map[string]Seated{}, Judged: map[string]int{},
+		next: 1, names: map[string]map[string]ledger.Hash{governor: {}, recovery: {}, replica: {}},
+		joins: map[ledger.Hash]ledger.Join{}, proposals: map[ledger.Hash]proposal{}, said: map[saying]uint64{}, spoke: map[spoken]ledger.Hash{},
+	}
+	r.takePolicy(&g.Policy)
+	for _, m := range g.Council {
+		r.seat(governor, m.Name, m.KeyID())
+	}
+	for _, one := range g.Replicas {
+		r.seat(replica, one.Name, one.KeyID())
+	}
+	if g.Recovery != nil {
+		for _, h := range g.Recovery.Holders {
+			r.seat(recovery, h.Name, h.KeyID())
+		}
+	}
+	return r, nil
+}
+
+// Clone copies the reader, so that two histories may go on from one beginning.
+func (r *Reader) Clone() *Reader {
+	c := *r
+	c.Keys, c.Nodes, c.Judged = maps.Clone(r.Keys), maps.Clone(r.Nodes), maps.Clone(r.Judged)
+	c.names = map[string]map[string]ledger.Hash{}
+	for role, names := range r.names {
+		c.names[role] = maps.Clone(names)
+	}
+	c.joins, c.proposals, c.said, c.spoke = maps.Clone(r.joins), maps.Clone(r.proposals), maps.Clone(r.said), maps.Clone(r.spoke)
+	c.Wrong = append([]string(nil), r.Wrong...)
+	return &c
+}
+
+func (r *Reader) takePolicy(p *ledger.Policy) { r.keyEpochs, r.grace = p.KeyEpochs, p.GraceEpochs }
+
+// seat gives a key to whoever is no node: it has no range.
+func (r *Reader) seat(role, name string, id ledger.Hash) {
+	r.names[role][name] = id
+	if _, known := r.Keys[id]; known {
+		return // a governor who is seated again under the same key
+	}
+	r.seats++
+	r.Keys[id] = Key{Holder: name, Role: role, Seat: r.seats, To: forever}
+}
+
+func (r *Reader) unseat(role, name string) {
+	r.revoke(r.names[role][name])
+	delete(r.names[role], name)
+}
+
+func (r *Reader) revoke(id ledger.Hash) {
+	k, ok := r.Keys[id]
+	if !ok {
+		r.complain("a key that is revoked was never seated: %s", id)
+		return
+	}
+	k.Revoked = true
+	r.Keys[id] = k
+}
+
+func (r *Reader) complain(format string, values ...any) {
+	r.Wrong = append(r.Wrong, fmt.Sprintf("entry %d: ", r.next)+fmt.Sprintf(format, values...))
+}
+
+// Read reads the next entry. Its error is that of an entry which is none; what
+// the rules should not have done is in Wrong.
+func (r *Reader) Read(entry []byte) error {
+	e, err := ledger.ParseEntry(entry)
+	if err != nil {
+		return fmt.Errorf("read entry %d: %w", r.next, err)
+	}
+	if e.Seq != r.next {
+		return fmt.Errorf("read entry %d: it says that it is %d", r.next, e.Seq)
+	}
+	switch e.Kind {
+	case ledger.KindStatement:
+		st, err := ledger.ParseStatement(e.Content)
+		if err != nil {
+			return fmt.Errorf("read entry %d: %w", r.next, err)
+		}
+		r.accepted(st)
+	case ledger.KindEffect:
+		effect, err := e.Effect()
+		if err != nil {
+			return fmt.Errorf("read entry %d: %w", r.next, err)
+		}
+		if err := r.happened(effect); err != nil {
+			return fmt.Errorf("read entry %d: %s: %w", r.next, effect.Type, err)
+		}
+	}
+	r.next++
+	return nil
+}
+
+// Next is the seq of the next entry to read.
+func (r *Reader) Next() uint64 { return r.next }
