@@ -164,6 +164,16 @@ const (
 	EvidenceTooOld
 	OffenceKnown
 	AttestedAlready
+
+	// The life of keys.
+	RotationPending
+	RotationEarly
+	BadProof
+	UnknownKey
+	WrongRecipient
+	UnfitShares
+	UnknownBackup
+	KeyInForce
 )
 
 type codeInfo struct {
@@ -273,6 +283,15 @@ var codes = [...]codeInfo{
 	EvidenceTooOld:  {"evidence_too_old", ClassExpired, "the offence is of an epoch too long ago"},
 	OffenceKnown:    {"offence_known", ClassConflict, "this offence was proven before"},
 	AttestedAlready: {"attested_already", ClassConflict, "the node has attested this window, or it is settled"},
+
+	RotationPending: {"rotation_pending", ClassConflict, "the next key of the node waits already"},
+	RotationEarly:   {"rotation_early", ClassConflict, "the key is too far from its end to be rotated"},
+	BadProof:        {"bad_proof", ClassAuthor, "a proof of possession does not verify"},
+	UnknownKey:      {"unknown_key", ClassUnknown, "no such key, or none of that role"},
+	WrongRecipient:  {"wrong_recipient", ClassConflict, "the governor has no recipient, or another one"},
+	UnfitShares:     {"unfit_shares", ClassContent, "shares that such a backup may not have: two of one operator, one of the key's own holder, too low a threshold"},
+	UnknownBackup:   {"unknown_backup", ClassUnknown, "no backup of this key with this ciphertext is recorded"},
+	KeyInForce:      {"key_in_force", ClassConflict, "the key is in force, or may still be heard"},
 }
 
 var codesByName = func() map[string]Code {

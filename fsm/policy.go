@@ -17,7 +17,7 @@ func (t *transition) changePolicy(args policyArgs, _ occasion) *problem {
 	next := args.Policy
 	council := t.members()
 	operators := ledger.CouncilOperators(council)
-	for _, action := range ledger.Actions() {
+	for _, action := range ledger.ActionsOf(t.meta.Format) {
 		rule, ok := next.Rules[action]
 		if !ok || action == "council.reseat" {
 			continue
@@ -35,7 +35,7 @@ func (t *transition) changePolicy(args policyArgs, _ occasion) *problem {
 			}
 		}
 	}
-	if err := ledger.ValidatePolicy(next, operators); err != nil {
+	if err := ledger.ValidatePolicy(next, operators, t.meta.Format); err != nil {
 		return refuse(BadField, "body.args.policy", err.Error())
 	}
 	if bytes.Equal(encode(&next), encode(t.policy)) {

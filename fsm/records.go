@@ -15,7 +15,8 @@ import (
 // Meta is the record "meta": what belongs to the ledger as a whole.
 type Meta struct {
 	Epoch      uint64            `json:"epoch"`
-	EpochStart uint64            `json:"epoch_start"` // milliseconds
+	EpochStart uint64            `json:"epoch_start"`       // milliseconds
+	Exposed    []string          `json:"exposed,omitempty"` // replicas that were removed for cause since the log's keys are what they are; from format 3 on
 	Format     uint64            `json:"format"`
 	Frozen     string            `json:"frozen,omitempty"` // the reason, while frozen
 	FrozenAt   uint64            `json:"frozen_at,omitempty"`
@@ -48,9 +49,20 @@ const (
 // ReplicaRecord is the record "replica/NAME".
 type ReplicaRecord struct {
 	ledger.Replica
-	Format   uint64 `json:"format"` // the highest that it stated to run
-	Since    uint64 `json:"since"`  // seq of the decision that added or re-keyed it
-	Standing string `json:"standing"`
+	Format   uint64       `json:"format"`              // the highest that it stated to run
+	KeyEpoch uint64       `json:"key_epoch,omitempty"` // in which it got its key; from format 3 on
+	ServerID *ledger.Hash `json:"server,omitempty"`    // once it has rotated: id of the key under which it was seated
+	Since    uint64       `json:"since"`               // seq of the decision that added or re-keyed it
+	Standing string       `json:"standing"`
+}
+
+// Server is who the replica is in Raft: the id of the key under which it was
+// seated, which its own rotations leave as it is.
+func (r *ReplicaRecord) Server() ledger.Hash {
+	if r.ServerID != nil {
+		return *r.ServerID
+	}
+	return r.KeyID()
 }
 
 // The standings of a node.
@@ -66,11 +78,13 @@ type NodeRecord struct {
 	Elector   bool        `json:"elector,omitempty"` // may be drawn to watch; from format 2 on
 	Key       ledger.Hash `json:"key"`
 	Name      string      `json:"name"`
+	Next      *NextKey    `json:"next,omitempty"` // that it has announced; from format 3 on
 	Operator  string      `json:"operator"`
 	Ordinal   uint64      `json:"ordinal,omitempty"` // from 1; by which attestations name it, from format 2 on
 	Peer      []byte      `json:"peer"`              // Ed25519 public key
 	Public    []byte      `json:"public"`            // ML-DSA-65
 	Reason    string      `json:"reason,omitempty"`  // of the quarantine
+	Revoked   bool        `json:"revoked,omitempty"` // its key is, and no other came yet; from format 3 on
 	Since     uint64      `json:"since"`             // seq of the last change
 	Standing  string      `json:"standing"`
 	ValidFrom uint64      `json:"valid_from"` // epoch, inclusive
@@ -87,12 +101,23 @@ const (
 )
 
 // KeyRecord is the record "key/HEX": a key id appears once, in one role, for
-// ever, so this record stays when its holder goes.
+// ever, so this record stays when its holder goes. What is left out is unknown, as
+// of keys that came or ended before format 3.
 type KeyRecord struct {
-	Holder  string `json:"holder"`
-	Revoked bool   `json:"revoked,omitempty"` // no longer its holder's key
-	Role    string `json:"role"`
-	Since   uint64 `json:"since"` // seq
+	Destroyed   uint64       `json:"destroyed,omitempty"` // seq of the key.destroy
+	Ended       string       `json:"ended,omitempty"`     // how: rotated, rekeyed, revoked, removed; expiry follows from the range
+	Holder      string       `json:"holder"`
+	How         string       `json:"how,omitempty"`      // it came: genesis, admitted, seated, rotated, rekeyed
+	Last        uint64       `json:"last,omitempty"`     // seq of the last statement accepted under it, once it ended
+	Next        *ledger.Hash `json:"next,omitempty"`     // its successor
+	Previous    *ledger.Hash `json:"previous,omitempty"` // its predecessor
+	Revoked     bool         `json:"revoked,omitempty"`  // no longer its holder's key
+	RevokedFrom *uint64      `json:"revoked_from,omitempty"`
+	Role        string       `json:"role"`
+	Said        uint64       `json:"said,omitempty"` // of a rotation: the epoch in which it was accepted
+	Since       uint64       `json:"since"`          // seq
+	ValidFrom   uint64       `json:"valid_from,omitempty"`
+	ValidTo     *uint64      `json:"valid_to,omitempty"` // once it ended; of a node's current key its record says it
 }
 
 // JoinRecord is the record "join/HEX": a node that asks to be admitted.
@@ -188,6 +213,10 @@ const (
 	EffectQuarantined = "quarantined"
 	EffectReleased    = "released"
 	EffectVerdict     = "verdict"
+
+	// From format 3 on.
+	EffectAlarm   = "alarm"
+	EffectRotated = "replica.rotated"
 )
 
 // KnownEffect says whether an effect of that type exists.
@@ -195,7 +224,8 @@ func KnownEffect(typ string) bool {
 	switch typ {
 	case EffectDecision, EffectExecuted, EffectFailed, EffectRejected, EffectExpired, EffectWithdrawn,
 		EffectVetoed, EffectEpoch, EffectTick, EffectActive,
-		EffectBreaker, EffectExcluded, EffectLink, EffectOffence, EffectPartition, EffectQuarantined, EffectReleased, EffectVerdict:
+		EffectBreaker, EffectExcluded, EffectLink, EffectOffence, EffectPartition, EffectQuarantined, EffectReleased, EffectVerdict,
+		EffectAlarm, EffectRotated:
 		return true
 	}
 	return false
@@ -212,9 +242,25 @@ type ProposalEffect struct {
 
 // EpochEffect is the body of epoch.
 type EpochEffect struct {
-	Epoch uint64      `json:"epoch"`
-	Keys  ledger.Hash `json:"keys"`  // digest of the active key set
-	Start uint64      `json:"start"` // milliseconds
+	Count   uint64      `json:"count,omitempty"` // keys in that digest; from format 3 on
+	Epoch   uint64      `json:"epoch"`
+	Keys    ledger.Hash `json:"keys"`              // digest of the active key set
+	Rotated uint64      `json:"rotated,omitempty"` // node keys that took effect now
+	Start   uint64      `json:"start"`             // milliseconds
+}
+
+// AlarmEffect is the body of alarm.
+type AlarmEffect struct {
+	Count uint64   `json:"count"` // 0: it is over
+	Kind  string   `json:"kind"`
+	Names []string `json:"names"` // the first 32, sorted
+}
+
+// RotatedEffect is the body of replica.rotated.
+type RotatedEffect struct {
+	Key  ledger.Hash `json:"key"`
+	Name string      `json:"name"`
+	Old  ledger.Hash `json:"old"`
 }
 
 // TickEffect is the body of tick, which a new leader asks for so that a fresh

@@ -271,7 +271,7 @@ func (v *view) replicaRemoveWords(a replicaRemoveArgs) []string {
 func (v *view) policyWords(a policyArgs) []string {
 	words := []string{}
 	old, next := v.policy, &a.Policy
-	for _, action := range ledger.Actions() {
+	for _, action := range ledger.ActionsOf(v.meta.Format) {
 		o, n := old.Rules[action], next.Rules[action]
 		if o.Threshold != n.Threshold {
 			words = append(words, fmt.Sprintf("%s needs %d operators instead of %d.", action, n.Threshold, o.Threshold))
@@ -299,6 +299,33 @@ func (v *view) policyWords(a policyArgs) []string {
 	} {
 		if f.old != f.next {
 			words = append(words, fmt.Sprintf("%s becomes %d instead of %d.", f.name, f.next, f.old))
+		}
+	}
+	return append(words, keysWords(old, next)...)
+}
+
+// keysWords says what changes in the rules of keys.
+func keysWords(old, next *ledger.Policy) []string {
+	words := []string{}
+	if old.Keys == nil && next.Keys == nil {
+		return words
+	}
+	o, n := old.KeyRules(), next.KeyRules()
+	if !slices.Equal(o.BackupRoles, n.BackupRoles) {
+		words = append(words, fmt.Sprintf("keys.backup_roles become %v instead of %v.", n.BackupRoles, o.BackupRoles))
+	}
+	for _, f := range []struct {
+		name      string
+		old, next uint64
+	}{
+		{"late_epochs", o.LateEpochs, n.LateEpochs},
+		{"replica_key_epochs", o.ReplicaKeyEpochs, n.ReplicaKeyEpochs},
+		{"retention_epochs", o.RetentionEpochs, n.RetentionEpochs},
+		{"rotate_epochs", o.RotateEpochs, n.RotateEpochs},
+		{"test_epochs", o.TestEpochs, n.TestEpochs},
+	} {
+		if f.old != f.next {
+			words = append(words, fmt.Sprintf("keys.%s becomes %d instead of %d.", f.name, f.next, f.old))
 		}
 	}
 	return words

@@ -97,6 +97,8 @@ func (t *transition) accept(st *ledger.Statement, a author) *problem {
 		return t.attest(st, a)
 	case ledger.TypeEvidence:
 		return t.evidence(st, a)
+	case ledger.TypeRotate, ledger.TypeBackup, ledger.TypeRestoreTest, ledger.TypeDestroy:
+		return t.ofKeys(st, a)
 	case ledger.TypeProbe, ledger.TypeAck:
 		return refuse(WrongTyp, "type", "probes and acks are no entries")
 	}

@@ -153,6 +153,12 @@ func decodeRecord(key string, value []byte) (any, error) {
 		return decodeAs[ReputationRecord](value)
 	case tableTally:
 		return decodeAs[TallyRecord](value)
+	case tableAlarm:
+		return decodeAs[AlarmRecord](value)
+	case tableBackup:
+		return decodeAs[BackupRecord](value)
+	case tableOldKey:
+		return decodeAs[OldKeyRecord](value)
 	}
 	return nil, fmt.Errorf("no such table")
 }

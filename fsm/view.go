@@ -37,6 +37,11 @@ const (
 	tableOrdinal    = "ordinal/"
 	tableReputation = "reputation/"
 	tableTally      = "tally/"
+
+	// From format 3 on.
+	tableAlarm  = "alarm/"
+	tableBackup = "backup/"
+	tableOldKey = "oldkey/"
 )
 
 func keyOf(id ledger.Hash) string      { return tableKey + hex.EncodeToString(id[:]) }

@@ -13,7 +13,7 @@ import (
 )
 
 // Format is the version of FORMAT.md that this code speaks.
-const Format = 2
+const Format = 3
 
 // Member is a governor: a seat in the council, held by one operator.
 type Member struct {
@@ -87,7 +87,8 @@ type Policy struct {
 	ClosedRetentionMillis  uint64          `json:"closed_retention_millis"` // closed proposals stay in the state this long
 	EpochMillis            uint64          `json:"epoch_millis"`
 	GraceEpochs            uint64          `json:"grace_epochs"`
-	KeyEpochs              uint64          `json:"key_epochs"` // validity of a node's key
+	KeyEpochs              uint64          `json:"key_epochs"`     // validity of a node's key
+	Keys                   *Keys           `json:"keys,omitempty"` // from format 3 on; absent: DefaultKeys
 	MaxHeadAgeMillis       uint64          `json:"max_head_age_millis"`
 	MaxSkewMillis          uint64          `json:"max_skew_millis"`
 	ProposalLifetimeMillis uint64          `json:"proposal_lifetime_millis"`
@@ -112,8 +113,8 @@ type Genesis struct {
 	Witnesses     []Witness  `json:"witnesses,omitempty"`
 }
 
-// Actions are the governed actions of FORMAT.md section 4, sorted. A policy
-// has a rule for each.
+// Actions are the governed actions of FORMAT.md section 4 for each of which a
+// policy has a rule, sorted; ActionsOf has those besides whose rule may be absent.
 func Actions() []string {
 	return []string{
 		"council.change", "council.reseat", "epoch.advance", "format.upgrade",
@@ -179,7 +180,7 @@ func DefaultPolicy(operators int) Policy {
 		ClosedRetentionMillis:  30 * 24 * 3_600_000,
 		EpochMillis:            600_000,
 		GraceEpochs:            1,
-		KeyEpochs:              432,
+		KeyEpochs:              4_320,
 		MaxHeadAgeMillis:       60_000,
 		MaxSkewMillis:          5_000,
 		ProposalLifetimeMillis: 7 * 24 * 3_600_000,
@@ -220,10 +221,16 @@ func ValidOrigin(origin string) error {
 	return nil
 }
 
-// ValidatePolicy checks p against the council's number of operators.
-func ValidatePolicy(p Policy, operators int) error {
-	for _, action := range Actions() {
+// ValidatePolicy checks p against the council's number of operators and the
+// ledger's format.
+func ValidatePolicy(p Policy, operators int, format uint64) error {
+	rules := 0
+	for _, action := range ActionsOf(format) {
 		rule, ok := p.Rules[action]
+		if !ok && action == ActionRevoke {
+			continue
+		}
+		rules++
 		if !ok {
 			return fmt.Errorf("rules.%s: missing; a policy has a rule for every action", action)
 		}
@@ -243,7 +250,7 @@ func ValidatePolicy(p Policy, operators int) error {
 			return fmt.Errorf("rules.%s.vetoers: must be sorted, none twice", action)
 		}
 	}
-	if len(p.Rules) != len(Actions()) {
+	if len(p.Rules) != rules {
 		return errors.New("rules: names an action that does not exist")
 	}
 	for _, b := range []struct {
@@ -262,6 +269,14 @@ func ValidatePolicy(p Policy, operators int) error {
 	} {
 		if b.value < b.lo || b.value > b.hi {
 			return fmt.Errorf("%s: %d is outside %d to %d", b.name, b.value, b.lo, b.hi)
+		}
+	}
+	if p.Keys != nil {
+		if format < KeysFormat {
+			return fmt.Errorf("keys: from format %d on", KeysFormat)
+		}
+		if err := p.Keys.validate(p.KeyEpochs); err != nil {
+			return err
 		}
 	}
 	if p.Protection != nil {
@@ -342,7 +357,7 @@ func (g *Genesis) Validate() error {
 	if err := g.validateWitnesses(); err != nil {
 		return err
 	}
-	if err := ValidatePolicy(g.Policy, CouncilOperators(g.Council)); err != nil {
+	if err := ValidatePolicy(g.Policy, CouncilOperators(g.Council), g.Format); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
 	return g.validateVetoers()
@@ -389,7 +404,7 @@ func (g *Genesis) validateVetoers() error {
 	for _, m := range g.Council {
 		governors[m.Name] = true
 	}
-	for _, action := range Actions() {
+	for _, action := range ActionsOf(g.Format) {
 		for _, name := range g.Policy.Rules[action].Vetoers {
 			if !governors[name] {
 				return fmt.Errorf("policy: rules.%s.vetoers: no governor is named %q", action, name)

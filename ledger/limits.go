@@ -35,4 +35,11 @@ const (
 	MaxObservedTicks    = 1_000
 	MaxAttestEpochs     = 16
 	MaxAttested         = 1_024 // nodes in one attestation, over all its epochs
+
+	// From format 3 on.
+	MaxRotateBytes        = 7_680  // payload of a node's key.rotate: two fit one evidence
+	MaxReplicaRotateBytes = 12_288 // of a replica's
+	MaxShares             = 24     // of a backup
+	shareSetBytes         = 16
+	maxKeysReason         = 255 // bytes of a restore test's or a destruction's reason
 )

@@ -82,7 +82,7 @@ const (
 	ReplayNone     Replay = iota // unique by (proposal, author); of a recover by its head and generation
 	ReplayNonce                  // nonce + expires
 	ReplayEpochSeq               // epoch + seq
-	ReplayEither                 // record, evidence: nonce for governors, epoch + seq for nodes and replicas
+	ReplayEither                 // record, evidence, backups: nonce for governors, epoch + seq for nodes and replicas
 )
 
 // ReplayForm returns the form that a statement type must have, and whether
@@ -93,9 +93,9 @@ func ReplayForm(typ string) (Replay, bool) {
 		return ReplayNonce, true
 	case TypeApprove, TypeReject, TypeWithdraw, TypeVeto, TypeRecover:
 		return ReplayNone, true
-	case TypeReady, TypeProbe, TypeAck, TypeObserve, TypeAttest:
+	case TypeReady, TypeProbe, TypeAck, TypeObserve, TypeAttest, TypeRotate:
 		return ReplayEpochSeq, true
-	case TypeRecord, TypeEvidence:
+	case TypeRecord, TypeEvidence, TypeBackup, TypeRestoreTest, TypeDestroy:
 		return ReplayEither, true
 	}
 	return 0, false

@@ -213,7 +213,7 @@ func (next *Authority) act(p Propose) error {
 			return err
 		}
 		next.Thresholds = authorityThresholds(args.Policy)
-		return ValidatePolicy(args.Policy, len(next.operators()))
+		return ValidatePolicy(args.Policy, len(next.operators()), next.Format)
 	case "replica.add", "replica.rekey", "replica.remove":
 		return next.changeReplicas(p)
 	case "format.upgrade":

@@ -22,6 +22,7 @@ type ceremonyFile struct {
 	Policy        ceremonyPolicy    `yaml:"policy"`
 	Witnesses     []ceremonyWitness `yaml:"witnesses"`
 	WitnessQuorum uint64            `yaml:"witness_quorum"`
+	Format        uint64            `yaml:"format"` // of the ledger; absent: the highest that this program knows
 }
 
 type ceremonyName struct {
@@ -52,6 +53,7 @@ type ceremonyPolicy struct {
 	EpochMillis            *uint64                 `yaml:"epoch_millis"`
 	GraceEpochs            *uint64                 `yaml:"grace_epochs"`
 	KeyEpochs              *uint64                 `yaml:"key_epochs"`
+	Keys                   *ceremonyKeys           `yaml:"keys"`
 	MaxHeadAgeMillis       *uint64                 `yaml:"max_head_age_millis"`
 	MaxSkewMillis          *uint64                 `yaml:"max_skew_millis"`
 	ProposalLifetimeMillis *uint64                 `yaml:"proposal_lifetime_millis"`
@@ -99,7 +101,10 @@ func relativeTo(dir, path string) string {
 // genesis builds the genesis of the ceremony but for the log keys, and the age
 // recipients of the replicas.
 func (c *ceremonyFile) genesis(created uint64) (*ledger.Genesis, []string, error) {
-	g := &ledger.Genesis{Created: created, Format: ledger.Format, Origin: c.Origin, WitnessQuorum: c.WitnessQuorum}
+	g := &ledger.Genesis{Created: created, Format: c.Format, Origin: c.Origin, WitnessQuorum: c.WitnessQuorum}
+	if g.Format == 0 {
+		g.Format = ledger.Format
+	}
 	for _, o := range c.Operators {
 		g.Operators = append(g.Operators, ledger.Operator{Name: o.Name, Sponsor: o.Sponsor})
 	}
@@ -227,8 +232,19 @@ func (c ceremonyPolicy) over(p ledger.Policy) ledger.Policy {
 		protection := c.Protection.over(p.Protects())
 		p.Protection = &protection
 	}
+	if c.Keys != nil {
+		own := ledger.DefaultKeys()
+		if p.Keys != nil {
+			own = *p.Keys
+		}
+		own = c.Keys.over(own)
+		p.Keys = &own
+	}
 	for action, change := range c.Rules {
-		rule := p.Rules[action]
+		rule, known := p.Rules[action]
+		if !known && action == ledger.ActionRevoke {
+			rule = p.Rules["node.remove"]
+		}
 		set(&rule.DelayMillis, change.DelayMillis)
 		set(&rule.Threshold, change.Threshold)
 		if change.Vetoers != nil {

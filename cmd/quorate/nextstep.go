@@ -94,4 +94,12 @@ var nextSteps = map[string]string{
 	"evidence_too_old":         "quorate propose node.quarantine name=NAME reason=WHY decides what evidence can no longer prove",
 	"offence_known":            "nothing to do: quorate explain node NAME shows when it was proven",
 	"attested_already":         "nothing to do: a node attests a window once",
+	"rotation_pending":         "nothing to do: its next key takes effect by itself; if it is not yours, somebody else holds the node's key",
+	"rotation_early":           "nothing to do: the agent rotates the key when its time has come",
+	"bad_proof":                "whoever signs must hold the new keys: let the agent make another rotation",
+	"unknown_key":              "give the whole id of a key: quorate list nodes shows those of nodes",
+	"wrong_recipient":          "the council changed since: make the backup anew",
+	"unfit_shares":             "make the backup anew, for one governor of each of several operators",
+	"unknown_backup":           "use the backup that is recorded last",
+	"key_in_force":             "a key is destroyed once it has ended",
 }

@@ -48,6 +48,10 @@ func editPolicy(given map[string]any, dir string, current func() (*ledger.Policy
 		protection := *policy.Protection
 		changed.Protection = &protection
 	}
+	if policy.Keys != nil {
+		rules := *policy.Keys
+		changed.Keys = &rules
+	}
 	for _, path := range sortedKeys(given) {
 		text, ok := asText(given[path])
 		if !ok {
@@ -138,6 +142,9 @@ func setPolicy(p *ledger.Policy, path, text string) error {
 	if name, ok := strings.CutPrefix(path, protectionPrefix); ok {
 		return setProtection(p, name, path, text)
 	}
+	if name, ok := strings.CutPrefix(path, keysPrefix); ok {
+		return setKeys(p, name, path, text)
+	}
 	rest, ok := strings.CutPrefix(path, "rules.")
 	cut := strings.LastIndexByte(rest, '.')
 	if !ok || cut < 0 {
@@ -145,6 +152,9 @@ func setPolicy(p *ledger.Policy, path, text string) error {
 	}
 	action, field := rest[:cut], rest[cut+1:]
 	rule, ok := p.Rules[action]
+	if !ok && action == ledger.ActionRevoke {
+		rule, ok = p.Rules["node.remove"] // which holds until it has one of its own
+	}
 	if !ok {
 		return fmt.Errorf("%s: there is no action %q", path, action)
 	}
@@ -165,6 +175,39 @@ func setPolicy(p *ledger.Policy, path, text string) error {
 	}
 	p.Rules[action] = rule
 	return err
+}
+
+// keysPrefix is how the fields of the policy's rules of keys are named.
+const keysPrefix = "keys."
+
+// setKeys changes one field of the rules of keys. A policy that names none has the
+// default ones, of which the change then makes the policy's own.
+func setKeys(p *ledger.Policy, name, path, text string) error {
+	if p.Keys == nil {
+		own := ledger.DefaultKeys()
+		p.Keys = &own
+	}
+	if name == "backup_roles" {
+		p.Keys.BackupRoles = []string{}
+		if text != "" {
+			p.Keys.BackupRoles = strings.Split(text, ",")
+			slices.Sort(p.Keys.BackupRoles)
+		}
+		return nil
+	}
+	field, ok := keysFields(p.Keys)[name]
+	if !ok {
+		return fmt.Errorf("%s: the rules of keys have no such field", path)
+	}
+	return setNumber(field, path, text)
+}
+
+// keysFields are the numbers of the rules of keys by their names in JSON.
+func keysFields(k *ledger.Keys) map[string]*uint64 {
+	return map[string]*uint64{
+		"late_epochs": &k.LateEpochs, "replica_key_epochs": &k.ReplicaKeyEpochs, "retention_epochs": &k.RetentionEpochs,
+		"rotate_epochs": &k.RotateEpochs, "test_epochs": &k.TestEpochs,
+	}
 }
 
 // protectionPrefix is how the fields of the policy's protection are named.

@@ -295,7 +295,7 @@ const changes = {
     return { council: args.council.map(memberOf).reduce(withNew, []) };
   },
   'policy.change'(record, args) {
-    checkPolicy(object({ policy: policyShape })(args).policy, record.council);
+    checkPolicy(object({ policy: policyShape })(args).policy, record.council, record.format);
     return { thresholds: thresholdsOf(args.policy) };
   },
   'replica.add'(record, args) {

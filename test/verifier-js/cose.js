@@ -72,6 +72,15 @@ const bodies = {
   observe: object({ cause: optional(string), counter: uint, from: uint, kind: string, subject: name, to: uint }),
   evidence: object({ exhibits: list(bytes(), { min: 1, max: 2 }), kind: string }),
   attest: object({ epochs: list(object({ cause: optional(bytes()), clean: bytes(), epoch: uint })) }),
+  'key.rotate': object({
+    cosigner: optional(bytes(1312)), peer: optional(bytes(32)), peer_proof: optional(bytes(64)), proof: bytes(signatureBytes), public: bytes(publicKeyBytes), tls_pin: optional(bytes(32)),
+  }),
+  backup: object({
+    ciphertext: bytes(32), key: bytes(32), recipients: optional(list(bytes(32))), set: bytes(16),
+    shares: list(object({ holder: name, recipient: bytes(32), share: bytes(32) })), threshold: uint,
+  }),
+  'restore.test': object({ ciphertext: bytes(32), holders: list(name), key: bytes(32), outcome: string, purpose: string, reason: optional(string) }),
+  'key.destroy': object({ ciphertext: optional(bytes(32)), key: bytes(32), reason: optional(string) }),
   recover: object({
     at: uint, generation: uint, head: object({ last: bytes(32), root: bytes(32), size: uint }), keep: list(name),
     memo: optional(string), new: optional(list(anyObject)), until: optional(uint),
@@ -83,8 +92,9 @@ const seqForm = (p) => p.epoch !== undefined && p.nonce === undefined;
 const noForm = (p) => p.nonce === undefined && p.epoch === undefined;
 const replayForms = {
   propose: nonceForm, join: nonceForm, approve: noForm, reject: noForm, withdraw: noForm, veto: noForm, recover: noForm,
-  ready: seqForm, probe: seqForm, ack: seqForm, observe: seqForm, attest: seqForm,
+  ready: seqForm, probe: seqForm, ack: seqForm, observe: seqForm, attest: seqForm, 'key.rotate': seqForm,
   record: (p) => nonceForm(p) || seqForm(p), evidence: (p) => nonceForm(p) || seqForm(p),
+  backup: (p) => nonceForm(p) || seqForm(p), 'restore.test': (p) => nonceForm(p) || seqForm(p), 'key.destroy': (p) => nonceForm(p) || seqForm(p),
 };
 
 /** parseStatement checks everything that needs no state but the signature. */

@@ -14,7 +14,9 @@ export const replicaShape = object({
 export const recoveryShape = object({ holders: sorted(object({ name, public: publicKey })), threshold: uint });
 export const logShape = object({ ed25519: bytes(32), mldsa44: bytes(cosignerBytes) });
 export const policyShape = object({
-  closed_retention_millis: uint, epoch_millis: uint, grace_epochs: uint, key_epochs: uint, max_head_age_millis: uint,
+  closed_retention_millis: uint, epoch_millis: uint, grace_epochs: uint, key_epochs: uint, keys: optional(object({
+    backup_roles: list(string), late_epochs: uint, replica_key_epochs: uint, retention_epochs: uint, rotate_epochs: uint, test_epochs: uint,
+  })), max_head_age_millis: uint,
   max_skew_millis: uint, proposal_lifetime_millis: uint, quota: uint, tick_millis: uint,
   protection: optional(object(Object.fromEntries([
     'age_epochs', 'attest_epochs', 'attestors', 'bad_points', 'breaker_basis_points', 'clean_points', 'down_points',
@@ -43,12 +45,13 @@ export function parseGenesis(entryBytes, trusted) {
   if (entry.prev.some((b) => b)) throw new Refused('entry 0 follows another');
   const raw = canon.decode(entry.content);
   const genesis = genesisShape(raw);
-  if (genesis.format < 1 || genesis.format > 2) throw new Refused(`format ${genesis.format}; this verifier reads 1 and 2`);
+  if (genesis.format < 1 || genesis.format > 3) throw new Refused(`format ${genesis.format}; this verifier reads 1 to 3`);
   if (genesis.format < 2 && genesis.policy.protection) throw new Refused('policy.protection: from format 2 on');
+  if (genesis.format < 3 && genesis.policy.keys) throw new Refused('policy.keys: from format 3 on');
   if (genesis.created !== entry.stamp) throw new Refused('created is not the stamp of entry 0');
   checkOrigin(genesis.origin);
   checkSeats(genesis);
-  within('policy', () => checkPolicy(genesis.policy, genesis.council));
+  within('policy', () => checkPolicy(genesis.policy, genesis.council, genesis.format));
   return { ...genesis, raw };
 }
 
@@ -83,10 +86,11 @@ const governed = [
 ];
 const needsMajority = /^(council\.change|format\.upgrade|ledger\.(un)?freeze|log\.rekey|(operator|policy|replica)\..*)$/;
 
-/** checkPolicy checks a policy's rules against a council. */
-export function checkPolicy(policy, council) {
+/** checkPolicy checks a policy's rules against a council, in a ledger of that format. */
+export function checkPolicy(policy, council, format) {
   const n = new Set(council.map((m) => m.operator)).size;
-  if (Object.keys(policy.rules).sort().join() !== governed.join()) throw new Refused('rules: want one for every action');
+  const rules = Object.keys(policy.rules).filter((action) => format < 3 || action !== 'key.revoke');
+  if (rules.sort().join() !== governed.join()) throw new Refused('rules: want one for every action');
   for (const [action, { threshold, vetoers = [] }] of Object.entries(policy.rules)) {
     const least = needsMajority.test(action) ? Math.floor(n / 2) + 1 : 1;
     if (threshold < least || (threshold > n && action !== 'council.reseat')) throw new Refused(`rules: threshold of ${action}`);
