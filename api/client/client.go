@@ -1,7 +1,6 @@
 package client
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -50,6 +49,11 @@ type Options struct {
 	TLS        *tls.Config    // how servers are verified, of version 1.3; then RootCAs and Pins have no effect
 	RootCAs    *x509.CertPool // nil: the system's
 	Pins       []ledger.Hash  // SHA-256 of SubjectPublicKeyInfo; replaces the check of names and CAs
+
+	// LearnPins takes, besides Pins, the replicas' own TLS keys as certified state
+	// names them, follows them as replicas rotate, and keeps them in TrustDir. Of
+	// servers that have certificates of their own it knows nothing.
+	LearnPins bool
 }
 
 // ErrNoGenesis says that something cannot be verified for want of a genesis hash.
@@ -60,6 +64,7 @@ type Client struct {
 	options   Options
 	servers   []string
 	http      *http.Client
+	pins      *pins
 	preferred atomic.Int64 // index of the server that answered last
 
 	syncing sync.Mutex // guards trust and unkept
@@ -70,13 +75,17 @@ type Client struct {
 }
 
 // New makes a client. It does not touch the network; what TrustDir holds is
-// read by the first Sync.
+// read by the first Sync, but for the learned pins: a *TrustError when they can't be.
 func New(options Options) (*Client, error) {
 	servers, err := cleanServers(options.Servers)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: options, servers: servers, http: newHTTPClient(options)}
+	pins, err := loadPins(&options)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{options: options, servers: servers, pins: pins, http: newHTTPClient(options, pins)}
 	if options.HTTPClient != nil {
 		own := *options.HTTPClient
 		c.http = &own
@@ -110,19 +119,9 @@ func cleanServers(list []string) ([]string, error) {
 	return servers, nil
 }
 
-func newHTTPClient(options Options) *http.Client {
+func newHTTPClient(options Options, pins *pins) *http.Client {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: options.RootCAs}
-	if len(options.Pins) > 0 {
-		// The pin replaces the check of the chain and name, it does not drop it.
-		config.InsecureSkipVerify = true
-		config.VerifyConnection = func(state tls.ConnectionState) error {
-			pin := ledger.Hash(sha256.Sum256(state.PeerCertificates[0].RawSubjectPublicKeyInfo))
-			if !slices.Contains(options.Pins, pin) {
-				return fmt.Errorf("the server's key %s is not among the pinned ones", pin)
-			}
-			return nil
-		}
-	}
+	pins.apply(config)
 	if options.TLS != nil {
 		config = options.TLS.Clone()
 		config.MinVersion = tls.VersionTLS13

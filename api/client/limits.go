@@ -27,6 +27,11 @@ const (
 	stateTimeout  = 10 * time.Minute // for all of it
 	stateSilence  = 30 * time.Second // between two records
 
+	maxPins          = 128              // learned: the replicas' present and former TLS keys
+	pinLinger        = 10 * time.Minute // a replica's former TLS key is taken so long
+	introducePause   = 10 * time.Second // between two unpinned connections for a proof of TLS keys
+	introduceTimeout = 30 * time.Second // of one
+
 	maxStoryPages  = 4_096 // of a node's history: 16,384 entries each
 	maxStoryEvents = 1_000 // of them, with their causes, in one story
 

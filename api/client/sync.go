@@ -35,6 +35,15 @@ func (c *Client) Sync(ctx context.Context) (*Head, error) {
 	if c.options.Genesis.IsZero() {
 		return nil, ErrNoGenesis
 	}
+	head, err := c.syncAny(ctx)
+	if head == nil {
+		return nil, err
+	}
+	return head, errors.Join(err, c.learnPins(ctx, head))
+}
+
+// syncAny is Sync with one server after another.
+func (c *Client) syncAny(ctx context.Context) (*Head, error) {
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
 	var head *Head // the newest that a server showed

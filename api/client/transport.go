@@ -103,7 +103,8 @@ func (c *Client) failOver(ctx context.Context, try func(server string) error) er
 		}
 		var proof *ProofError
 		var stale *StaleError
-		if errors.As(worst, &proof) || errors.As(worst, &stale) {
+		var pin *PinError
+		if errors.As(worst, &proof) || errors.As(worst, &stale) || errors.As(worst, &pin) {
 			return worst
 		}
 		wait := pause/2 + rand.N(pause)
@@ -126,12 +127,13 @@ func weight(err error) int {
 		rollback *RollbackError
 		proof    *ProofError
 		stale    *StaleError
+		pin      *PinError
 		problem  *Problem
 	)
 	switch {
 	case errors.As(err, &rollback):
 		return 3
-	case errors.As(err, &proof), errors.As(err, &stale):
+	case errors.As(err, &proof), errors.As(err, &stale), errors.As(err, &pin):
 		return 2
 	case errors.As(err, &problem):
 		return 1
@@ -212,18 +214,20 @@ func (c *Client) do(ctx context.Context, server string, k call) (*answer, error)
 // open makes the request and returns the answer with its body unread. The
 // caller closes the body.
 func (c *Client) open(ctx context.Context, server string, k call) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, k.method, server+k.path, bytes.NewReader(k.body))
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", server, err)
-	}
-	request.Header.Set("User-Agent", "quorate")
-	if k.contentType != "" {
-		request.Header.Set("Content-Type", k.contentType)
-	}
-	if k.etag != "" {
-		request.Header.Set("If-None-Match", k.etag)
-	}
-	response, err := c.http.Do(request)
+	response, err := c.reach(ctx, server, func() (*http.Request, error) {
+		request, err := http.NewRequestWithContext(ctx, k.method, server+k.path, bytes.NewReader(k.body))
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("User-Agent", "quorate")
+		if k.contentType != "" {
+			request.Header.Set("Content-Type", k.contentType)
+		}
+		if k.etag != "" {
+			request.Header.Set("If-None-Match", k.etag)
+		}
+		return request, nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", server, err)
 	}

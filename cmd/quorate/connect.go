@@ -152,6 +152,9 @@ func (a *app) connect(ctx context.Context, f *serverFlags) (l *link, err error) 
 		options.Genesis = trusted.hash
 	}
 	c, err := client.New(*options)
+	if errors.As(err, new(*client.TrustError)) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, usage("say --server http(s)://host:port", "%w", err)
 	}
@@ -201,8 +204,10 @@ func (a *app) clientOptions(f *serverFlags, servers []string, trusted *pinned) (
 		options.Genesis = trusted.hash
 		options.TrustDir = a.trustDir(f.trustDir)
 		// With entry 0 at hand and nothing said about certificates, the
-		// founding replicas' own keys are what to expect.
-		if trusted.genesis != nil && f.caFile == "" && len(options.Pins) == 0 {
+		// replicas' own keys are what to expect: the founding ones' until the
+		// present ones' are learned. A pin that is given is the whole answer.
+		options.LearnPins = trusted.genesis != nil && f.caFile == "" && len(options.Pins) == 0
+		if options.LearnPins && !client.HasPins(options.TrustDir, trusted.hash) {
 			for _, r := range trusted.genesis.Replicas {
 				options.Pins = append(options.Pins, r.TLSPin)
 			}
@@ -267,6 +272,10 @@ func unreachable(servers []string, err error) error {
 	}
 	if refusal := identityRefused(servers, err); refusal != nil {
 		return refusal
+	}
+	if errors.As(err, new(*client.PinError)) {
+		return refused("give --genesis genesis.cbor and no --tls-pin, so that the ledger says which keys the replicas have; for a server with a certificate of its own, --ca-file",
+			"%s shows a TLS key that is not one to expect: %w", strings.Join(servers, ", "), err)
 	}
 	var cert *tls.CertificateVerificationError
 	if errors.As(err, &cert) {
@@ -347,7 +356,7 @@ func (l *link) explain(err error) error {
 		return refused("deploy/playbooks/lost-quorum.md says what a client does after a recovery", "%w", err)
 	}
 	// Not any error with Timeout: those of files have it too.
-	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(*url.Error)) ||
+	if errors.As(err, new(*client.PinError)) || errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(*url.Error)) ||
 		errors.As(err, new(*net.OpError)) || errors.Is(err, context.DeadlineExceeded) {
 		return unreachable(l.Servers(), err)
 	}
