@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -50,6 +52,7 @@ type certifier struct {
 
 	chainMu sync.RWMutex
 	chain   *ledger.Chain
+	seats   *seats // of chain
 
 	unpackedMu sync.Mutex
 	unpacked   []unpacked // of the newest authorities that were asked for
@@ -78,7 +81,7 @@ type cosigned struct {
 }
 
 func newCertifier(r *Replica, chain *ledger.Chain) *certifier {
-	return &certifier{r: r, chain: chain, wake: make(chan struct{}, 1),
+	return &certifier{r: r, chain: chain, seats: seatsOf(chain), wake: make(chan struct{}, 1),
 		collected: map[ledger.Head]map[collectedKey]*collected{}, arrivals: map[string][]ledger.Head{},
 		newest: map[ledger.Hash]cosigned{}}
 }
@@ -102,6 +105,17 @@ func (c *certifier) latest() ledger.Authority {
 	c.chainMu.RLock()
 	defer c.chainMu.RUnlock()
 	return c.chain.Latest
+}
+
+// latestServers are the active replicas of the newest authority, by their servers.
+func (c *certifier) latestServers() []raft.ServerID {
+	c.chainMu.RLock()
+	defer c.chainMu.RUnlock()
+	var servers []raft.ServerID
+	for _, one := range c.chain.Latest.Active() {
+		servers = append(servers, c.seats.server(one))
+	}
+	return servers
 }
 
 func (c *certifier) authorityFor(size uint64) ledger.Authority {

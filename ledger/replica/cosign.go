@@ -130,7 +130,7 @@ func (c *cosigner) owes(s *sealedState) bool {
 
 // sign cosigns a head if this replica may, and sends it to its peers.
 func (c *cosigner) sign(s *sealedState) error {
-	if !isActive(s.authority, c.r.id) && !(s.handover() && !s.opens() && isActive(s.old, c.r.id)) {
+	if !isActive(s.authority, c.r.keyID) && !(s.handover() && !s.opens() && isActive(s.old, c.r.keyID)) {
 		return nil
 	}
 	if s.head.Size == c.head.Size && s.head.Root != c.head.Root {

@@ -25,7 +25,7 @@ func (r *Replica) keepFounders(s *sealedState) error {
 		return nil
 	}
 	for _, one := range s.state.Replicas() {
-		now.Replicas = append(now.Replicas, recoveredReplica{one.Replica, one.Standing})
+		now.Replicas = append(now.Replicas, newRecoveredReplica(one))
 	}
 	if err := r.files.replaceChecked(peersFile, now); err != nil {
 		return err
@@ -61,8 +61,8 @@ func (r *Replica) settleFounders(latest ledger.Authority) error {
 	}
 	var set []*peer
 	for _, one := range record.Replicas {
-		p := &peer{Replica: one.Replica, id: one.Replica.KeyID(), standing: one.Standing}
-		if isActive(latest, p.id) {
+		p := one.peer()
+		if isActive(latest, p.KeyID()) {
 			p.standing = fsm.ReplicaActive
 		}
 		set = append(set, p)

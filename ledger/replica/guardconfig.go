@@ -272,8 +272,6 @@ func (c change) authorised(sets [][]fsm.ReplicaRecord) error {
 	return fmt.Errorf("%w: %.12s at %s as %s", errUnknownStep, c.server.ID, c.server.Address, c.server.Suffrage)
 }
 
-func serverOf(one fsm.ReplicaRecord) raft.ServerID { return raft.ServerID(one.KeyID().String()) }
-
 // foundingServers is the configuration that a ledger's genesis bootstraps Raft
 // with.
 func foundingServers(g *ledger.Genesis) []raft.Server {

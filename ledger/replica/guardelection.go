@@ -231,9 +231,7 @@ func (r *Replica) electorates() [][]raft.ServerID {
 	}
 	proven, decided := r.pins.proven()
 	if proven == nil {
-		for _, one := range r.certifier.latest().Active() {
-			proven = append(proven, raft.ServerID(one.KeyID().String()))
-		}
+		proven = r.certifier.latestServers()
 	}
 	sets = append(sets, proven)
 	if decided != nil {

@@ -41,6 +41,7 @@ func (c *certifier) extend(link *ledger.Link) error {
 		_ = c.r.files.remove(linkName(link.Index))
 		return err
 	}
+	c.seats.follow(c.chain.Latest)
 	c.r.log.Info("handover", "index", link.Index, "replicas", len(c.chain.Latest.Active()))
 	return nil
 }

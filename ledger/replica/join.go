@@ -69,7 +69,7 @@ func (r *Replica) mayStateReady() bool {
 	state := r.shell.now.Load().state
 	me, ok := state.Replica(r.cfg.Name)
 	sealed := r.shell.certified.Load()
-	return ok && me.KeyID() == r.id && me.Standing == fsm.ReplicaJoining && !state.PendingHandover() &&
+	return ok && serverHash(me) == r.id && me.Standing == fsm.ReplicaJoining && !state.PendingHandover() &&
 		sealed != nil && sealed.head.Size > me.Since
 }
 

@@ -41,7 +41,7 @@ func (r *Replica) membershipLoop(ctx context.Context, node *raft.Raft) error {
 // cosignature may be what its own removal waits for.
 func (r *Replica) certifiedMember(id ledger.Hash) bool {
 	sealed := r.shell.certified.Load()
-	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return ledger.Hash(one.KeyID()) == id })
+	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return serverHash(one) == id })
 }
 
 // step is one change of Raft's configuration.
@@ -57,7 +57,7 @@ type step struct {
 func nextStep(servers []raft.Server, set []fsm.ReplicaRecord) step {
 	wanted := map[raft.ServerID]fsm.ReplicaRecord{}
 	for _, one := range set {
-		wanted[raft.ServerID(one.KeyID().String())] = one
+		wanted[serverOf(one)] = one
 	}
 	have := map[raft.ServerID]raft.Server{}
 	for _, s := range servers {
@@ -67,7 +67,7 @@ func nextStep(servers []raft.Server, set []fsm.ReplicaRecord) step {
 		}
 	}
 	for _, one := range set {
-		id, address := raft.ServerID(one.KeyID().String()), raft.ServerAddress(one.Peer)
+		id, address := serverOf(one), raft.ServerAddress(one.Peer)
 		s, ok := have[id]
 		switch {
 		case !ok, s.Address != address && s.Suffrage == raft.Nonvoter:

@@ -149,7 +149,7 @@ func (r *Replica) serveCosignatures(w http.ResponseWriter, q *http.Request, _ *p
 }
 
 func (r *Replica) serveMine(w http.ResponseWriter, _ *http.Request, from *peer) error {
-	s, ok := r.certifier.newestOf(from.id)
+	s, ok := r.certifier.newestOf(from.KeyID())
 	if !ok {
 		return nil // an empty answer is an answer: we know of none
 	}
@@ -243,7 +243,7 @@ func (r *Replica) serveLogKey(w http.ResponseWriter, _ *http.Request, from *peer
 		return errors.New("no log key here")
 	}
 	// Not to one that lingers after its removal, nor to a pin from genesis or a seed.
-	if record, ok := r.shell.now.Load().state.Replica(from.Name); !ok || record.KeyID() != from.id {
+	if record, ok := r.shell.now.Load().state.Replica(from.Name); !ok || serverHash(record) != from.id {
 		return errors.New("the log key is for the ledger's replicas")
 	}
 	record := key.record()

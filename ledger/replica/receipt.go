@@ -19,7 +19,7 @@ func (r *Replica) EntryReceipt(seq uint64) ([]byte, error) {
 	if now == nil || seq >= now.checkpoint.Head.Size {
 		return nil, fmt.Errorf("receipt of entry %d: %w", seq, archive.ErrNotFound)
 	}
-	if !isActive(now.authority, r.id) {
+	if !isActive(now.authority, r.keyID) {
 		return nil, fmt.Errorf("receipt of entry %d: %w: this replica does not certify", seq, ErrCatchingUp)
 	}
 	head := now.checkpoint.Head

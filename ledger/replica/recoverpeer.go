@@ -33,7 +33,7 @@ func (r *Replica) openRecovered() error {
 	r.generation.Store(record.Generation)
 	var set []*peer
 	for _, one := range record.Replicas {
-		set = append(set, &peer{Replica: one.Replica, id: one.Replica.KeyID(), standing: one.Standing})
+		set = append(set, one.peer())
 	}
 	r.recovered = record
 	r.pins.refound(set, record.Left)

@@ -119,7 +119,7 @@ func (d *data) writeRaft(o RecoverOptions, dir string, body ledger.Recover, stat
 		if !ok {
 			return fmt.Errorf("there is no replica %s", name)
 		}
-		server := raft.Server{ID: raft.ServerID(one.KeyID().String()), Address: raft.ServerAddress(one.Peer)}
+		server := raft.Server{ID: serverOf(one), Address: raft.ServerAddress(one.Peer)}
 		if one.Standing != fsm.ReplicaActive {
 			server.Suffrage = raft.Nonvoter
 		}

@@ -43,16 +43,33 @@ type recovered struct {
 
 type recoveredReplica struct {
 	Replica  ledger.Replica `json:"replica"`
+	Server   *ledger.Hash   `json:"server,omitempty"` // unless it is that of the key
 	Standing string         `json:"standing"`
+}
+
+func newRecoveredReplica(one fsm.ReplicaRecord) recoveredReplica {
+	r := recoveredReplica{Replica: one.Replica, Standing: one.Standing}
+	if server := serverHash(one); server != one.KeyID() {
+		r.Server = &server
+	}
+	return r
+}
+
+func (r recoveredReplica) peer() *peer {
+	p := &peer{Replica: r.Replica, id: r.Replica.KeyID(), standing: r.Standing}
+	if r.Server != nil {
+		p.id = *r.Server
+	}
+	return p
 }
 
 func newRecovered(folder string, body ledger.Recover, before, after []fsm.ReplicaRecord, dropped int) *recovered {
 	r := &recovered{Dropped: dropped, Folder: folder, Generation: body.Generation, Head: body.Head}
 	for _, one := range after {
-		r.Replicas = append(r.Replicas, recoveredReplica{one.Replica, one.Standing})
+		r.Replicas = append(r.Replicas, newRecoveredReplica(one))
 	}
 	for _, one := range before {
-		if !slices.ContainsFunc(after, func(now fsm.ReplicaRecord) bool { return now.KeyID() == one.KeyID() }) {
+		if !slices.ContainsFunc(after, func(now fsm.ReplicaRecord) bool { return serverHash(now) == serverHash(one) }) {
 			r.Left = append(r.Left, one.Replica)
 		}
 	}

@@ -29,7 +29,8 @@ type Replica struct {
 	origin   string
 	founding *ledger.Genesis
 	kept     *foundersRecord // the file peers; with certifier.publishing
-	id       ledger.Hash     // of its key
+	id       ledger.Hash     // its server (seats.go)
+	keyID    ledger.Hash     // of the key that it signs with
 	pin      ledger.Hash     // of its certificate
 
 	files     files
@@ -105,7 +106,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	}
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
-		id: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
+		id: ledger.Hash(cfg.Key.ID()), keyID: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{}, futures: newFutures(),
 		watchdog: newWatchdog(cfg.Limits.DiskStall), patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},

@@ -149,7 +149,7 @@ func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) 
 	if proof.Key != replicaTable+record.Name {
 		return nil, fmt.Errorf("record %q is no replica's", proof.Key)
 	}
-	return &peer{Replica: record.Replica, id: record.KeyID(), standing: record.Standing}, nil
+	return &peer{Replica: record.Replica, id: serverHash(record), standing: record.Standing}, nil
 }
 
 // learnPeers asks the seeds, and the peers that it knows, for the replica set

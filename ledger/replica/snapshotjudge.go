@@ -246,7 +246,7 @@ func (r *Replica) position(index uint64) (size uint64, root ledger.Hash) {
 // hold it at that index. A vote left out would make a quorum smaller.
 func (r *Replica) vouchServers(ctx context.Context, p *provenSnapshot, o snapshotOrigin) error {
 	faults := r.mostFaults()
-	if faults == 0 || givesVotes(o.configuration, p.authorities()) {
+	if faults == 0 || p.seats().giveVotes(o.configuration, p.authorities()) {
 		return nil
 	}
 	data := raft.EncodeConfiguration(o.configuration)
@@ -274,18 +274,27 @@ func (p *provenSnapshot) authorities() []ledger.Authority {
 	return list
 }
 
-// givesVotes says whether a configuration gives a vote to every active replica of
+// seats are those of the authorities.
+func (p *provenSnapshot) seats() *seats {
+	s := seatsOf(p.chain)
+	for _, one := range p.state.Replicas() {
+		s.servers[one.KeyID()] = serverHash(one)
+	}
+	return s
+}
+
+// giveVotes says whether a configuration gives a vote to every active replica of
 // one of the authorities. Others that it gives a vote to make its quorum no
 // smaller; a wrong address reaches nobody, since the pins are the ledger's, and
 // lasts until somebody leads.
-func givesVotes(c raft.Configuration, authorities []ledger.Authority) bool {
+func (s *seats) giveVotes(c raft.Configuration, authorities []ledger.Authority) bool {
 	votes := map[raft.ServerID]bool{}
-	for _, s := range c.Servers {
-		votes[s.ID] = s.Suffrage == raft.Voter
+	for _, one := range c.Servers {
+		votes[one.ID] = one.Suffrage == raft.Voter
 	}
 	return slices.ContainsFunc(authorities, func(authority ledger.Authority) bool {
 		return !slices.ContainsFunc(authority.Active(), func(one ledger.AuthorityReplica) bool {
-			return !votes[raft.ServerID(one.KeyID().String())]
+			return !votes[s.server(one)]
 		})
 	})
 }

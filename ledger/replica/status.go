@@ -185,7 +185,7 @@ func (r *Replica) Status() Status {
 		s.Signed = c.signed
 	}
 	s.CertifyLag = s.Applied - min(s.Applied, s.Certified)
-	if me, ok := now.state.Replica(r.cfg.Name); ok && me.KeyID() == r.id {
+	if me, ok := now.state.Replica(r.cfg.Name); ok && serverHash(me) == r.id {
 		s.Standing = me.Standing
 	}
 	if from, to, gap := r.archive.Gap(); gap {
@@ -251,7 +251,7 @@ func (r *Replica) Peers() []PeerStatus {
 		if s, ok := suffrage[p.serverID()]; ok {
 			one.Suffrage = s.String()
 		}
-		if signed, ok := r.certifier.newestOf(p.id); ok {
+		if signed, ok := r.certifier.newestOf(p.KeyID()); ok {
 			one.Cosigned, one.CosignedAt = signed.head.Size, signed.Time*1000
 		}
 		c := r.peers.contact(p.id)
