@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
-	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip/agent"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 func (a *app) agentCommand() *cobra.Command {
@@ -62,21 +62,22 @@ func readAgentConfig(path string) (*agent.Config, error) {
 
 // openAgent opens an agent with its key. alone: it has this process to itself.
 func (a *app) openAgent(settings *agent.Config, logger *slog.Logger, alone bool) (*agent.Agent, error) {
-	file, err := a.readKey(settings.KeyFile, settings.PassphraseFile)
-	if err != nil {
-		return nil, err
-	}
-	if file.Role != fsm.RoleNode || file.Name != settings.Name {
-		return nil, usage("name the key that quorate agent init or keygen node made for it",
-			"%s is the key of the %s %s, not of the node %s", settings.KeyFile, file.Role, file.Name, settings.Name)
-	}
 	registry := prometheus.NewRegistry()
 	if alone {
 		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
-	runner, err := agent.New(settings, agent.Options{Key: file.Key, Logger: logger.With(slog.String("node", settings.Name)), Registry: registry})
+	runner, err := agent.New(settings, agent.Options{
+		Passphrase: a.passphrase(settings.PassphraseFile, settings.KeyFile),
+		Logger:     logger.With(slog.String("node", settings.Name)), Registry: registry,
+	})
 	if wrong := (*agent.PackError)(nil); errors.As(err, &wrong) {
 		return nil, packRefused(settings.JoinPack, err)
+	}
+	if wrong := (*agent.KeyFileError)(nil); errors.As(err, &wrong) {
+		return nil, usage("name the key that quorate agent init or keygen node made for it", "%w", wrong)
+	}
+	if wrong := (*keys.FileError)(nil); errors.As(err, &wrong) {
+		return nil, wrong
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open agent of %s: %w", settings.Name, err)

@@ -24,9 +24,14 @@ import (
 
 // Options are what an agent is given besides its configuration.
 type Options struct {
-	Key      *keys.PrivateKey // of this node
-	Logger   *slog.Logger     // nil: nothing is logged
-	Registry *prometheus.Registry
+	// Key is this node's, in place of its key_file, for tests. nil: what key_file holds,
+	// or, once the keys rotated, what followed it.
+	Key *keys.PrivateKey
+	// Passphrase gives that of key_file, which those that follow it get too; it is called
+	// once, if the file is encrypted.
+	Passphrase func() ([]byte, error)
+	Logger     *slog.Logger // nil: nothing is logged
+	Registry   *prometheus.Registry
 	// Observe sees every frame of the mesh that is sent or taken in. For tests.
 	Observe func(mesh.Frame)
 }
@@ -37,8 +42,6 @@ type Agent struct {
 	config  *Config
 	genesis ledger.Hash
 	pack    begin
-	key     *keys.PrivateKey
-	keyID   ledger.Hash
 	logger  *slog.Logger
 	metrics *metrics
 	client  *client.Client // nil: no replica is configured
@@ -47,6 +50,9 @@ type Agent struct {
 
 	mu        sync.Mutex // guards chronicle
 	chronicle *chronicle
+
+	identity atomic.Pointer[identity] // the keys with which this node may sign
+	keyring  *keyring                 // where they are; the rotator's, once Run runs
 
 	view    atomic.Pointer[View]
 	viewing sync.Mutex // held by whoever replaces view
@@ -73,11 +79,8 @@ func New(config *Config, o Options) (*Agent, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("check configuration: %w", err)
 	}
-	if o.Key == nil {
-		return nil, errors.New("an agent needs its node's key")
-	}
 	a := &Agent{
-		config: config, key: o.Key, keyID: ledger.Hash(o.Key.Public().ID()), logger: o.Logger,
+		config: config, logger: o.Logger,
 		verify:   fsm.NewDirectVerifier(unpackedKeys),
 		changed:  newBroadcast(),
 		wantHead: make(chan struct{}, 1),
@@ -104,6 +107,9 @@ func New(config *Config, o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.restore()
+	if err := a.openKeys(&o); err != nil {
+		return nil, err
+	}
 	if err := a.openClient(); err != nil {
 		return nil, err
 	}
@@ -121,7 +127,7 @@ func New(config *Config, o Options) (*Agent, error) {
 		registerer = o.Registry
 	}
 	a.mesh, err = mesh.New(mesh.Config{
-		Ledger: a.genesis.String(), Identity: a.key.PeerKey(), Listen: []string{config.Gossip.Listen},
+		Ledger: a.genesis.String(), Identity: a.identity.Load().any().PeerKey(), Listen: []string{config.Gossip.Listen},
 		Directory: directory{a}, Judge: a.judge, Logger: a.logger, Metrics: registerer, Observe: o.Observe,
 	})
 	if err != nil {

@@ -124,7 +124,7 @@ func checkTurns(t *testing.T, members []*member, excluded string) {
 	first := 0
 	const offences = 20
 	for seq := range uint64(offences) {
-		o := ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.keyID, Seq: seq}
+		o := ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.identity.Load().active, Seq: seq}
 		for _, m := range members[1:] {
 			turn := turnOf(m.View().certified, m.name, &o)
 			if turn == 0 {
@@ -141,7 +141,7 @@ func checkTurns(t *testing.T, members []*member, excluded string) {
 	}
 
 	d := newDocket(members[1].Agent)
-	proof := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: 1}}
+	proof := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.identity.Load().active, Seq: 1}}
 	d.open(proof)
 	now := time.Now().Add(time.Second)
 	if got, _ := d.next(now); got != proof {
@@ -197,10 +197,10 @@ func checkTurns(t *testing.T, members []*member, excluded string) {
 
 	// When all places are taken, what excludes has one all the same.
 	for seq := range uint64(proofQueue) {
-		d.open(&gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: seq}})
+		d.open(&gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.identity.Load().active, Seq: seq}})
 	}
-	grave := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.keyID, Seq: 1}}
-	minor := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.keyID, Seq: proofQueue}}
+	grave := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceEquivocation, Offender: accused.name, KeyID: accused.identity.Load().active, Seq: 1}}
+	minor := &gossip.Proof{Offence: ledger.Offence{Kind: ledger.EvidenceFlood, Offender: accused.name, KeyID: accused.identity.Load().active, Seq: proofQueue}}
 	d.open(grave)
 	d.open(minor)
 	if d.cases[grave.Offence.Key()] == nil || d.cases[minor.Offence.Key()] != nil || len(d.cases) != proofQueue {

@@ -25,7 +25,7 @@ import (
 // cut off from every replica is heard through others.
 type sender struct {
 	agent *Agent
-	seqs  *Seqs
+	seqs  *Seqs // of the line of keys that the ring has active
 	kept  *Outbox
 	wake  chan struct{}
 
@@ -44,12 +44,9 @@ type outgoing struct {
 }
 
 func newSender(a *Agent) (*sender, error) {
-	seqs, err := OpenSeqs(a.store.seqsPath(), a.config.memoryDir(), a.keyID, Machine())
+	seqs, err := a.openSeqs()
 	if err != nil {
 		return nil, err
-	}
-	if err := seqs.failure; err != nil {
-		a.trouble.set(troubleDisk, err)
 	}
 	kept, err := OpenOutbox(filepath.Join(a.config.Dir, "outbox"))
 	if kept == nil {
@@ -64,7 +61,7 @@ func newSender(a *Agent) (*sender, error) {
 	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1)}
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
-		if err != nil || st.KeyID != a.keyID {
+		if err != nil || !a.identity.Load().ours(st.KeyID) {
 			if err := kept.Done(k.ID); err != nil {
 				a.trouble.set(troubleDisk, err)
 			}
@@ -89,7 +86,7 @@ func (s *sender) fresh() {
 
 // seen takes note of a statement of ours that others show.
 func (s *sender) seen(st *ledger.Statement) {
-	if st.KeyID != s.agent.keyID || st.Payload.Epoch == nil || st.Payload.Seq == nil {
+	if !s.agent.identity.Load().ours(st.KeyID) || st.Payload.Epoch == nil || st.Payload.Seq == nil {
 		return
 	}
 	if err := s.seqs.Seen(*st.Payload.Epoch, ledger.SeqSpaceOf(st.Payload.Type), *st.Payload.Seq); err != nil {
@@ -109,8 +106,9 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 	}
 	space := ledger.SeqSpaceOf(typ)
 	me, ok := view.State.Node(s.agent.config.Name)
+	key := s.agent.identity.Load().key(me.Key) // after the view: no key leaves before the view in which it ended
 	switch {
-	case !ok || me.Key != s.agent.keyID || me.Standing == fsm.NodeExcluded:
+	case !ok || key == nil || me.Standing == fsm.NodeExcluded:
 		return nil, errSilent
 	case me.Standing != fsm.NodeActive && space == ledger.SpaceMain:
 		return nil, errSilent
@@ -131,7 +129,7 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 		s.agent.trouble.set(troubleSeqs, err)
 		return nil, err
 	}
-	envelope, err := ledger.Sign(s.agent.key, ledger.Payload{
+	envelope, err := ledger.Sign(key, ledger.Payload{
 		Author: me.Name, Epoch: &rules.Epoch, Generation: rules.Generation, Ledger: rules.Ledger, Seq: &seq, Type: typ,
 	}, content)
 	if err != nil {

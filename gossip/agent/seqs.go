@@ -14,7 +14,8 @@ import (
 	"github.com/quorate/quorate/ledger/canon"
 )
 
-// Seqs gives each seq of a key once, whatever happens to the process or its disk:
+// Seqs gives each seq of a line of keys, which followed each other by rotation, once,
+// whatever happens to the process or its disk:
 // two statements under one seq are an equivocation, which excludes. Seqs are
 // reserved in blocks on disk before they are used, so a restart skips the rest of
 // a block. Nothing on a disk can show by itself that the disk is an old copy, so
@@ -48,7 +49,7 @@ type seqRecord struct {
 	Acked    uint64      `json:"acked"`           // no ack was of a tick after it, in ticks of Unit
 	Doubt    string      `json:"doubt,omitempty"` // nothing is signed until a fresh head tells the epoch
 	Epoch    uint64      `json:"epoch"`           // the newest in which something was signed
-	Key      ledger.Hash `json:"key"`
+	Key      ledger.Hash `json:"key"`             // the first of its line: those that follow it by rotation go on counting
 	Machine  string      `json:"machine"`
 	Reserved []uint64    `json:"reserved"`         // by space, exclusive, in Epoch
 	Silent   uint64      `json:"silent,omitempty"` // epoch before which nothing is signed
@@ -105,7 +106,7 @@ func Machine() string {
 	return strings.TrimSpace(string(b))
 }
 
-// CreateSeqs makes the record of a key that has signed nothing yet but its join. A
+// CreateSeqs makes the record of a line whose key has signed nothing yet but its join. A
 // record that is there is left as it is. memoryDir is MemoryDir, or the
 // configuration's.
 func CreateSeqs(path, memoryDir string, key ledger.Hash, machine string) error {
@@ -121,8 +122,8 @@ func newSeqs(d disk, name string, key ledger.Hash, machine string) *Seqs {
 	return &Seqs{disk: d, name: name, record: seqRecord{Key: key, Machine: machine, Reserved: []uint64{0, 0}}}
 }
 
-// OpenSeqs opens a key's record. One that is missing, damaged or of another key
-// is made anew and leaves the node silent for two epochs; the error is that of a
+// OpenSeqs opens the record of a line of keys, by its first. One that is missing, damaged
+// or of another line is made anew and leaves the node silent for two epochs; the error is that of a
 // disk that can't be read. One that can't be written leaves the node as silent as
 // it would be otherwise, and it signs nothing that it would have to write down first;
 // Trouble says so.

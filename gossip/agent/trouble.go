@@ -15,6 +15,7 @@ const (
 	troubleDisk       = "disk"       // the state cannot be written
 	troubleState      = "state"      // the state on disk was damaged, and is fetched anew
 	troubleSeqs       = "seqs"       // no statement may be signed
+	troubleKey        = "key"        // the node's key ends, ended, is lost, or somebody else announced its successor
 	troublePack       = "pack"       // the history that is shown is not the join pack's
 	troubleHook       = "hook"
 	troublePublish    = "publish"

@@ -58,7 +58,22 @@ func (v *vault) keepConflict(ours, theirs []byte) error {
 		replaceFile(filepath.Join(dir, fmt.Sprintf("%d-theirs", n)), theirs, 0o600))
 }
 
-func (v *vault) seqsPath() string { return filepath.Join(v.dir, "seqs") }
+// keysDir keeps the keys that the agent made, and their ring.
+func (v *vault) keysDir() string { return filepath.Join(v.dir, "keys") }
+
+// seqsPath is the record of a line of keys: that of a line that people began beside
+// another, if there is one.
+func (v *vault) seqsPath(line ledger.Hash) string {
+	path := v.rekeySeqsPath(line)
+	if _, err := os.Lstat(path); err != nil {
+		return filepath.Join(v.dir, "seqs")
+	}
+	return path
+}
+
+func (v *vault) rekeySeqsPath(line ledger.Hash) string {
+	return filepath.Join(v.dir, "seqs-"+line.String()[:16])
+}
 
 // Prepare makes the directory of an agent whose key has signed nothing yet but
 // its join, as quorate agent init does. Without it the agent says nothing for two
@@ -69,5 +84,5 @@ func Prepare(dir, memoryDir string, key *keys.PrivateKey) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	return CreateSeqs(newVault(dir).seqsPath(), memoryDir, ledger.Hash(key.Public().ID()), Machine())
+	return CreateSeqs(filepath.Join(dir, "seqs"), memoryDir, ledger.Hash(key.Public().ID()), Machine())
 }

@@ -115,7 +115,7 @@ func (w *watcher) tick(view *certified, tick uint64) []gossip.Probe {
 // late spreads the attestations of a fleet over an epoch: by the node's key.
 func (w *watcher) late(rules *gossip.Rules) bool {
 	meta := w.agent.view.Load().State.Meta()
-	share := rules.EpochMillis / 2 * uint64(w.agent.keyID[0]) / 256
+	share := rules.EpochMillis / 2 * uint64(w.agent.identity.Load().active[0]) / 256
 	return uint64(time.Now().UnixMilli()) >= meta.EpochStart+share
 }
 

@@ -24,7 +24,6 @@ import (
 	"github.com/quorate/quorate/gossip/agent"
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
-	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/test/nodetest"
 )
 
@@ -46,17 +45,13 @@ func run(ctx context.Context, path, out string) error {
 	if err != nil {
 		return err
 	}
-	file, err := keys.ReadFile(config.KeyFile, nil)
-	if err != nil {
-		return err
-	}
 	f, err := os.OpenFile(out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	w := &writer{file: f, to: bufio.NewWriter(f)}
 	a, err := agent.New(config, agent.Options{
-		Key: file.Key, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Registry: prometheus.NewRegistry(), Observe: w.frame,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Registry: prometheus.NewRegistry(), Observe: w.frame,
 	})
 	if err != nil {
 		return errors.Join(err, f.Close())

@@ -1,0 +1,277 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// keyring is a node's ring and the keys that it holds open. It carries out what the
+// ring's plan says, each step durable before the next. One goroutine uses it.
+type keyring struct {
+	shelf shelf
+	ring  *ring
+	held  map[ledger.Hash]*keys.File // active and next, and the one before until its file is destroyed
+	fail  error                      // the ring was damaged, and is made anew
+}
+
+const ringName = "ring"
+
+// testMessage is what a key signs when its file was read back.
+var testMessage = keys.PurposePrefix("key-file-test")
+
+// openKeyring opens the ring, or makes one of the configuration's key file, and opens
+// the keys that it names. The key file may be gone if the ring has a successor.
+func openKeyring(s shelf) (*keyring, error) {
+	k := &keyring{shelf: s, held: map[ledger.Hash]*keys.File{}}
+	b, err := s.read(ringName, maxRingBytes)
+	var damaged *DamagedError
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged) {
+		return nil, fmt.Errorf("open ring of keys: %w", err)
+	}
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err == nil {
+		k.ring, err = decodeRing(ringName, b)
+	}
+	if err != nil && !missing {
+		k.fail = fmt.Errorf("the ring of keys is made anew: %w", err)
+	}
+	first, err := s.open("")
+	switch {
+	case err == nil:
+		id := ledger.Hash(first.Key.ID())
+		k.held[id] = first
+		if err := k.begin(id); err != nil {
+			return nil, err
+		}
+	case k.ring == nil || k.ring.find(k.ring.Active).File == "" && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case !errors.Is(err, fs.ErrNotExist) && !k.ring.destroying():
+		k.fail = err // not needed, but people put it there
+	}
+	return k, k.openWanted()
+}
+
+// openWanted opens the keys that may have to sign. The active one may be lost, if
+// people made another and wait for the decision that puts it in force.
+func (k *keyring) openWanted() error {
+	for _, id := range k.wanted() {
+		if k.held[id] != nil {
+			continue
+		}
+		f, err := k.open(k.ring.find(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			waits, other := k.rekeyed()
+			if other != nil || waits == nil {
+				return errors.Join(err, other)
+			}
+			k.held[ledger.Hash(waits.Key.ID())] = waits
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		k.held[id] = f
+	}
+	return nil
+}
+
+// rekeyed is a key that people made and that the ring has not taken in yet; nil if
+// there is none.
+func (k *keyring) rekeyed() (*keys.File, error) {
+	names, err := k.shelf.files()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, rekeyPrefix) {
+			continue
+		}
+		f, err := k.shelf.open(name)
+		if err != nil {
+			return nil, err
+		}
+		if id := ledger.Hash(f.Key.ID()); rekeyName(id) == name && k.ring.find(id) == nil {
+			return f, nil
+		}
+	}
+	return nil, nil
+}
+
+// begin makes sure that the ring knows the key of the configuration: people may have
+// put another there.
+func (k *keyring) begin(id ledger.Hash) error {
+	switch {
+	case k.ring == nil:
+		return k.write(newRing(id))
+	case k.ring.find(id) == nil:
+		return k.write(k.ring.adopted(id, "", 0))
+	}
+	return nil
+}
+
+// wanted are the keys that may have to sign.
+func (k *keyring) wanted() []ledger.Hash {
+	ids := []ledger.Hash{k.ring.Active}
+	if k.ring.Next != nil {
+		ids = append(ids, *k.ring.Next)
+	}
+	return ids
+}
+
+// open opens a key's file and compares it with its name.
+func (k *keyring) open(of *ringKey) (*keys.File, error) {
+	f, err := k.shelf.open(of.File)
+	if err != nil {
+		return nil, err
+	}
+	if ledger.Hash(f.Key.ID()) != of.ID {
+		return nil, fmt.Errorf("open key file %s: it holds the key %s, the ring of keys says %s", of.File, f.Key.ID(), of.ID)
+	}
+	return f, nil
+}
+
+// write makes a ring durable, and then the one in force.
+func (k *keyring) write(r *ring) error {
+	if k.ring != nil {
+		r.Writes = k.ring.Writes + 1
+	}
+	b, err := r.encode()
+	if err == nil {
+		err = k.shelf.replace(ringName, func(w io.Writer) error { _, err := w.Write(b); return err })
+	}
+	if err != nil {
+		// Whether it is there is not known; each step may be done twice.
+		return fmt.Errorf("write ring of keys: %w", err)
+	}
+	k.ring = r
+	return nil
+}
+
+// make has a new key named as the next: R1 to R4. known says whether the ledger has a
+// key already; escrow makes the backup of one and gives its hash, nil without any.
+func (k *keyring) make(fresh func() (*keys.File, error), known func(ledger.Hash) bool, escrow func(*keys.File) (*ledger.Hash, error)) error {
+	f, err := k.candidate(known)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		made, err := fresh()
+		if err != nil {
+			return err
+		}
+		id := ledger.Hash(made.Key.ID())
+		if err := k.shelf.put(keyName(id), made); err != nil {
+			return err
+		}
+		// Crash here (R1): a file that no ring names, which candidate finds.
+		if f, err = k.readBack(id); err != nil {
+			return err
+		}
+	}
+	id := ledger.Hash(f.Key.ID())
+	backup, err := escrow(f)
+	if err != nil {
+		return err
+	}
+	// Crash here (R3): as before, and its backup is made again.
+	if err := k.write(k.ring.named(id, keyName(id), backup)); err != nil {
+		return err
+	}
+	k.held[id] = f
+	return nil
+}
+
+// candidate is a key that was made before a crash and that nobody has heard of.
+func (k *keyring) candidate(known func(ledger.Hash) bool) (*keys.File, error) {
+	names, err := k.shelf.files()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !isCandidate(name) {
+			continue
+		}
+		f, err := k.shelf.open(name)
+		if err != nil {
+			continue // an empty or torn one; its name is never wanted again
+		}
+		id := ledger.Hash(f.Key.ID())
+		if keyName(id) == name && k.ring.find(id) == nil && !known(id) {
+			return k.readBack(id)
+		}
+	}
+	return nil, nil
+}
+
+// readBack opens a key file that was just written, and has the key sign (R2).
+func (k *keyring) readBack(id ledger.Hash) (*keys.File, error) {
+	f, err := k.open(&ringKey{ID: id, File: keyName(id)})
+	if err != nil {
+		return nil, err
+	}
+	if !f.Key.Public().Verify(testMessage, f.Key.Sign(testMessage)) {
+		return nil, fmt.Errorf("open key file %s: its key does not sign", keyName(id))
+	}
+	return f, nil
+}
+
+// announce makes an announcement durable before anybody hears it: R5.
+func (k *keyring) announce(sign func(next *keys.File) ([]byte, error)) error {
+	envelope, err := sign(k.held[*k.ring.Next])
+	if err != nil {
+		return err
+	}
+	return k.write(k.ring.announced(envelope))
+}
+
+// turn takes the successor into force: R7.
+func (k *keyring) turn(from uint64) error { return k.write(k.ring.turned(from)) }
+
+// drop gives the successor up.
+func (k *keyring) drop(epoch uint64) error { return k.write(k.ring.dropped(epoch)) }
+
+// adopt takes a key that the ledger has in force and that people put on the shelf. It
+// reports whether there was one.
+func (k *keyring) adopt(id ledger.Hash, from uint64) (bool, error) {
+	for _, name := range []string{rekeyName(id), keyName(id)} {
+		f, err := k.open(&ringKey{ID: id, File: name})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if err := k.write(k.ring.adopted(id, name, from)); err != nil {
+			return false, err
+		}
+		k.held[id] = f
+		return true, nil
+	}
+	return false, nil
+}
+
+// destroy removes the files of keys that are of no more use: R9.
+func (k *keyring) destroy(lapsed func(*ringKey) bool) (gone []ledger.Hash, err error) {
+	for i := range k.ring.Keys {
+		of := k.ring.Keys[i]
+		if of.Ended == nil || of.Gone || !lapsed(&of) {
+			continue
+		}
+		if err := k.shelf.destroy(of.File); err != nil {
+			return gone, err
+		}
+		// Crash here: no file, which destroy takes for done.
+		if err := k.write(k.ring.destroyed(of.ID)); err != nil {
+			return gone, err
+		}
+		delete(k.held, of.ID)
+		gone = append(gone, of.ID)
+	}
+	return gone, nil
+}

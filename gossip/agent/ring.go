@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+)
+
+// ring is which keys this node holds, as the file keys/ring in its folder has it:
+// what of a rotation is done, so that a crash between any two steps leaves exactly
+// one key that signs. Which one that is the ledger says, never the ring: it names
+// the key files, and what was said of them.
+type ring struct {
+	Active ledger.Hash  `json:"active"`
+	Keys   []ringKey    `json:"keys"`           // in the order in which they came
+	Line   ledger.Hash  `json:"line"`           // the first of those that followed each other by rotation: whose seqs they share
+	Next   *ledger.Hash `json:"next,omitempty"` // announced, or to be
+	Said   []byte       `json:"said,omitempty"` // the envelope that announces Next: it is sent until the ledger has it, the same bytes
+	Writes uint64       `json:"writes"`
+}
+
+// ringKey is a key of the ring, in force, to come, or ended.
+type ringKey struct {
+	Backup *ledger.Hash `json:"backup,omitempty"` // SHA-256 of its backup file's ciphertext
+	Ended  *uint64      `json:"ended,omitempty"`  // the last epoch in which it was valid
+	File   string       `json:"file,omitempty"`   // in the folder keys; empty: the configuration's key_file
+	Gone   bool         `json:"gone,omitempty"`   // its file was destroyed, or another was put in its place
+	ID     ledger.Hash  `json:"id"`
+}
+
+const ringPurpose = "quorate/ring/v1\n\x00"
+
+// newRing is the ring of a node whose only key is that of the configuration.
+func newRing(id ledger.Hash) *ring {
+	return &ring{Active: id, Line: id, Keys: []ringKey{{ID: id}}}
+}
+
+func (r *ring) encode() ([]byte, error) {
+	content, err := canon.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return withSum(ringPurpose, content), nil
+}
+
+func decodeRing(name string, b []byte) (*ring, error) {
+	content, err := checkSum(name, ringPurpose, b)
+	if err != nil {
+		return nil, err
+	}
+	var r ring
+	if err := canon.Unmarshal(content, &r); err != nil {
+		return nil, &DamagedError{File: name, Reason: err.Error()}
+	}
+	if r.find(r.Active) == nil || r.find(r.Line) == nil || r.Next != nil && r.find(*r.Next) == nil || r.Next == nil && r.Said != nil {
+		return nil, &DamagedError{File: name, Reason: "it names a key that it has not"}
+	}
+	return &r, nil
+}
+
+// copy is the ring to change before it is written.
+func (r *ring) copy() *ring {
+	next := *r
+	next.Keys = slices.Clone(r.Keys)
+	return &next
+}
+
+func (r *ring) find(id ledger.Hash) *ringKey {
+	for i := range r.Keys {
+		if r.Keys[i].ID == id {
+			return &r.Keys[i]
+		}
+	}
+	return nil
+}
+
+// lineage is the active key's line: the keys whose seqs it shares.
+func (r *ring) lineage() []ringKey {
+	at := slices.IndexFunc(r.Keys, func(k ringKey) bool { return k.ID == r.Line })
+	return r.Keys[at:]
+}
+
+// add puts a key at the end; the oldest whose file is gone gives way when there
+// are too many.
+func (r *ring) add(k ringKey) {
+	if len(r.Keys) >= maxRingKeys {
+		if i := slices.IndexFunc(r.Keys, func(k ringKey) bool { return k.Gone && k.ID != r.Line && k.ID != r.Active }); i >= 0 {
+			r.Keys = slices.Delete(r.Keys, i, i+1)
+		}
+	}
+	r.Keys = append(r.Keys, k)
+}
+
+// keyFacts is what the certified ledger says of this node's keys, and whether it is
+// time for anything.
+type keyFacts struct {
+	Epoch, Generation uint64
+	Current           ledger.Hash  // the key of the node's record
+	ValidFrom         uint64       // of Current
+	Next              *ledger.Hash // that of the node's record
+	Able              bool         // a rotation would be taken: the head is fresh, nothing is in doubt
+	Due               bool         // it is time for one
+	// Said is whether the ring's announcement can still be taken: its epoch is not over,
+	// it is of this generation.
+	Said bool
+	// Lapsed reports whether a key that ended is of no more use.
+	Lapsed func(k *ringKey) bool
+}
+
+// keyStep is what is to be done next about the keys.
+type keyStep uint8
+
+// The steps, in the order of a rotation.
+const (
+	keyRest     keyStep = iota // nothing
+	keyMake                    // R1 to R4: a key file, durable and read back, its backup, and the ring names it
+	keyAnnounce                // R5: sign what announces it; it is in the ring before anybody hears it
+	keySend                    // R6: send that until the ledger has it
+	keyTurn                    // R7: the ledger has it in force
+	keyAdopt                   // the ledger has a key in force that people put there
+	keyForeign                 // somebody else announced a successor to our key
+	keyDestroy                 // R9: a key file is of no more use
+)
+
+// plan is what is to be done, from what is on disk and what the ledger says, and
+// nothing else: so a restart goes on wherever the crash was.
+func (r *ring) plan(f *keyFacts) keyStep {
+	switch {
+	case r.find(f.Current) == nil:
+		return keyAdopt
+	case r.Next != nil && f.Current == *r.Next:
+		return keyTurn
+	case f.Current != r.Active:
+		return keyRest // what we know of the ledger is from before the ring turned
+	case f.Next != nil && (r.Next == nil || *f.Next != *r.Next):
+		return keyForeign
+	}
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.Ended != nil && !k.Gone && f.Lapsed(k) {
+			return keyDestroy
+		}
+	}
+	switch {
+	case f.Next != nil:
+		return keyRest // until it takes effect
+	case r.Next == nil && f.Due && f.Able:
+		return keyMake
+	case r.Next != nil && (r.Said == nil || !f.Said):
+		if !f.Able {
+			return keyRest
+		}
+		return keyAnnounce
+	case r.Next != nil:
+		return keySend
+	}
+	return keyRest
+}
+
+// named is the ring once a key file is durable (R4).
+func (r *ring) named(id ledger.Hash, file string, backup *ledger.Hash) *ring {
+	next := r.copy()
+	next.add(ringKey{ID: id, File: file, Backup: backup})
+	next.Next, next.Said = &id, nil
+	return next
+}
+
+// announced is the ring once its announcement is signed (R5).
+func (r *ring) announced(envelope []byte) *ring {
+	next := r.copy()
+	next.Said = bytes.Clone(envelope)
+	return next
+}
+
+// dropped is the ring without a successor that the ledger will never take. Its file
+// is of no use.
+func (r *ring) dropped(epoch uint64) *ring {
+	next := r.copy()
+	next.find(*r.Next).Ended = &epoch
+	next.Next, next.Said = nil, nil
+	return next
+}
+
+// turned is the ring once the successor is in force, from an epoch on (R7).
+func (r *ring) turned(from uint64) *ring {
+	next := r.copy()
+	ended := from - min(from, 1)
+	next.find(r.Active).Ended = &ended
+	next.Active, next.Next, next.Said = *r.Next, nil, nil
+	return next
+}
+
+// adopted is the ring once a key that people made is in force: it begins a line.
+func (r *ring) adopted(id ledger.Hash, file string, from uint64) *ring {
+	next := r.copy()
+	ended := from - min(from, 1)
+	for i := range next.Keys {
+		if k := &next.Keys[i]; k.Ended == nil {
+			k.Ended = &ended
+		}
+		if file == "" && next.Keys[i].File == "" {
+			next.Keys[i].Gone = true // another is in its place
+		}
+	}
+	next.add(ringKey{ID: id, File: file})
+	next.Active, next.Line, next.Next, next.Said = id, id, nil, nil
+	return next
+}
+
+// destroying reports whether the configuration's key file is of no more use: a crash may
+// have left part of it.
+func (r *ring) destroying() bool {
+	return slices.ContainsFunc(r.Keys, func(k ringKey) bool { return k.File == "" && k.Ended != nil && !k.Gone })
+}
+
+// destroyed is the ring once a key's file is gone (R9).
+func (r *ring) destroyed(id ledger.Hash) *ring {
+	next := r.copy()
+	next.find(id).Gone = true
+	return next
+}
