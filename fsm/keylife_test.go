@@ -13,12 +13,12 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
 	"github.com/quorate/quorate/ledger/keys"
-	"github.com/quorate/quorate/test/keyreader"
+	"github.com/quorate/quorate/test/readertest"
 )
 
 // Random histories of everything that begins or ends a key, in which statements
 // come under every key that there ever was, of epochs past and future. A naive
-// reader of the entries alone (test/keyreader) judges each one that the rules
+// reader of the entries alone (test/readertest) judges each one that the rules
 // accept and each that they refuse for its key's sake. A seed that fails is
 // printed; QUORATE_SEED runs it alone.
 func TestNoStatementUnderAKeyThatIsNotInForce(t *testing.T) {
@@ -79,7 +79,7 @@ var wantedOfKeys = []string{
 type keyHistory struct {
 	model
 	r       *rand.Rand
-	reader  *keyreader.Reader
+	reader  *readertest.Reader
 	pool    []heldKey // every key that was ever made, seated or not
 	seat    int       // of the next key
 	decided map[string]int
@@ -117,7 +117,7 @@ func newKeyStart(t testing.TB) *keyHistory {
 	if h.state, err = New(entry); err != nil {
 		t.Fatal(err)
 	}
-	if h.reader, err = keyreader.New(entry); err != nil {
+	if h.reader, err = readertest.New(entry); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"alice", "bob", "carol", "r1", "r2", "r3", "r4", "rita"} {

@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
 	"github.com/quorate/quorate/test/freeport"
+	"github.com/quorate/quorate/test/memorytest"
 	"github.com/quorate/quorate/test/nodetest"
 )
 
@@ -64,7 +65,7 @@ func fleetFounding(policy string) founding {
 		list = append(list, "{name: "+c.operator+"}")
 	}
 	for i := range fleetOperators {
-		list = append(list, fmt.Sprintf("{name: %s, sponsor: %s}", operatorName(i), council[0].operator))
+		list = append(list, fmt.Sprintf("{name: %s, sponsor: %s}", memorytest.OperatorName(i), council[0].operator))
 	}
 	return founding{operators: "operators: [" + strings.Join(list, ", ") + "]\n", policy: policy}
 }
@@ -80,7 +81,7 @@ func (b *bench) foundFleet(ctx context.Context, name, policy string, silent int)
 		return f, err
 	}
 	for i := range fleetAgents + silent {
-		n, err := nodetest.New(fmt.Sprintf("n-%02d", i), operatorName(i%fleetOperators))
+		n, err := nodetest.New(fmt.Sprintf("n-%02d", i), memorytest.OperatorName(i%fleetOperators))
 		if err != nil {
 			return f, err
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/memorytest"
 )
 
 // growthResults is what a fleet at rest adds to the ledger in a day, under the
@@ -43,41 +44,41 @@ func (b *bench) growth(context.Context) error {
 // drawn attest it.
 func growthOf(nodes int) (*growthResults, error) {
 	operators := min(growthOperators, nodes/2)
-	l, err := newMemoryLedger(nodes, operators)
+	l, err := newMemoryLedger(nodes, operators, nil)
 	if err != nil {
 		return nil, err
 	}
-	policy := l.state.Policy()
+	policy := l.State.Policy()
 	protection := policy.Protects()
 	window := protection.AttestEpochs
-	l.entries, l.bytes = 0, 0
+	l.Entries, l.Bytes = 0, 0
 	for range window {
-		l.now += policy.EpochMillis
-		if err := l.apply(ledger.CommandTick); err != nil {
+		l.Now += policy.EpochMillis
+		if err := l.Apply(ledger.CommandTick); err != nil {
 			return nil, err
 		}
-		if err := l.apply(ledger.CommandSeal); err != nil {
+		if err := l.Apply(ledger.CommandSeal); err != nil {
 			return nil, err
 		}
 	}
-	epochEntries, epochBytes := l.entries, l.bytes
-	statements, err := l.attestations()
+	epochEntries, epochBytes := l.Entries, l.Bytes
+	statements, err := attestations(l)
 	if err != nil {
 		return nil, err
 	}
 	if len(statements) == 0 {
 		return nil, fmt.Errorf("nobody of %d nodes attests", nodes)
 	}
-	l.entries, l.bytes = 0, 0
+	l.Entries, l.Bytes = 0, 0
 	applied := statements[:min(len(statements), appliedAttests)]
 	average := 0
 	for _, s := range applied {
-		before := l.bytes
-		if err := l.apply(ledger.CommandStatements, s); err != nil {
+		before := l.Bytes
+		if err := l.Apply(ledger.CommandStatements, s); err != nil {
 			return nil, err
 		}
-		average += l.bytes - before
-		if err := l.apply(ledger.CommandSeal); err != nil {
+		average += l.Bytes - before
+		if err := l.Apply(ledger.CommandSeal); err != nil {
 			return nil, err
 		}
 	}
@@ -87,21 +88,22 @@ func growthOf(nodes int) (*growthResults, error) {
 		Nodes: nodes, Operators: operators,
 		Attestations: windows * float64(len(statements)),
 		Average:      float64(average) / float64(len(applied)),
-		Entries:      windows * (float64(epochEntries) + each*float64(l.entries)),
-		Megabytes:    windows * (float64(epochBytes) + each*float64(l.bytes)) / 1e6,
+		Entries:      windows * (float64(epochEntries) + each*float64(l.Entries)),
+		Megabytes:    windows * (float64(epochBytes) + each*float64(l.Bytes)) / 1e6,
 	}, nil
 }
 
 // attestations makes what every drawn node says: all that it watched was clean.
-func (l *memoryLedger) attestations() ([][]byte, error) {
-	policy := l.state.Policy()
+func attestations(l *memorytest.Ledger) ([][]byte, error) {
+	policy := l.State.Policy()
 	protection := policy.Protects()
-	electorate := l.state.Electorate()
+	electorate := l.State.Electorate()
 	var drawn []string
 	first := uint64(0)
-	for _, name := range l.names {
-		n, _ := l.state.Node(name)
-		from, attests := l.state.AttestWindow(&n)
+	for _, m := range l.Fleet {
+		name := m.Name
+		n, _ := l.State.Node(name)
+		from, attests := l.State.AttestWindow(&n)
 		if first = from; attests {
 			drawn = append(drawn, name)
 		}
@@ -109,9 +111,10 @@ func (l *memoryLedger) attestations() ([][]byte, error) {
 	var watched [sampledEpochs]map[string][]uint32
 	for i := range watched {
 		watched[i] = map[string][]uint32{}
-		for _, name := range l.names {
-			n, _ := l.state.Node(name)
-			for _, m := range l.state.Monitors(&n, first+uint64(i), electorate) {
+		for _, m := range l.Fleet {
+			name := m.Name
+			n, _ := l.State.Node(name)
+			for _, m := range l.State.Monitors(&n, first+uint64(i), electorate) {
 				watched[i][m.Node] = append(watched[i][m.Node], uint32(n.Ordinal))
 			}
 		}
@@ -126,7 +129,7 @@ func (l *memoryLedger) attestations() ([][]byte, error) {
 			room -= len(clean)
 			body.Epochs = append(body.Epochs, ledger.AttestedEpoch{Clean: ledger.EncodeOrdinals(clean), Epoch: first + i})
 		}
-		s, err := l.envelope(name, ledger.TypeAttest, body)
+		s, err := l.Say(name, ledger.TypeAttest, body)
 		if err != nil {
 			return nil, err
 		}

@@ -41,24 +41,24 @@ func (b *bench) seals(context.Context) error {
 // sealCost builds a state with so many nodes in memory and seals it after each
 // of some records.
 func sealCost(nodes, times int) (*sealResults, error) {
-	l, err := newMemoryLedger(nodes, sealOperators)
+	l, err := newMemoryLedger(nodes, sealOperators, nil)
 	if err != nil {
 		return nil, err
 	}
 	text := strings.Repeat("a", 64)
 	var seals, applies []time.Duration
 	for range times {
-		record, err := l.envelope(memoryReplica, ledger.TypeRecord, ledger.Record{Text: text})
+		record, err := l.Say(memoryReplica, ledger.TypeRecord, ledger.Record{Text: text})
 		if err != nil {
 			return nil, err
 		}
-		l.now++
+		l.Now++
 		began := time.Now()
-		if err := l.apply(ledger.CommandStatements, record); err != nil {
+		if err := l.Apply(ledger.CommandStatements, record); err != nil {
 			return nil, err
 		}
 		applied := time.Now()
-		if err := l.apply(ledger.CommandSeal); err != nil {
+		if err := l.Apply(ledger.CommandSeal); err != nil {
 			return nil, err
 		}
 		applies, seals = append(applies, applied.Sub(began)), append(seals, time.Since(applied))

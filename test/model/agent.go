@@ -6,6 +6,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/memorytest"
 )
 
 // The times of gossip/agent.
@@ -27,7 +28,7 @@ const none = -1
 type agent struct {
 	w              *world
 	number         int
-	member         member
+	member         memorytest.Member
 	silent         bool // Byzantine: it says and relays nothing
 	replica        int  // that it follows; none: it reaches none
 	judge          *gossip.Judge
@@ -46,7 +47,7 @@ func (a *agent) view() *view { return a.w.core.versions[a.version].view }
 // say signs a statement, gossips it and submits it.
 func (a *agent) say(typ string, body any) {
 	a.w.clock.after(signing, func() {
-		envelope, err := a.w.book.envelope(a.member.name, typ, a.seq, body)
+		envelope, err := a.w.book.Envelope(a.member.Name, typ, a.seq, body)
 		if err != nil {
 			panic(err) // the model's own bug
 		}
@@ -70,7 +71,7 @@ func (a *agent) hear(from int, m *message) bool {
 		return a.hearHead(from, h)
 	}
 	st := m.content.(*ledger.Statement)
-	_, ruling := a.judge.Statement(a.view(), trusting{}, gossip.Statements, st.Envelope)
+	_, ruling := a.judge.Statement(a.view(), memorytest.Trusting{}, gossip.Statements, st.Envelope)
 	if ruling.Proof != nil {
 		a.enforce()
 	}
@@ -245,9 +246,9 @@ func (a *agent) offer(h headName) {
 // enforce takes note of when the agent began to drop the offender, if it does.
 func (a *agent) enforce() {
 	offender := a.w.offender()
-	n, ok := a.view().state.Node(offender.member.name)
+	n, ok := a.view().state.Node(offender.member.Name)
 	decided := ok && n.Standing != fsm.NodeActive
-	if a.enforcing == never && (decided || a.judge.Banned(ledger.Hash(a.w.book.ids[offender.member.name]))) {
+	if a.enforcing == never && (decided || a.judge.Banned(ledger.Hash(a.w.book.IDs[offender.member.Name]))) {
 		a.enforcing = a.w.clock.now
 	}
 	if a.certain == never && decided {

@@ -6,6 +6,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/memorytest"
 )
 
 // The replicas, as test/bench measured them at rest: from sending to certified
@@ -84,9 +85,9 @@ func (c *core) order(st *ledger.Statement) {
 }
 
 func (c *core) apply(kind ledger.CommandKind, statements ...[]byte) fsm.Result {
-	c.w.book.now = c.w.stamp()
-	next, result := fsm.Apply(c.w.book.state, &ledger.Command{Kind: kind, Stamp: c.w.book.now, Statements: statements}, trusting{})
-	c.w.book.state = next
+	c.w.book.Now = c.w.stamp()
+	next, result := fsm.Apply(c.w.book.State, &ledger.Command{Kind: kind, Stamp: c.w.book.Now, Statements: statements}, memorytest.Trusting{})
+	c.w.book.State = next
 	for _, e := range result.Entries {
 		c.open.entries++
 		c.open.bytes += len(e)
@@ -115,7 +116,7 @@ func (c *core) seal() {
 	c.sealing, c.lastSeal = false, c.w.clock.now
 	c.apply(ledger.CommandSeal)
 	sealed := c.open
-	sealed.view = newView(c.w.book.state)
+	sealed.view = newView(c.w.book.State)
 	c.open = version{}
 	c.w.clock.after(c.w.between(certifyLeast, certifySpread), func() { c.certified(sealed) })
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/memorytest"
 )
 
 // Rest is what a node costs while nothing happens: probes, heads that are signed
@@ -60,7 +61,7 @@ func newRest(nodes int, seed uint64) (*rest, error) {
 	w := newWorld(Config{Nodes: nodes, Seed: seed}, b)
 	r := &rest{w: w, out: &Rest{Nodes: nodes, Operators: w.operators, Seed: seed}, byName: map[string]int{}}
 	for i, a := range w.agents {
-		r.byName[a.member.name] = i
+		r.byName[a.member.Name] = i
 	}
 	r.assign()
 	return r, nil
@@ -87,8 +88,8 @@ func (r *rest) assign() {
 	view := r.w.agents[0].view()
 	epoch, ticks := view.rules.Epoch, view.rules.EpochTicks()
 	for _, a := range r.w.agents {
-		duties := gossip.Assign(view, a.member.name, epoch, nil)
-		prober := gossip.NewProber(a.member.name, gossip.NewVows(0, 0))
+		duties := gossip.Assign(view, a.member.Name, epoch, nil)
+		prober := gossip.NewProber(a.member.Name, gossip.NewVows(0, 0))
 		prober.Assign(duties)
 		r.duties, r.prober = append(r.duties, duties), append(r.prober, prober)
 		sent := 0
@@ -134,11 +135,11 @@ func (r *rest) send(from int, p gossip.Probe) {
 	r.prober[from].Sent(p.Subject, p.Tick, challenge)
 	r.w.net.carry(from, to, r.probe+aroundProbe, probes, func() {
 		now := r.w.stamp() / r.w.agents[to].view().rules.TickMillis
-		if !r.prober[to].Acknowledge(r.w.agents[from].member.name, p.Tick, now) {
+		if !r.prober[to].Acknowledge(r.w.agents[from].member.Name, p.Tick, now) {
 			return
 		}
 		r.w.net.carry(to, from, r.ack+aroundProbe, probes, func() {
-			ack := &ledger.Ack{Challenge: challenge, Prober: r.w.agents[from].member.name, Tick: p.Tick}
+			ack := &ledger.Ack{Challenge: challenge, Prober: r.w.agents[from].member.Name, Tick: p.Tick}
 			r.prober[from].Answered(p.Subject, ack)
 		})
 	})
@@ -148,9 +149,9 @@ func (r *rest) send(from int, p gossip.Probe) {
 func (r *rest) measure(from int, p gossip.Probe) ledger.Hash {
 	a, b := r.w.agents[from], r.w.agents[r.byName[p.Subject]]
 	probe := r.say(a, ledger.TypeProbe, ledger.Probe{Nonce: make([]byte, 16), Subject: p.Subject, Tick: p.Tick})
-	ack := r.say(b, ledger.TypeAck, ledger.Ack{Challenge: probe.ID, Prober: a.member.name, Tick: p.Tick})
-	_, asked := b.judge.Statement(b.view(), trusting{}, gossip.Probes, probe.Envelope)
-	_, answered := a.judge.Statement(a.view(), trusting{}, gossip.Acks, ack.Envelope)
+	ack := r.say(b, ledger.TypeAck, ledger.Ack{Challenge: probe.ID, Prober: a.member.Name, Tick: p.Tick})
+	_, asked := b.judge.Statement(b.view(), memorytest.Trusting{}, gossip.Probes, probe.Envelope)
+	_, answered := a.judge.Statement(a.view(), memorytest.Trusting{}, gossip.Acks, ack.Envelope)
 	if asked.Reason != gossip.Good || answered.Reason != gossip.Good {
 		panic(fmt.Sprintf("a probe is %s, its ack %s", asked.Reason, answered.Reason))
 	}
@@ -160,7 +161,7 @@ func (r *rest) measure(from int, p gossip.Probe) ledger.Hash {
 
 func (r *rest) say(a *agent, typ string, body any) *ledger.Statement {
 	a.seq++
-	envelope, err := r.w.book.envelope(a.member.name, typ, a.seq, body)
+	envelope, err := r.w.book.Envelope(a.member.Name, typ, a.seq, body)
 	if err != nil {
 		panic(err)
 	}
@@ -177,7 +178,7 @@ func (r *rest) attest() {
 	view := r.w.agents[0].view()
 	var drawn []int
 	for i, a := range r.w.agents {
-		if _, attests := view.AttestWindow(a.member.name); attests {
+		if _, attests := view.AttestWindow(a.member.Name); attests {
 			drawn = append(drawn, i)
 		}
 	}
@@ -196,7 +197,7 @@ func (r *rest) attest() {
 				}
 				return clean, nil
 			}
-			if body, ok := gossip.Attestation(a.view(), a.member.name, watched); ok {
+			if body, ok := gossip.Attestation(a.view(), a.member.Name, watched); ok {
 				a.say(ledger.TypeAttest, body)
 			}
 		})

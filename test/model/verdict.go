@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/memorytest"
 )
 
 // Cause is what brings the offender down.
@@ -53,19 +54,18 @@ func prepare(nodes int) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	exhibit, err := b.envelope(b.fleet[0].name, ledger.TypeRecord, b.state.Policy().Quota, ledger.Record{Text: "too much"})
+	exhibit, err := b.Envelope(b.Fleet[0].Name, ledger.TypeRecord, b.State.Policy().Quota, ledger.Record{Text: "too much"})
 	if err != nil {
 		return nil, err
 	}
-	flood, err := b.envelope("r1", ledger.TypeEvidence, 0, ledger.Evidence{Kind: ledger.EvidenceFlood, Exhibits: [][]byte{exhibit}})
+	flood, err := b.Envelope("r1", ledger.TypeEvidence, 0, ledger.Evidence{Kind: ledger.EvidenceFlood, Exhibits: [][]byte{exhibit}})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.apply(ledger.CommandStatements, flood); err != nil {
+	if err := b.Apply(ledger.CommandStatements, flood); err != nil {
 		return nil, err
 	}
-	_, err = b.apply(ledger.CommandSeal)
-	return b, err
+	return b, b.Apply(ledger.CommandSeal)
 }
 
 // offender is the node that is convicted, of the first operator.
@@ -117,14 +117,14 @@ func (w *world) equivocate() error {
 		}
 	}
 	a := honest[w.random.IntN(len(honest))]
-	tick := w.book.now / a.view().rules.TickMillis
+	tick := w.book.Now / a.view().rules.TickMillis
 	for _, kind := range [...]string{ledger.NodeDown, ledger.NodeUp} {
-		body := ledger.Observe{Counter: 1, From: tick, Kind: kind, Subject: a.member.name, To: tick}
-		envelope, err := w.book.envelope(w.offender().member.name, ledger.TypeObserve, 7, body)
+		body := ledger.Observe{Counter: 1, From: tick, Kind: kind, Subject: a.member.Name, To: tick}
+		envelope, err := w.book.Envelope(w.offender().member.Name, ledger.TypeObserve, 7, body)
 		if err != nil {
 			return err
 		}
-		if _, ruling := a.judge.Statement(a.view(), trusting{}, gossip.Statements, envelope); ruling.Proof != nil {
+		if _, ruling := a.judge.Statement(a.view(), memorytest.Trusting{}, gossip.Statements, envelope); ruling.Proof != nil {
 			a.enforce()
 			a.say(ledger.TypeEvidence, ruling.Proof.Evidence)
 			return nil
@@ -138,10 +138,10 @@ func (w *world) equivocate() error {
 func (w *world) misbehave() time.Duration {
 	byName := map[string]*agent{}
 	for _, a := range w.agents {
-		byName[a.member.name] = a
+		byName[a.member.Name] = a
 	}
-	state := w.book.state
-	n, _ := state.Node(w.offender().member.name)
+	state := w.book.State
+	n, _ := state.Node(w.offender().member.Name)
 	first := never
 	for _, m := range state.Monitors(&n, state.Epoch(), state.Electorate()) {
 		a := byName[m.Node]
@@ -200,7 +200,7 @@ func (w *world) verdict(cause Cause, first time.Duration) *Verdict {
 	}
 	v.Half, v.Most, v.All, v.Known = at(enforcing, 50), at(enforcing, 99), at(enforcing, 100), at(certain, 100)
 	for _, one := range w.core.versions[1:] {
-		n, _ := one.view.state.Node(w.offender().member.name)
+		n, _ := one.view.state.Node(w.offender().member.Name)
 		if n.Standing != gossip.Active {
 			v.Certified = one.at - first
 			break

@@ -51,25 +51,25 @@ func newWorld(config Config, b *book) *world {
 	operators := operatorsOf(config.Nodes)
 	w := &world{
 		config: config, clock: &clock{}, random: rand.New(rand.NewPCG(config.Seed, uint64(config.Nodes))), operators: operators,
-		book: b, began: b.now, codes: map[fsm.Code]int{}, headOf: map[headName]*message{},
+		book: b, began: b.Now, codes: map[fsm.Code]int{}, headOf: map[headName]*message{},
 	}
 	if config.Withholding {
 		w.bad = operators / 3
 	}
 	w.net = newNetwork(w.clock, w.random, config.Nodes, replicas, config.Loss)
 	stables := make([]int, config.Nodes)
-	for i, m := range b.fleet {
-		stables[i] = m.stable
+	for i, m := range b.Fleet {
+		stables[i] = m.Stable
 	}
 	w.gossip = newGossipsub(w.net, stables)
 	w.gossip.repair = !config.NoRepair
 	w.gossip.silent = func(i int) bool { return w.agents[i].silent }
 	w.gossip.judge = func(i, from int, m *message) bool { return w.agents[i].hear(from, m) }
-	w.core = &core{w: w, withholding: config.Withholding, versions: []version{{view: newView(b.state)}}, lastSeal: -sealInterval}
+	w.core = &core{w: w, withholding: config.Withholding, versions: []version{{view: newView(b.State)}}, lastSeal: -sealInterval}
 	w.core.ordered = map[ledger.Hash]bool{}
-	for i, m := range b.fleet {
-		a := &agent{w: w, number: i, member: m, silent: m.stable < w.bad, replica: w.random.IntN(replicas), enforcing: never, certain: never}
-		a.judge = gossip.NewJudge(m.name, b.state.Epoch())
+	for i, m := range b.Fleet {
+		a := &agent{w: w, number: i, member: m, silent: m.Stable < w.bad, replica: w.random.IntN(replicas), enforcing: never, certain: never}
+		a.judge = gossip.NewJudge(m.Name, b.State.Epoch())
 		if !a.silent && w.random.Float64() < config.Alone {
 			a.replica = none
 		}

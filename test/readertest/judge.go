@@ -1,4 +1,4 @@
-package keyreader
+package readertest
 
 import (
 	"github.com/quorate/quorate/ledger"

@@ -1,9 +1,9 @@
-// Package keyreader reads the entries of a ledger, and nothing else, as naively
+// Package readertest reads the entries of a ledger, and nothing else, as naively
 // as it can be written, and knows from them who held which key, from which epoch
 // to which, and whether it was revoked. With that it judges every statement that
 // the ledger accepted, and every refusal for a key's sake. It shares no code with
 // the rules (package fsm), so that a mistake in them is not made twice.
-package keyreader
+package readertest
 
 import (
 	"fmt"

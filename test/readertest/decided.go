@@ -1,4 +1,4 @@
-package keyreader
+package readertest
 
 import (
 	"crypto/sha256"
