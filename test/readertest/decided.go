@@ -2,7 +2,6 @@ package readertest
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,15 +14,11 @@ import (
 func (r *Reader) happened(effect *ledger.Effect) error {
 	switch effect.Type {
 	case "epoch":
-		var body struct {
-			Epoch uint64      `json:"epoch"`
-			Keys  ledger.Hash `json:"keys"`
-			Start uint64      `json:"start"`
-		}
+		var body epochBody
 		if err := canon.Unmarshal(effect.Body, &body); err != nil {
 			return err
 		}
-		r.begins(body.Epoch, body.Keys)
+		r.begins(&body)
 	case "executed":
 		var body struct {
 			Action   string      `json:"action"`
@@ -69,29 +64,6 @@ func (r *Reader) stands(name, standing string) {
 	r.Nodes[name] = n
 }
 
-// begins enters an epoch, and counts its active keys once more.
-func (r *Reader) begins(epoch uint64, keys ledger.Hash) {
-	r.Epoch = epoch
-	h := sha256.New()
-	add := func(role, name string, id ledger.Hash) {
-		fmt.Fprintf(h, "%s %s %s\n", role, name, hex.EncodeToString(id[:]))
-	}
-	for _, role := range []string{governor, recovery, replica} {
-		for _, name := range slices.Sorted(maps.Keys(r.names[role])) {
-			add(role, name, r.names[role][name])
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Nodes)) {
-		n := r.Nodes[name]
-		if k := r.Keys[n.Key]; n.Standing == active && k.From <= epoch && epoch <= k.To {
-			add(node, name, n.Key)
-		}
-	}
-	if ledger.Hash(h.Sum(nil)) != keys {
-		r.complain("epoch %d begins with the digest %s of its active keys, which is not that of those that are active", epoch, keys)
-	}
-}
-
 // decided does what a decision does to keys.
 func (r *Reader) decided(action string, args []byte) error {
 	switch action {
@@ -105,20 +77,30 @@ func (r *Reader) decided(action string, args []byte) error {
 		})
 	case "node.rekey":
 		return decide(args, func(a struct {
+			From *uint64     `json:"from,omitempty"`
 			Join ledger.Hash `json:"join"`
 		}) {
 			j := r.joins[a.Join]
 			old := r.Nodes[j.Name]
-			r.revoke(old.Key)
+			r.end(old)
 			r.admit(a.Join)
 			r.stands(j.Name, old.Standing)
 		})
 	case "node.remove":
 		return decide(args, func(a struct {
-			Name string `json:"name"`
+			From *uint64 `json:"from,omitempty"`
+			Name string  `json:"name"`
 		}) {
-			r.revoke(r.Nodes[a.Name].Key)
+			r.end(r.Nodes[a.Name])
 			delete(r.Nodes, a.Name)
+		})
+	case "key.revoke":
+		return decide(args, func(a struct {
+			From   uint64      `json:"from"`
+			Key    ledger.Hash `json:"key"`
+			Reason string      `json:"reason"`
+		}) {
+			r.revokeFrom(a.Key, a.From)
 		})
 	case "node.quarantine", "node.release":
 		return decide(args, func(a struct {
@@ -161,6 +143,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 		})
 	case "replica.add", "replica.rekey":
 		return decide(args, func(a struct {
+			From    *uint64        `json:"from,omitempty"`
 			Replica ledger.Replica `json:"replica"`
 		}) {
 			if action == "replica.rekey" {
@@ -170,8 +153,9 @@ func (r *Reader) reseated(action string, args []byte) error {
 		})
 	case "replica.remove":
 		return decide(args, func(a struct {
-			Cause bool   `json:"cause,omitempty"`
-			Name  string `json:"name"`
+			Cause bool    `json:"cause,omitempty"`
+			From  *uint64 `json:"from,omitempty"`
+			Name  string  `json:"name"`
 		}) {
 			r.unseat(replica, a.Name)
 		})

@@ -27,12 +27,12 @@ func (r *Reader) Judge(st *ledger.Statement) Word {
 		return Unknown
 	case k.Revoked:
 		return Revoked
-	case st.Payload.Epoch == nil || k.Role != node:
+	case st.Payload.Epoch == nil || k.Role != node && k.Role != replica:
 		return Holds
 	}
 	last := k.To
-	if !k.Succeeded {
-		last += r.grace
+	if !k.Succeeded && k.Role == node && st.Payload.Type != ledger.TypeRotate {
+		last += r.grace // of a key that ends without a successor
 	}
 	if epoch := *st.Payload.Epoch; epoch < k.From || epoch > last {
 		return OutOfRange
@@ -61,6 +61,8 @@ func (r *Reader) accepted(st *ledger.Statement) {
 		if body, err := ledger.DecodeBody[ledger.Propose](st); err == nil {
 			r.proposals[st.ID] = proposal{body.Action, body.Args}
 		}
+	case ledger.TypeRotate:
+		r.rotated(st, k)
 	case ledger.TypeRecover:
 		r.proposals[st.ID] = proposal{ledger.TypeRecover, st.Payload.Body}
 	}

@@ -31,16 +31,19 @@ const (
 // Key is what the reader knows of a key.
 type Key struct {
 	Holder, Role string
-	Seat         int    // keys of one node that follow each other by rotation share it
-	From, To     uint64 // the first and the last epoch in which it is its holder's key
-	Succeeded    bool   // another took its place by rotation
-	Revoked      bool   // nothing under it is accepted any more
+	Seat         int         // keys of one holder that follow each other by rotation share it
+	From, To     uint64      // the first and the last epoch in which it is its holder's key
+	Succeeded    bool        // another took its place by rotation
+	Revoked      bool        // nothing under it is accepted any more
+	Said         uint64      // the epoch in which the rotation to it was accepted
+	Next         ledger.Hash // that its holder rotated to; zero for none
 }
 
 // Seated is a node of the ledger.
 type Seated struct {
 	Key      ledger.Hash
 	Standing string
+	Next     ledger.Hash // that it has announced; zero for none
 }
 
 // Reader is what somebody knows who has read the entries so far.
@@ -53,6 +56,7 @@ type Reader struct {
 
 	next             uint64 // seq of the next entry
 	keyEpochs, grace uint64
+	rotateEpochs     uint64 // before a key's end, in which it may be rotated
 	seats            int
 	names            map[string]map[string]ledger.Hash // governors, recovery holders and replicas by role: name to key
 	joins            map[ledger.Hash]ledger.Join
@@ -120,7 +124,16 @@ func (r *Reader) Clone() *Reader {
 	return &c
 }
 
-func (r *Reader) takePolicy(p *ledger.Policy) { r.keyEpochs, r.grace = p.KeyEpochs, p.GraceEpochs }
+func (r *Reader) takePolicy(p *ledger.Policy) {
+	r.keyEpochs, r.grace, r.rotateEpochs = p.KeyEpochs, p.GraceEpochs, 0
+	if p.Keys != nil {
+		r.rotateEpochs = p.Keys.RotateEpochs
+	}
+	if r.rotateEpochs == 0 {
+		r.rotateEpochs = max(2, p.KeyEpochs/4)
+	}
+	r.rotateEpochs = min(r.rotateEpochs, p.KeyEpochs)
+}
 
 // seat gives a key to whoever is no node: it has no range.
 func (r *Reader) seat(role, name string, id ledger.Hash) {
@@ -131,6 +144,9 @@ func (r *Reader) seat(role, name string, id ledger.Hash) {
 	r.seats++
 	r.Keys[id] = Key{Holder: name, Role: role, Seat: r.seats, To: forever}
 }
+
+// keyFormat is the format from which keys rotate.
+const keyFormat = 3
 
 func (r *Reader) unseat(role, name string) {
 	r.revoke(r.names[role][name])
