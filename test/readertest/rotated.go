@@ -102,7 +102,7 @@ func (r *Reader) begins(body *epochBody) {
 		n := r.Nodes[name]
 		k := r.Keys[n.Key]
 		// Nobody could speak, and so nobody could rotate, in epochs that were passed over.
-		if r.Format >= keyFormat && epoch > before+1 && k.From <= before && before <= k.To {
+		if body.Count > 0 && epoch > before+1 && k.From <= before && before <= k.To {
 			k.To += epoch - before - 1
 			r.Keys[n.Key] = k
 		}
