@@ -27,6 +27,8 @@ type Backend interface {
 	// AuthorityLink gives a link of the authority chain, encoded; AuthorityIndex the newest one's index.
 	AuthorityLink(n uint64) ([]byte, error)
 	AuthorityIndex() uint64
+	// LogVKeys lists the verifier keys that the log has had, up to the newest authority.
+	LogVKeys() []ledger.LogVKeys
 	// Changed is closed at the next change of the applied or certified size.
 	Changed() <-chan struct{}
 	// Status is how the replica sees itself.

@@ -305,6 +305,24 @@ func (f *fake) AuthorityIndex() uint64 {
 	return uint64(len(f.links) - 1)
 }
 
+func (f *fake) LogVKeys() []ledger.LogVKeys {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var links []*ledger.Link
+	for _, raw := range f.links {
+		link, err := ledger.ParseLink(raw)
+		if err != nil {
+			return nil
+		}
+		links = append(links, link)
+	}
+	chain, err := ledger.WalkChain(ledger.LeafHash(links[0].Genesis), links)
+	if err != nil {
+		return nil
+	}
+	return chain.LogVKeys()
+}
+
 func (f *fake) Changed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

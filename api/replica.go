@@ -104,6 +104,9 @@ func (b *ReplicaBackend) AuthorityLink(n uint64) ([]byte, error) {
 // AuthorityIndex is Backend's.
 func (b *ReplicaBackend) AuthorityIndex() uint64 { return b.replica.AuthorityIndex() }
 
+// LogVKeys is Backend's.
+func (b *ReplicaBackend) LogVKeys() []ledger.LogVKeys { return b.replica.LogVKeys() }
+
 // Changed is Backend's.
 func (b *ReplicaBackend) Changed() <-chan struct{} { return b.replica.Changed() }
 

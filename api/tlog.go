@@ -37,7 +37,7 @@ type logFile struct {
 // serves them, without a request: exports are made of it.
 type LogSource struct{ Backend Backend }
 
-// Get gives a file of the log: checkpoint, log.vkey, log-mldsa44.vkey, policy,
+// Get gives a file of the log: checkpoint, log.vkey, log-mldsa44.vkey, log.vkeys, policy,
 // genesis.cbor, tile/… or authority/N. What does not exist, or is not
 // certified yet, is fs.ErrNotExist.
 func (l LogSource) Get(_ context.Context, path string) ([]byte, error) {
@@ -80,6 +80,8 @@ func logFileOf(b Backend, path string) (*logFile, error) {
 		body = ledger.LogVKey(authority.Origin, authority.Log) + "\n"
 	case "log-mldsa44.vkey":
 		body = ledger.LogMLDSA44VKey(authority.Origin, authority.Log) + "\n"
+	case "log.vkeys":
+		body = string(ledger.LogVKeysText(b.LogVKeys()))
 	case "policy":
 		body = string(ledger.TLogPolicy(authority))
 	default:
@@ -177,6 +179,7 @@ func (s *Server) logRoutes(h huma.API, router chi.Router) {
 		{"/genesis.cbor", "get-genesis-entry", "Entry 0", "application/octet-stream"},
 		{"/log.vkey", "get-log-vkey", "The log's Ed25519 key, which carries no authority", "text/plain"},
 		{"/log-mldsa44.vkey", "get-log-mldsa44-vkey", "The log's ML-DSA-44 key, which carries no authority", "text/plain"},
+		{"/log.vkeys", "get-log-vkeys", "Every key that the log has had: the size from which heads bear its lines, the Ed25519 and the ML-DSA-44 key", "text/plain"},
 		{"/policy", "get-log-policy", "The C2SP tlog-policy that counts the replicas' cosignatures", "text/plain"},
 	} {
 		router.Get(file.path, serve)

@@ -55,6 +55,35 @@ func LogVKey(origin string, k LogKeys) string { return noteVKey(origin, noteEd25
 // LogMLDSA44VKey is the log's ML-DSA-44 verifier key.
 func LogMLDSA44VKey(origin string, k LogKeys) string { return noteVKey(origin, noteMLDSA44, k.MLDSA44) }
 
+// LogVKeys are the log's verifier keys from a size on.
+type LogVKeys struct {
+	From             uint64 // size of the first head that bears their lines
+	Ed25519, MLDSA44 string
+}
+
+// LogVKeys lists the verifier keys that the log has had, the first ones first: it
+// is the authority chain that says so, and so outlives them all.
+func (c *Chain) LogVKeys() []LogVKeys {
+	var list []LogVKeys
+	for _, s := range c.steps {
+		k := LogVKeys{From: max(s.head.Size, 1), Ed25519: LogVKey(s.authority.Origin, s.authority.Log), MLDSA44: LogMLDSA44VKey(s.authority.Origin, s.authority.Log)}
+		if len(list) == 0 || list[len(list)-1].Ed25519 != k.Ed25519 || list[len(list)-1].MLDSA44 != k.MLDSA44 {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// LogVKeysText is the file log.vkeys: a line for each pair, its size and the two
+// verifier keys, apart by a space.
+func LogVKeysText(list []LogVKeys) []byte {
+	var b bytes.Buffer
+	for _, k := range list {
+		fmt.Fprintf(&b, "%d %s %s\n", k.From, k.Ed25519, k.MLDSA44)
+	}
+	return b.Bytes()
+}
+
 // CosignerVKey is a replica's ML-DSA-44 verifier key.
 func CosignerVKey(origin string, r AuthorityReplica) string {
 	return noteVKey(CosignerName(origin, r.Name), noteMLDSA44, r.Cosigner)

@@ -180,7 +180,7 @@ func (x *exporter) headFiles(context.Context) error {
 	if err != nil {
 		return err
 	}
-	files := append([]file{{"checkpoint", x.head.note}, {"genesis.cbor", links[0].Genesis}}, x.head.derivedFiles()...)
+	files := append([]file{{"checkpoint", x.head.note}, {"genesis.cbor", links[0].Genesis}}, append(x.head.derivedFiles(), x.head.vkeysFile())...)
 	for n, raw := range x.head.links {
 		files = append(files, file{fmt.Sprintf("authority/%d.json", n), raw})
 	}

@@ -94,6 +94,12 @@ func (h *head) derivedFiles() []file {
 	}
 }
 
+// vkeysFile lists the keys that the log has had. Exports of before format 3 have
+// no such file.
+func (h *head) vkeysFile() file {
+	return file{vkeysName, ledger.LogVKeysText(h.chain.LogVKeys())}
+}
+
 // file is a file of an export.
 type file struct {
 	path string

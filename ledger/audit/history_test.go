@@ -244,6 +244,8 @@ func (m *memory) write(t testing.TB, h history) string {
 	for _, f := range (&head{authority: h.last}).derivedFiles() {
 		files[f.path] = f.data
 	}
+	a := h.last // the log has one pair of keys in these histories
+	files[vkeysName] = ledger.LogVKeysText([]ledger.LogVKeys{{From: 1, Ed25519: ledger.LogVKey(a.Origin, a.Log), MLDSA44: ledger.LogMLDSA44VKey(a.Origin, a.Log)}})
 	for path, data := range files {
 		if strings.HasPrefix(path, "receipts/") {
 			continue

@@ -5,6 +5,7 @@ import "github.com/quorate/quorate/ledger"
 const (
 	maxVKeyBytes   = 16 << 10
 	maxPolicyBytes = 1 << 20
+	maxVKeysBytes  = 4 << 20 // of log.vkeys, at 2 kB a pair
 	maxTileBytes   = 256 * 32
 	maxBundleBytes = 256 * (2 + ledger.MaxEntryBytes)
 	maxLevels      = 8         // of tiles: 256^7 entries are more than 2^53

@@ -14,6 +14,8 @@ import (
 
 const viewName = "entries.jsonl"
 
+const vkeysName = "log.vkeys"
+
 // limitOf is the largest size that the file at path may have, or 0 if no file
 // of an export is named so.
 func limitOf(path string) int64 {
@@ -53,6 +55,8 @@ func limitOfTop(name string) int64 {
 		return maxVKeyBytes
 	case "policy":
 		return maxPolicyBytes
+	case vkeysName:
+		return maxVKeysBytes
 	case "genesis.cbor":
 		return ledger.MaxEntryBytes
 	case viewName:

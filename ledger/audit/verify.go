@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"runtime"
@@ -147,8 +148,11 @@ func (v *verifier) headFiles(ctx context.Context) error {
 	r.Origin, r.Size, r.Root = a.Origin, h.size(), h.checkpoint.Head.Root.String()
 	r.Cosigners, r.Threshold, r.Links = n, a.CosignThreshold, len(h.links)
 	r.LastSigned = unixTime(h.checkpoint.Signed(a))
-	for _, f := range h.derivedFiles() {
+	for _, f := range append(h.derivedFiles(), h.vkeysFile()) {
 		got, err := v.dir.Get(ctx, f.path)
+		if f.path == vkeysName && a.Format < ledger.KeysFormat && errors.Is(err, fs.ErrNotExist) {
+			continue // an export of before there was such a file
+		}
 		if err != nil {
 			return readError(StepHead, f.path, err)
 		}

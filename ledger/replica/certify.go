@@ -387,9 +387,7 @@ func (c *certifier) assemble(head ledger.Head, authority, old ledger.Authority, 
 			return nil
 		}
 	}
-	if signer := c.r.logSigner(authority.Log); signer != nil {
-		checkpoint.LogLines = signer.Sign(head, max(checkpoint.Signed(authority), 1))
-	}
+	checkpoint.LogLines = c.r.logLines(authority.Log, head, max(checkpoint.Signed(authority), 1))
 	return checkpoint
 }
 

@@ -29,6 +29,7 @@ type Config struct {
 	Listen      string           // host:port for peers; the ledger's peer is what others dial
 	Seeds       []string         // host:port of peers that a replica unknown to genesis may learn the set from
 	LogStore    string           // LogStoreBolt (default) or LogStoreWAL
+	LogOverlap  time.Duration    // how long the log key before goes on making its lines; 0: a day, below 0: not at all
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Network     Network    // nil: TCP
@@ -131,6 +132,9 @@ func (c *Config) validate() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.LogOverlap == 0 {
+		c.LogOverlap = logOverlap
 	}
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()

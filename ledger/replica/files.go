@@ -26,6 +26,7 @@ const (
 	haltedFile     = "halted"         // why this replica stays out until it is re-keyed
 	logKeyFile     = "logkey"         // the log's secret in use
 	pendingKeyFile = "logkey.pending" // one that a log.rekey may name
+	oldKeyFile     = "logkey.old"     // the one before, while its lines go on
 	scrubFile      = "scrub"          // where the scrub of the history goes on
 	lockFile       = "lock"           // locked while a process has the directory
 	peersFile      = "peers"          // the replica set of the newest certified state
@@ -127,6 +128,23 @@ func (f files) remove(name string) error {
 	return syncDir(filepath.Dir(f.path(name)))
 }
 
+// destroy removes a secret: its bytes are overwritten first, as far as the file
+// system lets one.
+func (f files) destroy(name string) error {
+	defer f.watchdog.begin(diskFiles)()
+	path := f.path(name)
+	if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err == nil {
+		if file, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			_, _ = file.Write(make([]byte, min(info.Size(), maxFileBytes)))
+			_ = errors.Join(file.Sync(), file.Close())
+		}
+	}
+	// Crash here: a file of zeros.
+	return f.remove(name)
+}
+
 // lock keeps other processes away from the data directory, which must be there,
 // until it is closed. The archive has a lock of its own, which goes with its folder
 // when a recovery sets that aside.
@@ -204,6 +222,12 @@ func (r logKeyRecord) key() (*LogKey, error) {
 		return nil, errors.New("log key: want two seeds of 32 bytes")
 	}
 	return &LogKey{Ed25519: [32]byte(r.Ed25519), MLDSA44: [32]byte(r.MLDSA44)}, nil
+}
+
+// oldLogKeyRecord is the file logkey.old.
+type oldLogKeyRecord struct {
+	Key   logKeyRecord `json:"key"`
+	Until uint64       `json:"until"` // milliseconds, by our clock
 }
 
 func (f files) readLogKey(name string) (*LogKey, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
 )
 
 // seqRecord is the file seq: the next seq of this replica's own statements in
@@ -20,8 +21,16 @@ type seqRecord struct {
 // reserveSeq gives a seq of an epoch that no statement had before.
 func (r *Replica) reserveSeq(epoch uint64) (uint64, error) {
 	var record seqRecord
-	if _, err := r.files.readChecked(seqFile, &record); err != nil {
+	known, err := r.files.readChecked(seqFile, &record)
+	if err != nil {
 		return 0, err
+	}
+	if !known {
+		after, err := r.seqAfterLoss(epoch)
+		if err != nil {
+			return 0, err
+		}
+		record = seqRecord{Epoch: epoch, Next: after}
 	}
 	if record.Epoch > epoch {
 		return 0, fmt.Errorf("reserve seq: epoch %d is before %d, in which seqs are reserved", epoch, record.Epoch)
@@ -35,8 +44,27 @@ func (r *Replica) reserveSeq(epoch uint64) (uint64, error) {
 	return seq, r.files.replaceChecked(seqFile, record)
 }
 
+// seqAfterLoss is where seqs begin for a replica without the file seq: above what
+// the ledger has seen of it, and above what may be on its way, if the file was lost.
+// A new replica, of which the ledger has seen nothing, begins at 0.
+func (r *Replica) seqAfterLoss(epoch uint64) (uint64, error) {
+	value, said := r.shell.now.Load().state.Record(windowTable + r.cfg.Name)
+	if !said {
+		return 0, nil
+	}
+	var window fsm.WindowRecord
+	if err := canon.Unmarshal(value, &window); err != nil {
+		return 0, fmt.Errorf("read what this replica said: %w", err)
+	}
+	if window.Epoch < epoch {
+		return lostSeqs, nil
+	}
+	return window.Top + lostSeqs, nil
+}
+
 // joinLoop states ready once a joining replica's history is whole and it has
-// caught up; the ledger then makes it active.
+// caught up; the ledger then makes it active. An active one states so what format
+// its program runs.
 func (r *Replica) joinLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := r.changed.wait()
@@ -57,8 +85,9 @@ func (r *Replica) joinLoop(ctx context.Context) error {
 	return nil
 }
 
-// mayStateReady: the ledger lists this key as joining, the history is whole,
-// and a certified head from after the decision is in it.
+// mayStateReady: the ledger lists this replica as joining, or as one that runs an
+// older format than this program does; the history is whole, and a certified head
+// from after the decision is in it.
 func (r *Replica) mayStateReady() bool {
 	if !r.caughtUp.Load() || r.halted() != nil {
 		return false
@@ -69,8 +98,13 @@ func (r *Replica) mayStateReady() bool {
 	state := r.shell.now.Load().state
 	me, ok := state.Replica(r.cfg.Name)
 	sealed := r.shell.certified.Load()
-	return ok && serverHash(me) == r.id && me.Standing == fsm.ReplicaJoining && !state.PendingHandover() &&
-		sealed != nil && sealed.head.Size > me.Since
+	if !ok || me.Server() != r.id || sealed == nil || sealed.head.Size <= me.Since {
+		return false
+	}
+	if me.Standing == fsm.ReplicaJoining {
+		return !state.PendingHandover()
+	}
+	return me.Format < fsm.Format // so that the council may raise the ledger's
 }
 
 func (r *Replica) stateReady(ctx context.Context) error {

@@ -104,6 +104,8 @@ func orInt[T ~int | ~int64](field *T, standard T) {
 
 // Bounds that no configuration changes.
 const (
+	logOverlap       = 24 * time.Hour
+	lostSeqs         = 1_024    // that a replica skips which lost the file seq
 	maxPeerNotes     = 64 << 10 // a small JSON answer of the peer service
 	maxFileBytes     = 8 << 20  // of the small files in the data directory
 	maxSnapshotLinks = 1 << 16

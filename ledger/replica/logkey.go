@@ -46,6 +46,66 @@ func (r *Replica) logSigner(want ledger.LogKeys) *ledger.LogSigner {
 	return r.signers.signer
 }
 
+// logLines are the log's own lines on a head: of the key that the authority names
+// and, for LogOverlap after it took another's place, of that one too, so that who
+// knows the older key alone goes on until it has found the newer (/log.vkeys).
+func (r *Replica) logLines(want ledger.LogKeys, head ledger.Head, seconds uint64) []string {
+	signer := r.logSigner(want)
+	if signer == nil {
+		return nil
+	}
+	lines := signer.Sign(head, seconds)
+	if old := r.formerLog.Load(); old != nil && r.now() < old.until && !sameLogKeys(old.signer.Keys(), want) {
+		lines = append(lines, old.signer.Sign(head, seconds)...)
+	}
+	return lines
+}
+
+// formerLog is the log key before the one in use.
+type formerLog struct {
+	signer *ledger.LogSigner
+	until  uint64 // milliseconds
+}
+
+// openFormerLog takes the log key before back, unless its time is over.
+func (r *Replica) openFormerLog() error {
+	var record oldLogKeyRecord
+	had, err := r.files.readChecked(oldKeyFile, &record)
+	var damage *FileError
+	if errors.As(err, &damage) {
+		return r.files.remove(oldKeyFile) // it was being destroyed, as a rule; nothing depends on it
+	}
+	if !had || err != nil {
+		return err
+	}
+	key, err := record.Key.key()
+	if err != nil {
+		return r.files.remove(oldKeyFile)
+	}
+	r.formerLog.Store(&formerLog{ledger.NewLogSigner(r.origin, key.Ed25519, key.MLDSA44), record.Until})
+	return r.endFormerLog()
+}
+
+// endFormerLog destroys the log key before once its time is over.
+func (r *Replica) endFormerLog() error {
+	old := r.formerLog.Load()
+	if old == nil || r.now() < old.until {
+		return nil
+	}
+	if err := r.files.destroy(oldKeyFile); err != nil {
+		return err
+	}
+	r.formerLog.Store(nil)
+	return nil
+}
+
+// LogVKeys lists the verifier keys that the log has had, by the authority chain.
+func (r *Replica) LogVKeys() []ledger.LogVKeys {
+	r.certifier.chainMu.RLock()
+	defer r.certifier.chainMu.RUnlock()
+	return r.certifier.chain.LogVKeys()
+}
+
 // openLogKey takes the log key that Config gives, else the one on disk.
 func (r *Replica) openLogKey() error {
 	key, err := r.files.readLogKey(logKeyFile)
@@ -61,7 +121,7 @@ func (r *Replica) openLogKey() error {
 	if key != nil {
 		r.logKey.Store(key)
 	}
-	return nil
+	return r.openFormerLog()
 }
 
 // NewLogKey makes a pending log key, and gives its public halves for a
@@ -93,8 +153,12 @@ func (r *Replica) logKeyLoop(ctx context.Context) error {
 		want := r.shell.now.Load().state.Log()
 		if r.logSigner(want) != nil {
 			r.clear(alarmNoLogKey)
+			if err := r.endFormerLog(); err != nil {
+				r.log.Warn("destroy the former log key", "error", err)
+			}
 			select {
 			case <-changed:
+			case <-r.formerLogEnds():
 			case <-ctx.Done():
 			}
 			continue
@@ -142,7 +206,25 @@ func (r *Replica) findLogKey(ctx context.Context, want ledger.LogKeys) error {
 	return err
 }
 
+// formerLogEnds fires when the log key before is to be destroyed; without one never.
+func (r *Replica) formerLogEnds() <-chan time.Time {
+	old := r.formerLog.Load()
+	if old == nil {
+		return nil
+	}
+	return time.After(max(time.Duration(int64(old.until-min(old.until, r.now())))*time.Millisecond, time.Second))
+}
+
 func (r *Replica) useLogKey(key *LogKey) error {
+	if old := r.logKey.Load(); old != nil && r.cfg.LogOverlap > 0 {
+		record := oldLogKeyRecord{Key: old.record(), Until: r.now() + uint64(r.cfg.LogOverlap.Milliseconds())}
+		if err := r.files.replaceChecked(oldKeyFile, record); err != nil {
+			return err
+		}
+		// Crash here: both files hold the same key, whose lines go out once; then this
+		// runs again.
+		r.formerLog.Store(&formerLog{ledger.NewLogSigner(r.origin, old.Ed25519, old.MLDSA44), record.Until})
+	}
 	if err := r.files.replaceChecked(logKeyFile, key.record()); err != nil {
 		return err
 	}

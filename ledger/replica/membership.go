@@ -41,7 +41,7 @@ func (r *Replica) membershipLoop(ctx context.Context, node *raft.Raft) error {
 // cosignature may be what its own removal waits for.
 func (r *Replica) certifiedMember(id ledger.Hash) bool {
 	sealed := r.shell.certified.Load()
-	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return serverHash(one) == id })
+	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return one.Server() == id })
 }
 
 // step is one change of Raft's configuration.

@@ -243,7 +243,7 @@ func (r *Replica) serveLogKey(w http.ResponseWriter, _ *http.Request, from *peer
 		return errors.New("no log key here")
 	}
 	// Not to one that lingers after its removal, nor to a pin from genesis or a seed.
-	if record, ok := r.shell.now.Load().state.Replica(from.Name); !ok || serverHash(record) != from.id {
+	if record, ok := r.shell.now.Load().state.Replica(from.Name); !ok || record.Server() != from.id {
 		return errors.New("the log key is for the ledger's replicas")
 	}
 	record := key.record()

@@ -69,7 +69,7 @@ func newPins(founding *ledger.Genesis, linger time.Duration) *pins {
 func (p *pins) apply(size uint64, records []fsm.ReplicaRecord) {
 	peers := make([]*peer, len(records))
 	for i, r := range records {
-		peers[i] = &peer{Replica: r.Replica, id: serverHash(r), standing: r.Standing}
+		peers[i] = &peer{Replica: r.Replica, id: r.Server(), standing: r.Standing}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -100,7 +100,7 @@ func (d *data) verify(ctx context.Context, o RecoverOptions, body ledger.Recover
 		return nil, nil, err
 	}
 	me, ok := state.Replica(o.Name)
-	if !ok || serverHash(me) != ledger.Hash(o.Key.ID()) {
+	if !ok || me.Server() != ledger.Hash(o.Key.ID()) {
 		return nil, nil, refuseRecovery("the ledger does not know %s with this key", o.Name)
 	}
 	if !slices.Contains(body.Keep, o.Name) {

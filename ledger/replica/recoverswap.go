@@ -49,7 +49,7 @@ type recoveredReplica struct {
 
 func newRecoveredReplica(one fsm.ReplicaRecord) recoveredReplica {
 	r := recoveredReplica{Replica: one.Replica, Standing: one.Standing}
-	if server := serverHash(one); server != one.KeyID() {
+	if server := one.Server(); server != one.KeyID() {
 		r.Server = &server
 	}
 	return r
@@ -69,7 +69,7 @@ func newRecovered(folder string, body ledger.Recover, before, after []fsm.Replic
 		r.Replicas = append(r.Replicas, newRecoveredReplica(one))
 	}
 	for _, one := range before {
-		if !slices.ContainsFunc(after, func(now fsm.ReplicaRecord) bool { return serverHash(now) == serverHash(one) }) {
+		if !slices.ContainsFunc(after, func(now fsm.ReplicaRecord) bool { return now.Server() == one.Server() }) {
 			r.Left = append(r.Left, one.Replica)
 		}
 	}

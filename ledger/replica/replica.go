@@ -67,6 +67,7 @@ type Replica struct {
 	admission *admission
 	futures   futures
 	logKey    atomic.Pointer[LogKey]
+	formerLog atomic.Pointer[formerLog] // nil: none, or its time is over
 	signers   signerCache
 
 	refusals  refusals

@@ -13,10 +13,7 @@ import (
 // the key, everything about membership by the server.
 
 // serverOf is a replica's id in Raft.
-func serverOf(one fsm.ReplicaRecord) raft.ServerID { return raft.ServerID(serverHash(one).String()) }
-
-// serverHash is serverOf as the hash that it is the text of.
-func serverHash(one fsm.ReplicaRecord) ledger.Hash { return one.KeyID() }
+func serverOf(one fsm.ReplicaRecord) raft.ServerID { return raft.ServerID(one.Server().String()) }
 
 // seats tells whose server a key of the authority chain is. The records have keys
 // alone: a replica that is active in one record and in the next, under another key,

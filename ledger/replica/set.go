@@ -27,7 +27,11 @@ type replicaSet struct {
 	SealProof  []ledger.Hash        `json:"seal_proof"`
 }
 
-const replicaTable = "replica/"
+// The tables of the state that are read by their keys.
+const (
+	replicaTable = "replica/"
+	windowTable  = "window/"
+)
 
 func (r *Replica) serveSet(w http.ResponseWriter, _ *http.Request, _ *peer) error {
 	sealed := r.shell.certified.Load()
@@ -149,7 +153,7 @@ func provenReplica(proof *ledger.StateProof, digest ledger.Hash) (*peer, error) 
 	if proof.Key != replicaTable+record.Name {
 		return nil, fmt.Errorf("record %q is no replica's", proof.Key)
 	}
-	return &peer{Replica: record.Replica, id: serverHash(record), standing: record.Standing}, nil
+	return &peer{Replica: record.Replica, id: record.Server(), standing: record.Standing}, nil
 }
 
 // learnPeers asks the seeds, and the peers that it knows, for the replica set

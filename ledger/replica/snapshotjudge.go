@@ -278,7 +278,7 @@ func (p *provenSnapshot) authorities() []ledger.Authority {
 func (p *provenSnapshot) seats() *seats {
 	s := seatsOf(p.chain)
 	for _, one := range p.state.Replicas() {
-		s.servers[one.KeyID()] = serverHash(one)
+		s.servers[one.KeyID()] = one.Server()
 	}
 	return s
 }

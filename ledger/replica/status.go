@@ -185,7 +185,7 @@ func (r *Replica) Status() Status {
 		s.Signed = c.signed
 	}
 	s.CertifyLag = s.Applied - min(s.Applied, s.Certified)
-	if me, ok := now.state.Replica(r.cfg.Name); ok && serverHash(me) == r.id {
+	if me, ok := now.state.Replica(r.cfg.Name); ok && me.Server() == r.id {
 		s.Standing = me.Standing
 	}
 	if from, to, gap := r.archive.Gap(); gap {

@@ -248,8 +248,12 @@ func (s *served) View(context.Context, string) (*api.View, error) {
 func (s *served) Checkpoint() ([]byte, uint64) { return s.note, uint64(s.size()) }
 func (s *served) Archive() *archive.Archive    { return s.archive }
 func (s *served) AuthorityIndex() uint64       { return 0 }
-func (s *served) Changed() <-chan struct{}     { return make(chan struct{}) }
-func (s *served) Status() client.Status        { return client.Status{} }
+func (s *served) LogVKeys() []ledger.LogVKeys {
+	keys := logSigner().Keys()
+	return []ledger.LogVKeys{{Ed25519: ledger.LogVKey(origin, keys), MLDSA44: ledger.LogMLDSA44VKey(origin, keys)}}
+}
+func (s *served) Changed() <-chan struct{} { return make(chan struct{}) }
+func (s *served) Status() client.Status    { return client.Status{} }
 func (s *served) AuthorityLink(n uint64) ([]byte, error) {
 	if n > 0 {
 		return nil, api.ErrNotFound

@@ -32,6 +32,7 @@ export async function verifyExport(source, genesisHash, { progress = () => {} } 
   walk.finish(head);
   await checkTiles(source, head, leaves);
   await checkKeys(source, authority);
+  await checkKeyHistory(source, chain);
   await checkLines(source, walk, leaves);
   await checkProofs(source, genesisHash, chain, leaves);
   return {
@@ -40,7 +41,7 @@ export async function verifyExport(source, genesisHash, { progress = () => {} } 
   };
 }
 
-const topFiles = ['checkpoint', 'entries.jsonl', 'genesis.cbor', 'log-mldsa44.vkey', 'log.vkey', 'policy'];
+const topFiles = ['checkpoint', 'entries.jsonl', 'genesis.cbor', 'log-mldsa44.vkey', 'log.vkey', 'log.vkeys', 'policy'];
 
 // checkNames refuses what nothing below would look into.
 async function checkNames(source) {
@@ -223,6 +224,19 @@ async function checkKeys(source, authority) {
   if ((await line('log-mldsa44.vkey')) !== keys[1]) throw new Refused("log-mldsa44.vkey is not the log's key");
   const policy = text(await must(source, 'policy'));
   within('policy', () => checkPolicy(policy, keys, authority));
+}
+
+// log.vkeys lists the keys that the log has had: exports of before format 3 may
+// have none.
+async function checkKeyHistory(source, chain) {
+  const file = chain.latest.format < 3 ? await source.read('log.vkeys') : await must(source, 'log.vkeys');
+  if (!file) return;
+  const lines = [];
+  for (const { size, authority: { origin, log } } of chain.steps) {
+    const keys = `${logVKey(origin, log)} ${logVKey44(origin, log)}`;
+    if (!lines.at(-1)?.endsWith(` ${keys}`)) lines.push(`${size} ${keys}`);
+  }
+  if (text(file) !== lines.map((line) => `${line}\n`).join('')) throw new Refused('log.vkeys: not the keys that the authority chain gives');
 }
 
 // checkPolicy: whoever uses the C2SP policy must demand what we demand.
