@@ -164,6 +164,7 @@ func (t *trust) leave() error {
 	if err := replaceFile(filepath.Join(t.dir, fmt.Sprintf("left-%d", left.Size)), left.Note); err != nil {
 		return err
 	}
+	t.disk = nil
 	if err := os.Remove(filepath.Join(t.dir, headName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write trust: %w", err)
 	}

@@ -21,6 +21,7 @@ type trust struct {
 	chain *ledger.Chain
 	links [][]byte // encoded, by index
 	kept  int      // how many links are on disk
+	disk  *Head    // the head that is there, if we read or wrote it
 	head  *Head    // nil before the first
 	least bool     // MinHead was taken into account
 
@@ -126,7 +127,7 @@ func (t *trust) load(genesis ledger.Hash) error {
 	if err != nil {
 		return err
 	}
-	t.head = head
+	t.head, t.disk = head, head
 	return nil
 }
 
@@ -175,10 +176,12 @@ func (t *trust) keepLinks() error {
 }
 
 // setHead keeps a verified head. A head that another process put there
-// meanwhile and that is newer stays on disk. After an error it is in memory only.
+// meanwhile and that is newer stays on disk. After an error it is in memory only. A
+// fresher signature of what is on disk shows no more of a ledger rolled back, and is
+// not worth waiting for the disk.
 func (t *trust) setHead(h *Head) error {
 	t.head = h
-	if t.dir == "" {
+	if t.dir == "" || t.disk != nil && t.disk.Size == h.Size && t.disk.Root == h.Root && t.kept == len(t.links) {
 		return nil
 	}
 	if err := t.keepLinks(); err != nil {
@@ -190,7 +193,11 @@ func (t *trust) setHead(h *Head) error {
 			return nil
 		}
 	}
-	return replaceFile(path, h.Note)
+	if err := replaceFile(path, h.Note); err != nil {
+		return err
+	}
+	t.disk = h
+	return nil
 }
 
 // replaceFile writes a file beside path and renames it over path, durably.

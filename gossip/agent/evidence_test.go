@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,14 @@ func (f *fleet) checkEarly(members []*member) {
 		defer judge.agent.early.mu.Unlock()
 		return judge.agent.early.hops[from.Name] == 1
 	})
+	if v := judge.Statement(from, said(30_002, epoch+1)); v != mesh.Ignore {
+		f.t.Errorf("another of the same author: %s, while one of them waits", v)
+	}
+	forged := said(30_003, epoch+1)
+	forged[len(forged)-1] ^= 1
+	if v := judge.Statement(from, forged); v != mesh.Reject {
+		f.t.Errorf("signed by nobody: %s", v)
+	}
 	judge.agent.change(func(*View) {}) // of no consequence
 	select {
 	case v := <-verdict:
@@ -99,19 +108,36 @@ func (f *fleet) checkEarly(members []*member) {
 	if v := <-verdict; v != mesh.Accept {
 		f.t.Errorf("once its epoch has begun: %s", v)
 	}
+	checkPlaces(f.t)
+}
+
+// checkPlaces is for what waits for its epoch: who has how many places.
+func checkPlaces(t *testing.T) {
+	t.Helper()
 	e := newEarly()
-	for range maxEarlyHop {
-		e.enter("one")
+	for i := range maxEarlyHop {
+		if _, ok := e.enter("one", fmt.Sprint("author ", i)); !ok {
+			t.Errorf("a hop has no more than %d places", i)
+		}
 	}
-	if _, more := e.enter("one"); more {
-		f.t.Error("one hop takes more places than its own")
+	if _, more := e.enter("one", "more"); more {
+		t.Error("one hop takes more places than its own")
 	}
-	if _, other := e.enter("other"); !other {
-		f.t.Error("one hop takes the places of others")
+	if _, twice := e.enter("other", "author 0"); twice {
+		t.Error("an author has two places")
 	}
-	e.leave("one")
-	if _, again := e.enter("one"); !again {
-		f.t.Error("a place that was left stays taken")
+	if _, other := e.enter("other", "more"); !other {
+		t.Error("one hop takes the places of others")
+	}
+	e.leave("one", "author 0")
+	if _, again := e.enter("one", "author 0"); !again {
+		t.Error("a place that was left stays taken")
+	}
+	for i := range maxEarly {
+		e.enter(fmt.Sprint("hop ", i), fmt.Sprint("of hop ", i))
+	}
+	if len(e.authors) != maxEarly {
+		t.Errorf("%d wait, %d may", len(e.authors), maxEarly)
 	}
 }
 

@@ -155,7 +155,8 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 		a.trouble.reached()
 	}
 	a.unkept(err)
-	for _, raw := range a.client.Links() {
+	links := a.client.Links()
+	for _, raw := range links[min(a.linked(), len(links)):] {
 		if err := a.offerLink(raw); err != nil {
 			a.trouble.set(troubleReplicas, err)
 			return
@@ -178,6 +179,13 @@ func (a *Agent) unkept(err error) {
 	}
 }
 
+// linked is how many links of the authority chain are known.
+func (a *Agent) linked() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.chronicle.links)
+}
+
 func (a *Agent) offerLink(raw []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,7 +196,13 @@ func (a *Agent) offerLink(raw []byte) error {
 // came from a replica, so that others may want it.
 func (a *Agent) offerHead(note []byte, own bool) (*head, error) {
 	a.mu.Lock()
-	h, err := a.chronicle.verifyHead(note)
+	var h *head
+	var err error
+	if own {
+		h, err = a.chronicle.verifyOwn(note)
+	} else {
+		h, err = a.chronicle.verifyHead(note)
+	}
 	var changed bool
 	var state *fsm.State
 	var entries [][]byte

@@ -18,10 +18,13 @@ import (
 type certified struct {
 	*View
 	electorate func() fsm.Electorate
+
+	mu      sync.RWMutex
+	members map[[ed25519.PublicKeySize]byte]mesh.Member // as far as the mesh asked
 }
 
 func newCertified(v *View) *certified {
-	c := &certified{View: v}
+	c := &certified{View: v, members: map[[ed25519.PublicKeySize]byte]mesh.Member{}}
 	c.electorate = sync.OnceValue(v.State.Electorate)
 	return c
 }
@@ -136,13 +139,23 @@ func (c *certified) AttestWindow(name string) (first uint64, drawn bool) {
 // directory is the agent's view as the mesh wants it.
 type directory struct{ agent *Agent }
 
-// Peer implements mesh.Directory.
+// Peer implements mesh.Directory. It is asked for every frame, and by GossipSub's
+// scores for every peer and topic in every heartbeat: a member is read from the
+// records of a view once.
 func (d directory) Peer(key ed25519.PublicKey) (mesh.Member, bool) {
 	v := d.agent.view.Load()
 	if v.State == nil || len(key) != ed25519.PublicKeySize {
 		return mesh.Member{}, false
 	}
-	name, ok := v.peers[[ed25519.PublicKeySize]byte(key)]
+	at := [ed25519.PublicKeySize]byte(key)
+	c := v.certified
+	c.mu.RLock()
+	m, ok := c.members[at]
+	c.mu.RUnlock()
+	if ok {
+		return m, true
+	}
+	name, ok := v.peers[at]
 	if !ok {
 		return mesh.Member{}, false
 	}
@@ -150,7 +163,11 @@ func (d directory) Peer(key ed25519.PublicKey) (mesh.Member, bool) {
 	if !ok {
 		return mesh.Member{}, false
 	}
-	return d.member(v, &n), true
+	m = d.member(v, &n)
+	c.mu.Lock()
+	c.members[at] = m
+	c.mu.Unlock()
+	return m, true
 }
 
 // Members implements mesh.Directory.

@@ -21,7 +21,7 @@ const (
 	keptEquivocated = 16      // pairs of inconsistent heads kept on disk
 
 	// Gossip.
-	publishHeadEvery = 10 * time.Second // at most one head of unchanged size
+	publishHeadEvery = 30 * time.Second // at most one head of unchanged size
 	memberAddresses  = 8
 
 	// What is sent to the ledger.

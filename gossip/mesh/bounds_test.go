@@ -212,7 +212,7 @@ func TestFewOperatorsLeavePlacesForOthers(t *testing.T) {
 
 func TestFramesAreBounded(t *testing.T) {
 	var b bytes.Buffer
-	if err := writeFrame(&b, []byte("abc")); err != nil {
+	if err := writeFrame(&b, nil, []byte("abc")); err != nil {
 		t.Fatal(err)
 	}
 	whole := bytes.Clone(b.Bytes())

@@ -103,6 +103,7 @@ func (h *host) addTransport(key crypto.PrivKey, resources network.ResourceManage
 	config := *yamux.DefaultTransport
 	config.MaxStreamWindowSize = maxStreamWindow
 	config.MaxIncomingStreams = maxStreamsPerPeer
+	config.KeepAliveInterval, config.MeasureRTTInterval = keepAliveEvery, measureEvery
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: &config}}
 	security, err := tls.New(tls.ID, key, muxers)
 	if err != nil {
@@ -148,7 +149,7 @@ func (h *host) accept(s network.Stream) {
 		return
 	}
 	_ = s.SetDeadline(time.Now().Add(negotiateTimeout))
-	id, handle, err := h.Mux().Negotiate(s)
+	id, handle, err := h.Mux().Negotiate(&negotiation{Stream: s})
 	if err != nil {
 		h.denied(stageStream, "negotiation")
 		_ = s.Reset()
@@ -171,9 +172,73 @@ func (h *host) accept(s network.Stream) {
 	_ = handle(id, s)
 }
 
-// NewStream opens a stream to a connected peer. It never dials: whom to dial, and
+// negotiation is a stream while its protocol is agreed on. The greeting of
+// multistream-select, which says nothing yet, goes out with what follows it: a packet
+// less, and one waking less of both sides.
+type negotiation struct {
+	network.Stream
+	greeting []byte
+	greeted  bool
+}
+
+func (n *negotiation) Write(b []byte) (int, error) {
+	if !n.greeted {
+		n.greeting, n.greeted = append([]byte(nil), b...), true
+		return len(b), nil
+	}
+	if _, err := n.Stream.Write(append(n.greeting, b...)); err != nil {
+		return 0, err
+	}
+	n.greeting = nil
+	return len(b), nil
+}
+
+// greet is what multistream-select has a caller say who wants one protocol: its own
+// name and that one, each as its length with a line feed, below 128, and its text.
+func greet(id protocol.ID) []byte {
+	var b []byte
+	for _, token := range []string{multistreamName, string(id)} {
+		b = append(append(append(b, byte(len(token)+1)), token...), '\n')
+	}
+	return b
+}
+
+// readGreeting reads the answer to greet.
+func readGreeting(r io.Reader, id protocol.ID) error {
+	for _, want := range []string{multistreamName, string(id)} {
+		token, err := multistream.ReadNextToken[string](r)
+		switch {
+		case err != nil:
+			return fmt.Errorf("negotiate protocol: %w", err)
+		case token != want:
+			return fmt.Errorf("negotiate protocol: %q is answered by %q", want, token)
+		}
+	}
+	return nil
+}
+
+const multistreamName = "/multistream/1.0.0"
+
+// open opens a stream to a connected peer, as newStream does, for a request that
+// begins with greet.
+func (h *host) open(ctx context.Context, to peer.ID, id protocol.ID) (network.Stream, error) {
+	s, err := h.newStream(ctx, to, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SetProtocol(id); err != nil {
+		_ = s.Reset()
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	if h.opened != nil {
+		h.opened(to, id, Sent)
+	}
+	return s, nil
+}
+
+// newStream opens a stream to a connected peer. It never dials: whom to dial, and
 // where, is decided in one place.
-func (h *host) NewStream(ctx context.Context, to peer.ID, protocols ...protocol.ID) (network.Stream, error) {
+func (h *host) newStream(ctx context.Context, to peer.ID, protocols ...protocol.ID) (network.Stream, error) {
 	for _, id := range protocols {
 		if !h.permit(to, id) {
 			return nil, fmt.Errorf("open stream: %w", errStanding)
@@ -182,6 +247,15 @@ func (h *host) NewStream(ctx context.Context, to peer.ID, protocols ...protocol.
 	s, err := h.swarm.NewStream(network.WithNoDial(ctx, "mesh"), to)
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	return s, nil
+}
+
+// NewStream is newStream, and agrees on one of the protocols.
+func (h *host) NewStream(ctx context.Context, to peer.ID, protocols ...protocol.ID) (network.Stream, error) {
+	s, err := h.newStream(ctx, to, protocols...)
+	if err != nil {
+		return nil, err
 	}
 	deadline := time.Now().Add(negotiateTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {

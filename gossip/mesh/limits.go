@@ -43,6 +43,8 @@ const (
 	dialTimeout            = 5 * time.Second
 	negotiateTimeout       = 5 * time.Second // of one stream's protocol
 	identifyTimeout        = 10 * time.Second
+	keepAliveEvery         = 2 * time.Minute  // by the muxer, when nothing else comes; TCP's own is every 30 s
+	measureEvery           = 10 * time.Minute // the round trip, which windows of streams grow by
 )
 
 // Streams and what they ask.

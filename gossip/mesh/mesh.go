@@ -117,6 +117,7 @@ type Mesh struct {
 
 	mu      sync.Mutex
 	links   map[peer.ID]*link
+	others  int // active members but this node, as enforce saw them
 	dialing map[peer.ID]*dial
 	ended   bool // nothing more begins in the background
 }

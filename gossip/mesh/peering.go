@@ -98,7 +98,11 @@ func (m *Mesh) keepPeering(ctx context.Context, h *host) {
 // whose standing changed: GossipSub looks at a peer when it connects.
 func (m *Mesh) enforce(h *host) {
 	m.book.keep(func(key ed25519.PublicKey) bool { _, ok := m.config.Directory.Peer(key); return ok })
+	others := 0
 	m.config.Directory.Members(func(member Member) bool {
+		if member.Standing == Active && !bytes.Equal(member.Peer, m.self) {
+			others++
+		}
 		for _, address := range member.Addresses[:min(len(member.Addresses), maxConfiguredAddress)] {
 			if at, err := netip.ParseAddrPort(address); err == nil && member.Standing != Excluded {
 				m.gate.meet(at.Addr().Unmap(), time.Now())
@@ -107,6 +111,7 @@ func (m *Mesh) enforce(h *host) {
 		return true
 	})
 	m.mu.Lock()
+	m.others = others
 	var cut []peer.ID
 	standings := map[string]int{Active: 0, Quarantined: 0}
 	for id, l := range m.links {
@@ -152,9 +157,9 @@ func (m *Mesh) choose(ctx context.Context, h *host) {
 		}
 		operators[l.member.Operator]++
 	}
-	busy := len(m.dialing)
+	busy, others := len(m.dialing), m.others
 	m.mu.Unlock()
-	if connected >= targetPeers && outward >= ownChoice {
+	if connected >= targetPeers && outward >= ownChoice || connected >= others {
 		return
 	}
 	if room := min(dialsPerTick, maxDialsAtOnce-busy); room > 0 {

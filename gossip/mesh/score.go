@@ -15,7 +15,13 @@ const (
 	invalidWeight     = -100.0  // times the square of the invalid messages
 	behaviourWeight   = -10.0
 	scoreOfOutcast    = 4 * graylistThreshold
+	decayEvery        = 10 * time.Second // what decays does so in minutes
 )
+
+// decay is what remains of a counter after decayEvery, so that it is over after d.
+func decay(d time.Duration) float64 {
+	return pubsub.ScoreParameterDecayWithBase(d, decayEvery, pubsub.DefaultDecayToZero)
+}
 
 // scoring is GossipSub's score, local to this node and never on the ledger. What
 // counts is the committed reputation (P5), invalid messages (P4), and breaches of
@@ -30,8 +36,8 @@ func scoring(topics []string, reputation func(peer.ID) float64) (*pubsub.PeerSco
 		IPColocationFactorWeight:  0,
 		BehaviourPenaltyWeight:    behaviourWeight,
 		BehaviourPenaltyThreshold: 6,
-		BehaviourPenaltyDecay:     pubsub.ScoreParameterDecay(10 * time.Minute),
-		DecayInterval:             pubsub.DefaultDecayInterval,
+		BehaviourPenaltyDecay:     decay(10 * time.Minute),
+		DecayInterval:             decayEvery,
 		DecayToZero:               pubsub.DefaultDecayToZero,
 		RetainScore:               time.Hour, // who reconnects is not forgiven by it
 	}
@@ -42,11 +48,11 @@ func scoring(topics []string, reputation func(peer.ID) float64) (*pubsub.PeerSco
 			TimeInMeshWeight: 0.01, TimeInMeshQuantum: time.Second, TimeInMeshCap: 300,
 			// P2: a little for being first, so little that nobody buys invalid messages with it.
 			FirstMessageDeliveriesWeight: 0.1, FirstMessageDeliveriesCap: 20,
-			FirstMessageDeliveriesDecay: pubsub.ScoreParameterDecay(10 * time.Minute),
+			FirstMessageDeliveriesDecay: decay(10 * time.Minute),
 			// P3: off. Our topics are quiet, and silence on them is no fault.
 			// P4: the fifth invalid message is the last that is looked at.
 			InvalidMessageDeliveriesWeight: invalidWeight,
-			InvalidMessageDeliveriesDecay:  pubsub.ScoreParameterDecay(time.Hour),
+			InvalidMessageDeliveriesDecay:  decay(time.Hour),
 		}
 	}
 	return params, &pubsub.PeerScoreThresholds{

@@ -98,10 +98,7 @@ func (m *Mesh) serveWithin(v *service, from peer.ID, s network.Stream) string {
 		return "refused"
 	}
 	m.observe(v, Sent, from, response)
-	if _, err := s.Write([]byte{answered}); err != nil {
-		return "broken"
-	}
-	if err := writeFrame(s, response); err != nil {
+	if err := writeFrame(s, []byte{answered}, response); err != nil {
 		return "broken"
 	}
 	return "answered"
@@ -128,7 +125,7 @@ func (m *Mesh) askWithin(ctx context.Context, h *host, v *service, to peer.ID, r
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.timeout)
 	defer cancel()
-	s, err := h.NewStream(ctx, to, v.name)
+	s, err := h.open(ctx, to, v.name)
 	if err != nil {
 		return nil, err
 	}
@@ -148,10 +145,13 @@ func (m *Mesh) askWithin(ctx context.Context, h *host, v *service, to peer.ID, r
 }
 
 func exchange(s network.Stream, v *service, request []byte) ([]byte, error) {
-	if err := writeFrame(s, request); err != nil {
+	if err := writeFrame(s, greet(v.name), request); err != nil {
 		return nil, err
 	}
 	if err := s.CloseWrite(); err != nil {
+		return nil, err
+	}
+	if err := readGreeting(s, v.name); err != nil {
 		return nil, err
 	}
 	var status [1]byte
@@ -192,9 +192,10 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 	return data, nil
 }
 
-func writeFrame(w io.Writer, data []byte) error {
-	frame := make([]byte, 4, 4+len(data))
-	binary.BigEndian.PutUint32(frame, uint32(len(data)))
+// writeFrame writes what goes before a frame, and the frame, at once.
+func writeFrame(w io.Writer, before, data []byte) error {
+	frame := make([]byte, 0, len(before)+4+len(data))
+	frame = binary.BigEndian.AppendUint32(append(frame, before...), uint32(len(data)))
 	_, err := w.Write(append(frame, data...))
 	return err
 }
