@@ -98,9 +98,9 @@ func costOf(r *http.Request) int {
 		return 100
 	case path == "/v1/epochs", path == "/v1/state", strings.HasPrefix(path, "/v1/nodes/") && strings.HasSuffix(path, "/history"):
 		return 50
-	case path == "/v1/fleet":
+	case path == "/v1/fleet", strings.HasPrefix(path, "/v1/holders/"):
 		return 5
-	case path == "/v1/simulate", strings.HasPrefix(path, "/receipts/"):
+	case path == "/v1/simulate", path == "/v1/backups", strings.HasPrefix(path, "/receipts/"):
 		return 20
 	case path == "/v1/entries":
 		if q := r.URL.Query(); q.Has("kinds") || q.Has("types") {

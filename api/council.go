@@ -9,11 +9,6 @@ import (
 	"github.com/quorate/quorate/ledger"
 )
 
-type idInput struct {
-	ReadInput
-	ID string `path:"id" pattern:"^[0-9a-f]{64}$" doc:"64 lower-case hex digits"`
-}
-
 func (s *Server) councilRoutes(h huma.API) {
 	registerRead(s, h, "get-council", "/v1/council", "The governors",
 		func(_ context.Context, v *View, _ *ReadInput) (*client.Council, error) {
@@ -52,17 +47,5 @@ func (s *Server) councilRoutes(h huma.API) {
 				out.Holders = append(out.Holders, client.Holder{Name: holder.Name, Key: id.String(), Words: words(id), Public: holder.Public})
 			}
 			return out, nil
-		})
-	registerRead(s, h, "get-key", "/v1/keys/{id}", "Who holds a key, by its id",
-		func(_ context.Context, v *View, in *idInput) (*client.Key, error) {
-			id, err := ledger.ParseHash(in.ID)
-			if err != nil {
-				return nil, badParameter("path.id", "%v", err)
-			}
-			k, ok := v.State.Key(id)
-			if !ok {
-				return nil, notFound("no key with the id %s had a role on this ledger", id)
-			}
-			return &client.Key{ID: id.String(), Words: words(id), Holder: k.Holder, Role: k.Role, Since: k.Since, Revoked: k.Revoked}, nil
 		})
 }

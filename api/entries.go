@@ -177,5 +177,9 @@ func epochOf(raw []byte) (client.Epoch, bool, error) {
 	if err != nil {
 		return client.Epoch{}, false, err
 	}
-	return client.Epoch{Epoch: body.Epoch, Start: body.Start, Seq: e.Seq, Keys: body.Keys.String()}, true, nil
+	out := client.Epoch{Epoch: body.Epoch, Start: body.Start, Seq: e.Seq, Keys: body.Keys.String()}
+	if body.Count > 0 { // before format 3 nothing is counted, and there is never no key
+		out.Count, out.Rotated = &body.Count, &body.Rotated
+	}
+	return out, true, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 )
 
@@ -27,7 +28,7 @@ func (s *Server) history(v *View, in *historyInput) (*client.NodeHistory, error)
 	if err != nil {
 		return nil, err
 	}
-	teller := &client.Teller{Name: in.Name, Keys: keys, Entry: s.backend.Archive().Entry}
+	teller := &client.Teller{Name: in.Name, Keys: keys, Entry: s.backend.Archive().Entry, Holds: holds(v.State, in.Name)}
 	limit := s.page(in.Limit)
 	least := max(out.From, before-min(before, historyScan))
 	for before > least && len(out.Events) < limit {
@@ -87,7 +88,7 @@ func (s *Server) lastEvents(v *View, nodes []*client.Node) {
 		if seq == 0 {
 			continue
 		}
-		event, err := s.eventAt(n.Name, seq)
+		event, err := s.eventAt(v.State, n.Name, seq)
 		var gap *archive.GapError
 		switch {
 		case errors.As(err, &gap):
@@ -99,11 +100,19 @@ func (s *Server) lastEvents(v *View, nodes []*client.Node) {
 	}
 }
 
-func (s *Server) eventAt(name string, seq uint64) (*client.NodeEvent, error) {
+// holds says whose a key is or was.
+func holds(state *fsm.State, name string) func(ledger.Hash) (bool, error) {
+	return func(id ledger.Hash) (bool, error) {
+		k, ok := state.Key(id)
+		return ok && k.Role == fsm.RoleNode && k.Holder == name, nil
+	}
+}
+
+func (s *Server) eventAt(state *fsm.State, name string, seq uint64) (*client.NodeEvent, error) {
 	raw, err := s.backend.Archive().Entry(seq)
 	if err != nil {
 		return nil, err
 	}
-	teller := &client.Teller{Name: name, Keys: []uint64{seq}, Entry: s.backend.Archive().Entry}
+	teller := &client.Teller{Name: name, Keys: []uint64{seq}, Entry: s.backend.Archive().Entry, Holds: holds(state, name)}
 	return teller.Event(raw)
 }

@@ -7,6 +7,9 @@ const (
 	entryScan        = 4_096   // entries that one page of a filtered list looks at
 	epochScan        = 16_384  // entries that one page of past epochs looks at
 	historyScan      = 16_384  // entries that one page of a node's history looks at
+	backupScan       = 1_024   // backups that one page of a filtered list looks at
+	maxHolderKeys    = 256     // of one role that one holder's list has
+	maxPrefixKeys    = 16      // that begin alike
 	pageBytes        = 4 << 20 // of entries in one page
 	watchBatch       = 256     // entries that a watch reads at once
 	watchFrames      = 256     // encoded events kept for all watchers
@@ -15,6 +18,7 @@ const (
 	maxOperatorBytes = 4 << 10  // of a request on the local socket
 	maxScrapes       = 4        // of /metrics at once
 
+	scrapeTimeout   = time.Second // of the state behind a metric
 	exportGrace     = time.Minute // a long answer may take so long
 	exportPerSecond = 64 << 10    // and besides a second for so many bytes
 )

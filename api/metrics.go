@@ -1,12 +1,15 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorate/quorate/api/client"
 )
 
 // metrics count what is served; the labels are routes, never paths.
@@ -17,7 +20,33 @@ type metrics struct {
 	watches  prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+// alarmGauge tells, at each scrape, what the ledger warns of.
+type alarmGauge struct {
+	backend Backend
+	desc    *prometheus.Desc
+}
+
+func newAlarmGauge(b Backend) *alarmGauge {
+	return &alarmGauge{b, prometheus.NewDesc("quorate_alarms", "How many the ledger's alarm of that kind names, as far as this replica has applied.", []string{"kind"}, nil)}
+}
+
+// Describe is prometheus's.
+func (g *alarmGauge) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
+
+// Collect is prometheus's. A replica without a state yet tells of no alarm.
+func (g *alarmGauge) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	v, err := g.backend.View(ctx, client.Stale)
+	if err != nil {
+		return
+	}
+	for kind, a := range v.State.Alarms() {
+		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(a.Count), kind)
+	}
+}
+
+func newMetrics(r prometheus.Registerer, b Backend) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "quorate_api_requests_total", Help: "Requests answered, by route, method and status.",
@@ -36,7 +65,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refusals, m.watches} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refusals, m.watches, newAlarmGauge(b)} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

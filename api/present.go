@@ -37,7 +37,10 @@ func presentNode(state *fsm.State, n fsm.NodeRecord) client.Node {
 	out := client.Node{
 		Name: n.Name, Operator: n.Operator, Standing: n.Standing, Reason: n.Reason, Key: n.Key.String(),
 		Public: n.Public, Peer: n.Peer, Admitted: n.Admitted, ValidFrom: n.ValidFrom, ValidTo: n.ValidTo,
-		Since: n.Since, Version: n.Version, Ordinal: n.Ordinal,
+		Since: n.Since, Version: n.Version, Ordinal: n.Ordinal, Revoked: n.Revoked,
+	}
+	if n.Next != nil {
+		out.NextKey = &client.NextKey{ID: n.Next.Key.String(), From: n.Next.From, Seq: n.Next.Seq}
 	}
 	r, ok := state.Reputation(n.Name)
 	if !ok {

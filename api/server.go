@@ -61,7 +61,7 @@ func New(b Backend, config Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if s.metrics, err = newMetrics(config.Registerer); err != nil {
+	if s.metrics, err = newMetrics(config.Registerer, s.backend); err != nil {
 		return nil, fmt.Errorf("register metrics of the API: %w", err)
 	}
 	s.rates, s.gates = newRates(s.limits), newGates(s.limits)
@@ -90,6 +90,7 @@ func (s *Server) routes() error {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	h := humachi.New(router, config)
 	s.councilRoutes(h)
+	s.keyRoutes(h)
 	s.nodeRoutes(h)
 	s.fleetRoutes(h)
 	s.proposalRoutes(h)

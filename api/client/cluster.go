@@ -129,6 +129,10 @@ type Epoch struct {
 	Next  uint64 `json:"next,omitempty" doc:"When the next epoch is due, milliseconds; only of the current one"`
 	Seq   uint64 `json:"seq,omitempty" doc:"Of its effect entry"`
 	Keys  string `json:"keys,omitempty" doc:"Digest of the active key set, hex"`
+
+	// From format 3 on; of a past epoch, and of the current one once its effect is said.
+	Count   *uint64 `json:"count,omitempty" doc:"Keys in that set"`
+	Rotated *uint64 `json:"rotated,omitempty" doc:"Node keys that took effect at its beginning"`
 }
 
 // Epochs is a page of /v1/epochs, newest first.

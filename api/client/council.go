@@ -61,17 +61,6 @@ type Recovery struct {
 	Threshold uint64   `json:"threshold"`
 }
 
-// Key is the answer of /v1/keys/{id}.
-type Key struct {
-	Meta    `json:"-"`
-	ID      string `json:"id" doc:"Key id, hex"`
-	Words   string `json:"words"`
-	Holder  string `json:"holder"`
-	Role    string `json:"role" enum:"governor,recovery,replica,node"`
-	Since   uint64 `json:"since"`
-	Revoked bool   `json:"revoked,omitempty"`
-}
-
 // Council reads the governors.
 func (c *Client) Council(ctx context.Context, r Read) (*Council, error) {
 	return get[Council](ctx, c, "/v1/council", r)
@@ -90,9 +79,4 @@ func (c *Client) Policy(ctx context.Context, r Read) (*Policy, error) {
 // Recovery reads the recovery set.
 func (c *Client) Recovery(ctx context.Context, r Read) (*Recovery, error) {
 	return get[Recovery](ctx, c, "/v1/recovery", r)
-}
-
-// Key reads who holds a key, by its id in hex.
-func (c *Client) Key(ctx context.Context, id string, r Read) (*Key, error) {
-	return get[Key](ctx, c, "/v1/keys/"+segment(id), r)
 }

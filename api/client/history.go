@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,9 @@ import (
 	"github.com/quorate/quorate/ledger/canon"
 )
 
-// NodeEvent is an effect that is about a node: a verdict, an offence, a change
-// of its standing or of a link, or a decision that names it.
+// NodeEvent is what is about a node: a verdict, an offence, a change of its standing
+// or of a link, a decision that names it or its key, each by its effect; or its own
+// key.rotate, which is a statement and has a Rotation as body.
 type NodeEvent struct {
 	Seq    uint64          `json:"seq"`
 	Stamp  uint64          `json:"stamp" doc:"Milliseconds"`
@@ -49,13 +51,20 @@ type Teller struct {
 	// Entry reads an entry at or below the one that is looked at: what a
 	// decision was about is in its proposal.
 	Entry func(seq uint64) ([]byte, error)
+	Holds func(key ledger.Hash) (bool, error) // whether the node has or had that key
 }
 
 // Event gives the event that an entry is; nil where it is not about the node.
 func (t *Teller) Event(raw []byte) (*NodeEvent, error) {
 	e, err := ledger.ParseEntry(raw)
-	if err != nil || e.Kind != ledger.KindEffect {
+	if err != nil {
 		return nil, err
+	}
+	if e.Kind == ledger.KindStatement {
+		return t.rotation(e)
+	}
+	if e.Kind != ledger.KindEffect {
+		return nil, nil
 	}
 	effect, err := e.Effect()
 	if err != nil {
@@ -66,6 +75,34 @@ func (t *Teller) Event(raw []byte) (*NodeEvent, error) {
 		return nil, err
 	}
 	return &NodeEvent{Seq: e.Seq, Stamp: e.Stamp, Type: effect.Type, Causes: slices.Clone(effect.Causes), Body: bytes.Clone(effect.Body)}, nil
+}
+
+// Rotation is the body of a NodeEvent of type key.rotate, which is a statement:
+// the node announced its next key.
+type Rotation struct {
+	Epoch uint64 `json:"epoch"` // that it bears
+	Key   string `json:"key"`   // id of the next key, hex
+	Old   string `json:"old"`   // id of the key that signed it, hex
+}
+
+// rotation gives the event that a statement is: the node's own rotation.
+func (t *Teller) rotation(e *ledger.Entry) (*NodeEvent, error) {
+	if !bytes.Contains(e.Content, []byte(ledger.TypeRotate)) {
+		return nil, nil // far cheaper than reading what is not
+	}
+	st, err := ledger.ParseStatement(e.Content)
+	if err != nil || st.Payload.Type != ledger.TypeRotate || st.Payload.Author != t.Name || st.Payload.Epoch == nil {
+		return nil, err
+	}
+	rotate, err := ledger.DecodeBody[ledger.Rotate](st)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(Rotation{Epoch: *st.Payload.Epoch, Key: rotate.KeyID().String(), Old: st.KeyID.String()})
+	if err != nil {
+		return nil, err
+	}
+	return &NodeEvent{Seq: e.Seq, Stamp: e.Stamp, Type: ledger.TypeRotate, Causes: []uint64{}, Body: body}, nil
 }
 
 func (t *Teller) about(seq uint64, effect *ledger.Effect) (bool, error) {
@@ -92,7 +129,7 @@ func (t *Teller) about(seq uint64, effect *ledger.Effect) (bool, error) {
 		switch body.Action {
 		case "node.admit", "node.rekey":
 			return slices.Contains(t.Keys, seq), nil
-		case "node.quarantine", "node.release", "node.remove":
+		case "node.quarantine", "node.release", "node.remove", ledger.ActionRevoke:
 			return t.decided(effect.Causes)
 		}
 	}
@@ -111,6 +148,13 @@ func (t *Teller) decided(causes []uint64) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		if args != nil && args.Key != "" && t.Holds != nil {
+			id, err := base64.RawURLEncoding.Strict().DecodeString(args.Key)
+			if err != nil || len(id) != len(ledger.Hash{}) {
+				return false, err
+			}
+			return t.Holds(ledger.Hash(id))
+		}
 		if args != nil {
 			return args.Name == t.Name, nil
 		}
@@ -120,6 +164,7 @@ func (t *Teller) decided(causes []uint64) (bool, error) {
 
 // nodeArgs are what the actions on a node have in common.
 type nodeArgs struct {
+	Key    string `json:"key"` // of key.revoke, in base64url
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
 }
@@ -285,6 +330,17 @@ func (s *Story) holds(seqs []uint64) error {
 	return nil
 }
 
+// holds says whose a key is or was, by its proven record.
+func (c *Client) holds(ctx context.Context, name string) func(ledger.Hash) (bool, error) {
+	return func(id ledger.Hash) (bool, error) {
+		k, _, err := verified[fsm.KeyRecord](ctx, c, "key/"+id.String())
+		if err != nil {
+			return false, err
+		}
+		return k.Role == fsm.RoleNode && k.Holder == name, nil
+	}
+}
+
 // union gives the members of two lists, sorted.
 func union(a, b []uint64) []uint64 {
 	all := append(slices.Clone(a), b...)
@@ -305,6 +361,7 @@ func (c *Client) wholeStory(ctx context.Context, s *Story) ([]uint64, error) {
 		}
 		return e.Entry, nil
 	}}
+	teller.Holds = c.holds(ctx, s.Name)
 	var seqs []uint64
 	// What a server says of the beginning can't hide what came after the key.
 	for next := min(s.From, max(s.keySince, 1)); next < s.Head.Size; {
@@ -314,7 +371,7 @@ func (c *Client) wholeStory(ctx context.Context, s *Story) ([]uint64, error) {
 		}
 		for i := range page {
 			e := &page[i]
-			if e.Type == ledger.TypePropose && strings.Contains(string(e.View), `"node.`) {
+			if view := string(e.View); e.Type == ledger.TypePropose && (strings.Contains(view, `"node.`) || strings.Contains(view, ledger.ActionRevoke)) {
 				kept[e.Seq] = e.Entry
 			}
 			if e.Seq >= s.Head.Size {
@@ -350,7 +407,7 @@ func (c *Client) storyEvent(ctx context.Context, s *Story, seq uint64) (*StoryEv
 		}
 		entries[seq] = e
 		return e.Entry, nil
-	}}
+	}, Holds: c.holds(ctx, s.Name)}
 	event, err := teller.Event(entry.Entry)
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", seq, err)

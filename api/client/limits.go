@@ -35,6 +35,10 @@ const (
 	maxStoryPages  = 4_096 // of a node's history: 16,384 entries each
 	maxStoryEvents = 1_000 // of them, with their causes, in one story
 
+	maxProvenKeyReads = 3  // of a key's records, for all of one moment
+	keyStoryPages     = 4  // of the newest entries, for what a key signed last
+	revokedStoryPages = 64 // for what is disputed of a revoked key
+
 	// MaxEntriesPage is the most entries that one page of /v1/entries holds.
 	MaxEntriesPage = 256
 )

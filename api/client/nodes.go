@@ -25,6 +25,17 @@ type Node struct {
 	Ordinal    uint64      `json:"ordinal,omitempty" doc:"By which attestations name it"`
 	Reputation *Reputation `json:"reputation,omitempty"`
 	Last       *NodeEvent  `json:"last,omitempty" doc:"The newest effect that is about it: its last verdict, offence or change of standing"`
+
+	// From format 3 on.
+	NextKey *NextKey `json:"next_key,omitempty" doc:"The key that it has announced"`
+	Revoked bool     `json:"revoked,omitempty" doc:"Its key is revoked, and no other came yet"`
+}
+
+// NextKey is a key that is not in force yet.
+type NextKey struct {
+	ID   string `json:"id" doc:"Key id, hex"`
+	From uint64 `json:"from" doc:"The first epoch in which it speaks"`
+	Seq  uint64 `json:"seq" doc:"Of the rotation"`
 }
 
 // Reputation is what the ledger's rules hold of a node. 10,000 is the best.
