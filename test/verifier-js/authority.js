@@ -4,10 +4,11 @@ import { Refused, base64url, equal, hex, utf8, within } from './bytes.js';
 import * as canon from './canon.js';
 import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { keyID, parseStatement, verifySignature } from './cose.js';
+import { verifyPossession } from './rotation.js';
 import { leafHash, parseEntry, seal } from './entry.js';
 import { checkPolicy, cosignerBytes, logShape, maxCouncil, maxReplicas, memberShape, parseGenesis, policyShape, publicKey, recoveryShape, replicaShape } from './genesis.js';
 import { verifyConsistency, verifyInclusion } from './merkle.js';
-import { any, anyObject, bool, bytes, list, map, name, object, optional, sorted, string, uint } from './shape.js';
+import { any, anyObject, bool, bytes, list, map, maybe, name, object, optional, sorted, string, uint } from './shape.js';
 import { parseProof, verifyProof } from './trie.js';
 
 const maxLinkBytes = 4 << 20;
@@ -181,9 +182,10 @@ function follow({ record, authority }, statements) {
   const [first, ...rest] = statements;
   let changed;
   if (first?.type === 'ready' && rest.length === 0) changed = ready(record, authority, first);
+  else if (first?.type === 'key.rotate' && rest.length === 0) changed = rotated(record, authority, first);
   else if (first?.type === 'propose') changed = decided(record, authority, first, rest);
   else if (first?.type === 'recover') changed = recovered(record, authority, first, rest);
-  else throw new Refused('statements: neither one ready nor a proposal or recovery with approvals');
+  else throw new Refused('statements: neither one ready or key.rotate nor a proposal or recovery with approvals');
   const next = { ...record, ...changed };
   if (canon.encode(next) === canon.encode(record)) throw new Refused('the statements change nothing');
   const active = next.replicas.filter((r) => !r.joining).length;
@@ -200,6 +202,19 @@ function ready(record, authority, statement) {
   if (!who) throw new Refused(`${statement.author} is not joining`);
   verifySignature(statement, who.public);
   return { replicas: record.replicas.map((r) => (r.name === who.name ? replicaOf(r) : r)) };
+}
+
+// rotated gives what a replica's own rotation makes of a record: its new keys stand
+// in the place of the old, and nothing else changes. Who signs has both.
+function rotated(record, authority, statement) {
+  if (record.format < 3) throw new Refused(`a key.rotate in format ${record.format}`);
+  const who = holder(statement, authority.replicas.filter((r) => !r.joining));
+  if (!who) throw new Refused(`${statement.author} is no active replica with this key`);
+  verifySignature(statement, who.public);
+  verifyPossession(authority, statement);
+  const { cosigner, public: key } = statement.body;
+  const next = { cosigner: base64url(cosigner), name: who.name, operator: who.operator, public: base64url(key) };
+  return { replicas: record.replicas.map((r) => (r.name === who.name ? next : r)) };
 }
 
 const holder = (statement, people) => people.find((p) => p.name === statement.author && equal(keyID(p.public), statement.kid));
@@ -303,11 +318,11 @@ const changes = {
     return { replicas: withNew(record.replicas, replicaOf(args.replica, true)) };
   },
   'replica.rekey'(record, args) {
-    replicaArgs(args);
+    object({ from: maybe(uint), replica: replicaShape })(args);
     return { replicas: withNew(without(record.replicas, args.replica.name), replicaOf(args.replica, true)) };
   },
   'replica.remove'(record, args) {
-    object({ cause: optional(bool), name })(args);
+    object({ cause: optional(bool), from: maybe(uint), name })(args);
     return { replicas: without(record.replicas, args.name) };
   },
   'format.upgrade'(record, args) {

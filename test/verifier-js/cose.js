@@ -70,7 +70,7 @@ const bodies = {
   probe: object({ nonce: bytes(16), subject: name, tick: uint }),
   ack: object({ challenge: bytes(32), prober: name, tick: uint }),
   observe: object({ cause: optional(string), counter: uint, from: uint, kind: string, subject: name, to: uint }),
-  evidence: object({ exhibits: list(bytes(), { min: 1, max: 2 }), kind: string }),
+  evidence: object({ exhibits: list(bytes(), { min: 1, max: 2 }), kind: string, public: optional(bytes(publicKeyBytes)) }),
   attest: object({ epochs: list(object({ cause: optional(bytes()), clean: bytes(), epoch: uint })) }),
   'key.rotate': object({
     cosigner: optional(bytes(1312)), peer: optional(bytes(32)), peer_proof: optional(bytes(64)), proof: bytes(signatureBytes), public: bytes(publicKeyBytes), tls_pin: optional(bytes(32)),

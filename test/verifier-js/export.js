@@ -106,6 +106,8 @@ function entryAt(bundle, at) {
 
 const executedShape = object({ action: string, due_at: optional(uint), proposal: bytes(32), reason: optional(string) });
 
+const epochShape = object({ count: optional(uint), epoch: uint, keys: bytes(hashBytes), rotated: optional(uint), start: uint });
+
 // Walk holds what one entry must agree on with those before it.
 class Walk {
   constructor(chain, genesisHash) {
@@ -163,6 +165,7 @@ class Walk {
       const body = executedShape(e.body);
       this.generation = this.principals.executed(body.action, body.proposal) ?? this.generation;
     }
+    if (e.type === 'epoch') this.principals.begins(epochShape(e.body).epoch);
     this.counts.effects++;
   }
 

@@ -2,9 +2,10 @@
 // executed decisions. This is a part of the replay, not the whole: it knows who
 // may speak, not whether what was decided had to be.
 import { Refused, equal, hex } from './bytes.js';
-import { memberShape, replicaShape } from './genesis.js';
+import { memberShape, policyShape, replicaShape } from './genesis.js';
 import { keyID, verifySignature } from './cose.js';
-import { bool, bytes, list, name, object, optional } from './shape.js';
+import { verifyPossession } from './rotation.js';
+import { bool, bytes, list, maybe, name, object, optional, string, uint } from './shape.js';
 
 const speakers = {
   propose: ['governor', 'recovery'],
@@ -18,22 +19,33 @@ const speakers = {
   attest: ['node'],
   evidence: ['governor', 'replica', 'node'],
   recover: ['governor'],
+  'key.rotate': ['node', 'replica'],
+  backup: ['governor', 'node', 'recovery'],
+  'restore.test': ['governor', 'node', 'recovery'],
+  'key.destroy': ['governor', 'node', 'recovery'],
 };
 
 const args = {
   'council.change': object({ add: optional(list(memberShape)), remove: optional(list(name)) }),
   'council.reseat': object({ council: list(memberShape) }),
   'replica.add': object({ replica: replicaShape }),
-  'replica.rekey': object({ replica: replicaShape }),
-  'replica.remove': object({ cause: optional(bool), name }),
+  'replica.rekey': object({ from: maybe(uint), replica: replicaShape }),
+  'replica.remove': object({ cause: optional(bool), from: maybe(uint), name }),
   'node.admit': object({ joins: list(bytes(32), { max: 300 }) }),
-  'node.rekey': object({ join: bytes(32) }),
-  'node.remove': object({ name }),
+  'node.rekey': object({ from: maybe(uint), join: bytes(32) }),
+  'node.remove': object({ from: maybe(uint), name }),
+  'key.revoke': object({ from: uint, key: bytes(32), reason: string }),
+  'policy.change': object({ policy: policyShape }),
+  'format.upgrade': object({ format: uint }),
 };
 
 export class Principals {
   constructor(genesis) {
-    this.byKey = new Map(); // hex key id: {name, role, public, active}
+    this.byKey = new Map(); // hex key id: {name, role, public, active}; of a node also from and to, epochs
+    this.nodes = new Map(); // name: {key, next}, hex key ids
+    this.epoch = 0;
+    this.format = genesis.format;
+    this.policy = genesis.policy;
     this.proposals = new Map(); // hex id: {action, args}
     this.joins = new Map(); // hex id: {name, public}
     for (const m of genesis.council) this.seat('governor', m);
@@ -46,6 +58,14 @@ export class Principals {
     const id = hex(keyID(key));
     if (this.byKey.has(id)) throw new Refused(`the key of ${role} ${holder} was used before`);
     this.byKey.set(id, { name: holder, role, public: key, active: true });
+  }
+
+  // A node's key speaks from the epoch of its admission on.
+  seatNode({ name: holder, public: key }) {
+    this.seat('node', { name: holder, public: key });
+    const id = hex(keyID(key));
+    Object.assign(this.byKey.get(id), { from: this.epoch, to: this.epoch + this.policy.key_epochs });
+    this.nodes.set(holder, { key: id });
   }
 
   unseat(role, holder) {
@@ -64,9 +84,62 @@ export class Principals {
     if (!who.active) throw new Refused(`key ${hex(statement.kid)} of ${who.name} is no longer its key`);
     if (who.name !== statement.author) throw new Refused(`the key is ${who.name}'s, the author ${statement.author}`);
     if (!speakers[statement.type].includes(who.role)) throw new Refused(`a ${who.role} makes no ${statement.type}`);
+    this.inRange(statement, who);
     verifySignature(statement, who.public);
+    if (statement.type === 'key.rotate') this.rotate(statement, who);
     if (statement.type === 'propose') this.proposals.set(hex(statement.id), statement.body);
     if (statement.type === 'recover') this.proposals.set(hex(statement.id), { action: 'recover', args: statement.body });
+  }
+
+  // A key that was rotated out speaks for its epochs only; one without a successor is heard for the grace epochs too.
+  inRange({ epoch, kid, type }, who) {
+    if (epoch === undefined || who.to === undefined) return;
+    const last = who.rotated || type === 'key.rotate' ? who.to : who.to + this.policy.grace_epochs;
+    if (epoch < who.from || epoch > last) throw new Refused(`key ${hex(kid)} of ${who.name} speaks from epoch ${who.from} to ${last}, not in ${epoch}`);
+  }
+
+  rotate(statement, who) {
+    if (this.format < 3) throw new Refused(`a key.rotate in format ${this.format}`);
+    verifyPossession(statement, statement, who.role);
+    const key = statement.body.public;
+    this.seat(who.role, { name: who.name, public: key });
+    const [old, next] = [hex(statement.kid), hex(keyID(key))];
+    const seated = this.byKey.get(next);
+    seated.said = this.epoch;
+    who.next = next;
+    if (who.role === 'replica') { // at once
+      Object.assign(who, { from: 0, to: this.epoch, rotated: true });
+      return;
+    }
+    const node = this.nodes.get(who.name);
+    if (node.key !== old || node.next) throw new Refused(`${who.name} rotates a key that is not in force, or twice`);
+    node.next = next;
+    // It speaks two epochs later, or when the old one does not any more; its end is counted from then.
+    Object.assign(seated, { from: Math.min(this.epoch + 2, who.to + 1), to: Infinity });
+  }
+
+  /** begins enters an epoch, in which announced keys take effect. */
+  begins(epoch) {
+    const passed = this.format < 3 ? 0 : Math.max(epoch - this.epoch - 1, 0);
+    for (const [holder, node] of this.nodes) {
+      const who = this.byKey.get(node.key);
+      if (who.from <= this.epoch && this.epoch <= who.to) who.to += passed; // nobody could speak in them
+      const next = this.byKey.get(node.next);
+      if (!next || next.from > epoch) continue;
+      Object.assign(who, { to: next.from - 1, rotated: true });
+      next.to = epoch + this.policy.key_epochs;
+      this.nodes.set(holder, { key: node.next });
+    }
+    this.epoch = epoch;
+  }
+
+  // revoke ends a key, and those that followed it by rotations accepted in that epoch or later.
+  revoke(key, from) {
+    let who = this.byKey.get(hex(key));
+    if (who?.role !== 'node') throw new Refused(`key ${hex(key)} is no node's`);
+    who.active = false;
+    for (who = this.byKey.get(who.next); who && who.said >= from; who = this.byKey.get(who.next)) who.active = false;
+    for (const node of this.nodes.values()) if (node.next && !this.byKey.get(node.next).active) delete node.next;
   }
 
   /** executed applies what a decision changed about who holds which key, and gives the generation that it opened, if it did. */
@@ -97,6 +170,16 @@ export class Principals {
         return;
       case 'node.remove':
         this.unseat('node', a.name);
+        this.nodes.delete(a.name);
+        return;
+      case 'key.revoke':
+        this.revoke(a.key, a.from);
+        return;
+      case 'policy.change':
+        this.policy = a.policy;
+        return;
+      case 'format.upgrade':
+        this.format = a.format;
         return;
       case 'node.rekey':
         this.admit(a.join, true);
@@ -125,6 +208,6 @@ export class Principals {
     const join = this.joins.get(hex(joinID));
     if (!join) throw new Refused(`join ${hex(joinID)} is not on the ledger`);
     if (rekey) this.unseat('node', join.name);
-    this.seat('node', join);
+    this.seatNode(join);
   }
 }
