@@ -27,6 +27,7 @@ type agentInitFlags struct {
 	passphraseFile string
 	plain          bool
 	generation     uint64
+	workFactor     int
 }
 
 // newAgent is what agent init prints.
@@ -80,6 +81,7 @@ quorate propose node.admit --joins DIR, where DIR holds the join files.`,
 	c.Flags().StringVar(&f.joinPack, "join-pack", "", "start from this join pack: a recent head that governors endorsed")
 	c.Flags().StringVar(&f.passphraseFile, "passphrase-file", "", "read the new passphrase from this file, and name it in the configuration")
 	c.Flags().BoolVar(&f.plain, "insecure-plain", false, "do not encrypt the key file: development only")
+	addWorkFactor(c.Flags(), &f.workFactor)
 	c.Flags().Uint64Var(&f.generation, "generation", 0, "the ledger's generation, after a recovery")
 	return c
 }
@@ -115,7 +117,7 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := a.keygen(fsm.RoleNode, name, keygenFlags{operator: f.operator, dir: f.dir, passphraseFile: f.passphraseFile, plain: f.plain})
+	key, err := a.keygen(fsm.RoleNode, name, keygenFlags{operator: f.operator, dir: f.dir, passphraseFile: f.passphraseFile, plain: f.plain, workFactor: f.workFactor})
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ then shows comes from the proposal itself and the summary beside it, if any.`, v
 		Args:    exactArgs("ID|FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(a.servers(&f.server)) == 0 || recoveryFile(args[0]) {
-				return a.ballotOffline(typ, args[0], &f)
+				return a.ballotOffline(c.Context(), typ, args[0], &f)
 			}
 			return a.withServer(c, &f.server, func(ctx context.Context, l *link) error {
 				return a.ballotOnline(ctx, l, typ, args[0], &f)
@@ -143,7 +143,7 @@ func (l *link) reach(ctx context.Context, seq uint64) error {
 	}
 }
 
-func (a *app) ballotOffline(typ, arg string, f *ballotFlags) error {
+func (a *app) ballotOffline(ctx context.Context, typ, arg string, f *ballotFlags) error {
 	if !isFile(arg) {
 		return usage("say --server URL or set QUORATE_SERVER", "a proposal named by its id is on the ledger, and no server is named")
 	}
@@ -167,7 +167,7 @@ func (a *app) ballotOffline(typ, arg string, f *ballotFlags) error {
 		return err
 	}
 	view.offline(known, body)
-	envelope, err := a.signBallot(typ, s.statement, view, &f.sign)
+	envelope, err := a.signBallot(ctx, nil, typ, s.statement, view, &f.sign)
 	if err != nil || envelope == nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func (a *app) ballotOnline(ctx context.Context, l *link, typ, arg string, f *bal
 	if err := votable(typ, view); err != nil {
 		return err
 	}
-	envelope, err := a.signBallot(typ, s.statement, view, &f.sign)
+	envelope, err := a.signBallot(ctx, l, typ, s.statement, view, &f.sign)
 	if err != nil || envelope == nil {
 		return err
 	}
@@ -263,17 +263,23 @@ func votable(typ string, view *review) error {
 		cause: fmt.Errorf("the proposal is closed: it is %s%s", view.Standing, suffix(", ", view.Reason))}
 }
 
-// signBallot shows the review, asks and signs.
-func (a *app) signBallot(typ string, s *ledger.Statement, view *review, f *signFlags) ([]byte, error) {
-	key, err := a.governorKey(f)
+// signBallot shows the review, asks and signs. Without a server l is nil.
+func (a *app) signBallot(ctx context.Context, l *link, typ string, s *ledger.Statement, view *review, f *signFlags) ([]byte, error) {
+	key, err := a.governor(ctx, f)
 	if err != nil {
 		return nil, err
+	}
+	defer key.close()
+	if l != nil {
+		if err := key.seated(ctx, l); err != nil {
+			return nil, err
+		}
 	}
 	if ok, err := a.agree(view, "Sign this "+typ+" as "+key.Name+"?", f.yes); err != nil || !ok {
 		return nil, err
 	}
 	at := spot{genesis: s.Payload.Ledger, generation: s.Payload.Generation}
-	return ledger.Sign(key.Key, at.payload(key.Name, typ), ledger.Ballot{Memo: f.memo, Proposal: s.ID})
+	return key.sign(ctx, at.payload(key.Name, typ), ledger.Ballot{Memo: f.memo, Proposal: s.ID}, typ+" proposal "+s.ID.String()+" "+view.Action)
 }
 
 // voted is what proposing or voting prints.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // oldHead is how long ago the replicas may have signed a head before endorsing it
@@ -42,8 +43,7 @@ have one.`,
 			return a.endorse(c, args[0], &sign, &server)
 		},
 	}
-	c.Flags().StringVar(&sign.key, "key", "", "the governor's key file (or QUORATE_KEY)")
-	c.Flags().StringVar(&sign.passphraseFile, "passphrase-file", "", "read its passphrase from this file (or QUORATE_PASSPHRASE_FILE)")
+	sign.addKey(c.Flags(), "the governor's key file (or QUORATE_KEY)")
 	c.Flags().StringVar(&sign.out, "out", "", "the file to write")
 	c.Flags().BoolVarP(&sign.yes, "yes", "y", false, "sign without asking")
 	server.add(c.Flags())
@@ -64,12 +64,13 @@ func (a *app) endorse(c *cobra.Command, path string, f *signFlags, server *serve
 			return err
 		}
 	}
-	key, err := a.governorKey(f)
+	key, err := a.governor(c.Context(), f)
 	if err != nil {
 		return err
 	}
+	defer key.close()
 	at := slices.IndexFunc(report.Authority.Council, func(m ledger.AuthorityMember) bool {
-		return m.Name == key.Name && m.KeyID() == ledger.Hash(key.Key.ID())
+		return m.Name == key.Name && m.KeyID() == ledger.Hash(key.keyID())
 	})
 	if key.Role != fsm.RoleGovernor || at < 0 {
 		return refused("only governors of the council in force endorse", "%s is not in the council at size %d with this key", key.Name, report.Head.Size)
@@ -85,7 +86,14 @@ func (a *app) endorse(c *cobra.Command, path string, f *signFlags, server *serve
 	if ok, err := a.agreeTo(show, "Endorse this head as "+key.Name+"?", f.yes); err != nil || !ok {
 		return err
 	}
-	pack.Add(ledger.Endorse(report.Authority.Branch(), key.Key, key.Name, report.Head, uint64(a.now().UnixMilli())))
+	endorsement, err := ledger.EndorseWith(report.Authority.Branch(), key.Name, report.Head, uint64(a.now().UnixMilli()), func(message []byte) ([]byte, error) {
+		return key.signer.Sign(c.Context(), keys.PurposeEndorsement, message,
+			[]string{fmt.Sprintf("endorse the head of size %d", report.Head.Size), "root " + report.Head.Root.String(), "ledger " + report.Genesis.String()})
+	})
+	if err != nil {
+		return err
+	}
+	pack.Add(endorsement)
 	if report, err = pack.Check(report.Genesis); err != nil {
 		return err
 	}

@@ -117,8 +117,12 @@ func (a *app) recordCommand() *cobra.Command {
 // signRecord signs a record as its author's role demands: governors with a
 // nonce, nodes and replicas with epoch and seq.
 func (a *app) signRecord(ctx context.Context, l *link, body *ledger.Record, f *signFlags) ([]byte, error) {
-	key, err := a.readKey(f.key, f.passphraseFile)
+	key, err := a.author(ctx, f)
 	if err != nil {
+		return nil, err
+	}
+	defer key.close()
+	if err := key.seated(ctx, l); err != nil {
 		return nil, err
 	}
 	status, err := l.Status(ctx)
@@ -136,7 +140,7 @@ func (a *app) signRecord(ctx context.Context, l *link, body *ledger.Record, f *s
 	default:
 		return nil, usage("sign with the key of a governor, node or replica", "a %s makes no records", key.Role)
 	}
-	return ledger.Sign(key.Key, p, body)
+	return key.sign(ctx, p, body, "record "+orText(body.Text, body.Name))
 }
 
 // nextSeq is the seq after the last one that the ledger has of an author in

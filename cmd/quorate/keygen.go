@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -22,6 +23,30 @@ type keygenFlags struct {
 	operator, dir, passphraseFile string
 	peer, api                     string
 	plain                         bool
+	workFactor                    int // log2 of scrypt's N, unless plain
+}
+
+// Bounds of --work-factor, and below which it comes with a warning.
+const (
+	minWorkFactor  = 10
+	maxWorkFactor  = 20
+	weakWorkFactor = 15
+)
+
+// addWorkFactor adds the flag that says how dear guessing a passphrase is.
+func addWorkFactor(flags *pflag.FlagSet, factor *int) {
+	flags.IntVar(factor, "work-factor", keys.DefaultWorkFactor, "log2 of scrypt's cost for the key file, 10 to 20: 18 takes a second and 256 MiB, each step twice or half of that")
+}
+
+// checkWorkFactor refuses one out of bounds, and warns of a weak one.
+func (a *app) checkWorkFactor(factor int) error {
+	if factor < minWorkFactor || factor > maxWorkFactor {
+		return usage("leave --work-factor out", "the work factor %d is not from %d to %d", factor, minWorkFactor, maxWorkFactor)
+	}
+	if factor < weakWorkFactor {
+		a.note("WARNING: a work factor of %d: whoever gets the file guesses its passphrase %d times faster than usual", factor, 1<<(keys.DefaultWorkFactor-factor))
+	}
+	return nil
 }
 
 // newKey is what keygen prints.
@@ -72,6 +97,7 @@ ledger pins and which protect its channel only.`,
 	c.Flags().StringVar(&f.peer, "peer", "", "a replica's address for other replicas, host:port")
 	c.Flags().StringVar(&f.api, "api", "", "a replica's API, a URL")
 	c.Flags().BoolVar(&f.plain, "insecure-plain", false, "do not encrypt the key file: development only")
+	addWorkFactor(c.Flags(), &f.workFactor)
 	return c
 }
 
@@ -93,7 +119,10 @@ func (a *app) keygen(role, name string, f keygenFlags) (*newKey, error) {
 	if f.plain {
 		a.note("WARNING: %s.key is not encrypted (--insecure-plain): for development only", name)
 	} else {
-		var err error
+		err := a.checkWorkFactor(f.workFactor)
+		if err != nil {
+			return nil, err
+		}
 		if passphrase, err = a.newPassphrase(f.passphraseFile, name); err != nil {
 			return nil, err
 		}
@@ -101,6 +130,7 @@ func (a *app) keygen(role, name string, f keygenFlags) (*newKey, error) {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, usage("name a directory that can be written", "make %s: %w", f.dir, causeOf(err))
 	}
+	defer keys.WipeBytes(passphrase)
 	return a.writeKey(role, name, f, passphrase)
 }
 
@@ -130,7 +160,7 @@ func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (*ne
 	if len(passphrase) == 0 {
 		err = keys.WriteInsecureFile(base+".key", file)
 	} else {
-		err = keys.WriteFile(base+".key", file, passphrase)
+		err = keys.WriteFile(base+".key", file, passphrase, keys.WorkFactor(f.workFactor))
 	}
 	if err != nil {
 		return nil, err

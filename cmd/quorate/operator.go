@@ -18,7 +18,7 @@ import (
 // operatorCommands are what an operator uses.
 func (a *app) operatorCommands() []*cobra.Command {
 	return []*cobra.Command{
-		a.initCommand(), a.keygenCommand(), a.serverCommand(), a.devCommand(), a.agentCommand(), a.joinPackCommand(), a.joinCommand(), a.operatorCommand(), a.doctorCommand(),
+		a.initCommand(), a.keygenCommand(), a.keyCommand(), a.serverCommand(), a.devCommand(), a.agentCommand(), a.joinPackCommand(), a.joinCommand(), a.operatorCommand(), a.doctorCommand(),
 	}
 }
 

@@ -59,10 +59,10 @@ node.rekey, a whole policy for policy.change.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == ledger.TypeRecover {
-				return a.proposeRecovery(args[1:], &f)
+				return a.proposeRecovery(c.Context(), args[1:], &f)
 			}
 			if len(a.servers(&f.server)) == 0 || f.base != "" {
-				return a.proposeOffline(args, &f)
+				return a.proposeOffline(c.Context(), args, &f)
 			}
 			return a.withServer(c, &f.server, func(ctx context.Context, l *link) error {
 				return a.proposeOnline(ctx, l, args, &f)
@@ -143,7 +143,7 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 		return a.saveBase(ctx, l, r, base, f.saveBase)
 	}
 	at := spot{genesis: l.genesis, generation: base.Generation}
-	signed, err := a.signProposal(f, r, at, base.Base, func(view *review, body *ledger.Propose) error {
+	signed, err := a.signProposal(ctx, l, f, r, at, base.Base, func(view *review, body *ledger.Propose) error {
 		return view.online(ctx, l, body, r.Joins)
 	})
 	if err != nil || signed == nil {
@@ -156,7 +156,7 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 }
 
 // proposeOffline proposes with a summary in place of a server.
-func (a *app) proposeOffline(args []string, f *proposeFlags) error {
+func (a *app) proposeOffline(ctx context.Context, args []string, f *proposeFlags) error {
 	switch {
 	case f.base == "":
 		return usage("say --server URL, or offline --base FILE, which quorate propose … --save-base FILE writes where a server is reachable",
@@ -188,7 +188,7 @@ func (a *app) proposeOffline(args []string, f *proposeFlags) error {
 	if !s.matches(&ledger.Propose{Action: r.Action, Args: r.Args}) {
 		a.note("note: the summary was written for another action, so its base versions may not fit and there is no diff")
 	}
-	signed, err := a.signProposal(f, r, at, s.Base, func(view *review, body *ledger.Propose) error {
+	signed, err := a.signProposal(ctx, nil, f, r, at, s.Base, func(view *review, body *ledger.Propose) error {
 		view.offline(s, body)
 		return nil
 	})
@@ -208,21 +208,24 @@ type signedProposal struct {
 	envelopes [][]byte // joins first: the proposal names them
 }
 
-// signProposal signs the request and shows it; look fills in the review. It
-// returns nil if the governor says no.
-func (a *app) signProposal(f *proposeFlags, r *request, at spot, base map[string]uint64, look func(*review, *ledger.Propose) error) (*signedProposal, error) {
-	key, err := a.governorKey(&f.sign)
+// signProposal shows the request, asks and signs it; look fills in the review.
+// Without a server l is nil. It returns nil if the governor says no.
+func (a *app) signProposal(ctx context.Context, l *link, f *proposeFlags, r *request, at spot, base map[string]uint64, look func(*review, *ledger.Propose) error) (*signedProposal, error) {
+	key, err := a.governor(ctx, &f.sign)
 	if err != nil {
 		return nil, err
 	}
+	defer key.close()
+	if l != nil {
+		if err := key.seated(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	payload := a.withNonce(at.payload(key.Name, ledger.TypePropose))
 	body := ledger.Propose{Action: r.Action, Args: r.Args, Base: base, Memo: r.Memo}
-	envelope, err := ledger.Sign(key.Key, a.withNonce(at.payload(key.Name, ledger.TypePropose)), body)
+	s, err := key.draft(payload, body)
 	if err != nil {
 		return nil, refused("make several proposals if it is too large", "%w", err)
-	}
-	s, err := ledger.ParseStatement(envelope)
-	if err != nil {
-		return nil, err
 	}
 	view, parsed, err := newReview(s)
 	if err != nil {
@@ -237,6 +240,10 @@ func (a *app) signProposal(f *proposeFlags, r *request, at spot, base map[string
 		return nil, err
 	}
 	if ok, err := a.agree(view, "Sign and propose this?", f.sign.yes); err != nil || !ok {
+		return nil, err
+	}
+	envelope, err := key.sign(ctx, payload, body, "propose "+r.Action, "words "+view.Words)
+	if err != nil {
 		return nil, err
 	}
 	return &signedProposal{view: view, body: parsed, envelopes: append(append([][]byte{}, r.Joins...), envelope)}, nil

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/quorate/quorate/ledger"
@@ -57,7 +59,7 @@ func (p *planFile) verified() (*ledger.Recover, ledger.Authority, error) {
 }
 
 // proposeRecovery signs the recover statement of a plan.
-func (a *app) proposeRecovery(args []string, f *proposeFlags) error {
+func (a *app) proposeRecovery(ctx context.Context, args []string, f *proposeFlags) error {
 	path, ok := "", false
 	if len(args) == 1 {
 		path, ok = strings.CutPrefix(args[0], "plan=")
@@ -79,18 +81,16 @@ func (a *app) proposeRecovery(args []string, f *proposeFlags) error {
 	if f.sign.memo != "" {
 		return usage("quorate operator recover plan --memo", "the memo of a recovery is in its plan")
 	}
-	key, err := a.governorKey(&f.sign)
+	key, err := a.governor(ctx, &f.sign)
 	if err != nil {
 		return err
 	}
+	defer key.close()
 	at := spot{genesis: authority.Ledger, generation: authority.Generation}
-	envelope, err := ledger.Sign(key.Key, at.payload(key.Name, ledger.TypeRecover), body)
+	payload := at.payload(key.Name, ledger.TypeRecover)
+	s, err := key.draft(payload, body)
 	if err != nil {
 		return refused("plan with fewer new replicas; more join later by replica.add", "%w", err)
-	}
-	s, err := ledger.ParseStatement(envelope)
-	if err != nil {
-		return err
 	}
 	view, _, err := newReview(s)
 	if err != nil {
@@ -101,6 +101,10 @@ func (a *app) proposeRecovery(args []string, f *proposeFlags) error {
 	}
 	view.Rule = recoverRule(authority, key.Name)
 	if ok, err := a.agree(view, "Sign this recovery as "+key.Name+"?", f.sign.yes); err != nil || !ok {
+		return err
+	}
+	envelope, err := key.sign(ctx, payload, body, "recover the ledger as generation "+strconv.FormatUint(body.Generation, 10), "words "+view.Words)
+	if err != nil {
 		return err
 	}
 	if err := writeStatements(f.sign.out, [][]byte{envelope}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,11 +17,12 @@ import (
 
 // app is what a command may touch: its streams, the environment and the clock.
 type app struct {
-	in     io.Reader
-	out    io.Writer
-	err    io.Writer
-	getenv func(string) string
-	now    func() time.Time
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	getenv  func(string) string
+	environ func() []string
+	now     func() time.Time
 
 	output string // "text" or "json"
 }
@@ -32,7 +34,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	// A second interrupt ends the program at once, should stopping hang.
 	context.AfterFunc(ctx, stop)
-	a := &app{in: stdin, out: stdout, err: stderr, getenv: os.Getenv, now: time.Now}
+	a := &app{in: stdin, out: stdout, err: stderr, getenv: os.Getenv, environ: os.Environ, now: time.Now}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -57,7 +59,10 @@ order and cosign, and anyone verifies the export offline from the genesis hash.`
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if holdsKeys(c) && a.getenv("QUORATE_DUMPABLE") != "1" {
+				keepMemoryPrivate()
+			}
 			if a.output != "text" && a.output != "json" {
 				return usage("say --output text or --output json", "unknown output %q", a.output)
 			}
@@ -90,6 +95,14 @@ order and cosign, and anyone verifies the export offline from the genesis hash.`
 	}
 	root.AddCommand(a.versionCommand(), a.manCommand())
 	return root
+}
+
+// holdsKeys says whether a command is one of those that have private keys in
+// memory for long, or that are about nothing else. QUORATE_DUMPABLE=1 lets a
+// debugger or profiler of the same user look at it all the same.
+func holdsKeys(c *cobra.Command) bool {
+	path := strings.Fields(c.CommandPath())
+	return len(path) > 1 && (path[1] == "key" || path[1] == "server" || path[1] == "agent")
 }
 
 // The groups of the help text, by who uses the commands.

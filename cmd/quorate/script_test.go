@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"quorate": main})
+	testscript.Main(m, map[string]func(){"quorate": main, "brokensigner": brokenSigner})
 }
 
 // TestScripts runs the stories of test/script: what a user types, and what

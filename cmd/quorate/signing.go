@@ -1,19 +1,19 @@
 package main
 
 import (
-	"crypto/rand"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
-	"github.com/quorate/quorate/ledger/keys"
 )
 
 // signFlags say with which key, and what becomes of what was signed.
 type signFlags struct {
 	key, passphraseFile string
+	signer              string
+	signerArgs          []string
+	signerWait          time.Duration
 	memo                string
 	out                 string
 	yes                 bool
@@ -21,21 +21,30 @@ type signFlags struct {
 }
 
 func (f *signFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.key, "key", "", "the key file to sign with (or QUORATE_KEY)")
-	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "read its passphrase from this file (or QUORATE_PASSPHRASE_FILE)")
+	f.addKey(flags, "the key file to sign with (or QUORATE_KEY)")
 	flags.StringVar(&f.memo, "memo", "", "a note that is signed with it")
 	flags.StringVar(&f.out, "out", "", "write what was signed to this file instead of submitting it")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "sign without asking")
 	addWait(flags, &f.wait)
 }
 
+// addKey adds the flags that say with which key.
+func (f *signFlags) addKey(flags *pflag.FlagSet, what string) {
+	flags.StringVar(&f.key, "key", "", what)
+	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "read its passphrase from this file (or QUORATE_PASSPHRASE_FILE)")
+	f.addSigner(flags)
+}
+
+// addSigner adds those of a signer that is another program.
+func (f *signFlags) addSigner(flags *pflag.FlagSet) {
+	flags.StringVar(&f.signer, "signer", "", "exec:PROGRAM that signs, in place of --key (or QUORATE_SIGNER)")
+	flags.StringArrayVar(&f.signerArgs, "signer-arg", nil, "an argument of that program; may be repeated")
+	flags.DurationVar(&f.signerWait, "signer-timeout", signerPatience, "how long that program may take for one answer")
+}
+
 func addWait(flags *pflag.FlagSet, wait *string) {
 	flags.StringVar(wait, "wait", "committed", "committed (Raft's majority has it) or certified (a certified head covers it)")
 }
-
-// lifetime is how long a proposal, record or join may wait to be submitted.
-// The ledger takes at most 30 days; the margin is for a clock that is ahead.
-const lifetime = 29 * 24 * time.Hour
 
 // spot is where a statement belongs: a ledger and its generation.
 type spot struct {
@@ -46,25 +55,4 @@ type spot struct {
 // payload begins a statement of an author.
 func (s spot) payload(author, typ string) ledger.Payload {
 	return ledger.Payload{Author: author, Generation: s.generation, Ledger: s.genesis, Type: typ}
-}
-
-// withNonce adds the replay protection of proposals, records and joins.
-func (a *app) withNonce(p ledger.Payload) ledger.Payload {
-	p.Nonce = make([]byte, 16)
-	// crypto/rand.Read never fails (Go 1.24 and later).
-	_, _ = rand.Read(p.Nonce)
-	p.Expires = uint64(a.now().Add(lifetime).UnixMilli())
-	return p
-}
-
-// governorKey opens the key of someone who governs.
-func (a *app) governorKey(f *signFlags) (*keys.File, error) {
-	file, err := a.readKey(f.key, f.passphraseFile)
-	if err != nil {
-		return nil, err
-	}
-	if file.Role != fsm.RoleGovernor && file.Role != fsm.RoleRecovery {
-		return nil, usage("sign with a governor's key file", "%s is the key of the %s %s, who does not govern", f.key, file.Role, file.Name)
-	}
-	return file, nil
 }

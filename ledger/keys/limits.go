@@ -49,9 +49,9 @@ const (
 	// maxRecipients bounds SealTo, well above any council or replica set.
 	maxRecipients = 256
 
-	// defaultWorkFactor is log2 of scrypt's N for new key files: about a second
+	// DefaultWorkFactor is log2 of scrypt's N for new key files: about a second
 	// on a laptop, 256 MiB of memory. maxWorkFactor is what a file that is read
 	// may ask for: it may come from elsewhere, and 2^20 is 1 GiB.
-	defaultWorkFactor = 18
+	DefaultWorkFactor = 18
 	maxWorkFactor     = 20
 )

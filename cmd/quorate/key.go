@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// keyCommand is what concerns keys themselves, and not what they sign.
+func (a *app) keyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "show a key file, and sign with keys that are elsewhere",
+		Args:  exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return usage("see quorate key --help", "say what to do")
+		},
+	}
+	c.AddCommand(a.keyShowCommand(), a.keySignerCommand(), a.keyCheckSignerCommand())
+	return c
+}
+
+// shownKey is what key show prints: nothing secret.
+type shownKey struct {
+	Name      string `json:"name"`
+	Role      string `json:"role"`
+	Operator  string `json:"operator,omitempty"`
+	KeyID     string `json:"key_id"`
+	Words     string `json:"words"`
+	Recipient string `json:"recipient,omitempty"`
+	Created   int64  `json:"created,omitempty"` // milliseconds
+}
+
+func (a *app) keyShowCommand() *cobra.Command {
+	var passphraseFile string
+	c := &cobra.Command{
+		Use:     "show FILE",
+		Short:   "show the public parts of a key file",
+		Long:    "show opens a key file, with its passphrase, and prints what of it is public.",
+		Example: "  quorate key show alice.key",
+		Args:    exactArgs("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			file, err := a.openKey(args[0], passphraseFile)
+			if err != nil {
+				return err
+			}
+			defer file.Wipe()
+			public, err := file.Public()
+			if err != nil {
+				return err
+			}
+			shown := shownKey{Name: file.Name, Role: file.Role, Operator: file.Operator, KeyID: public.KeyID, Words: public.Words,
+				Recipient: public.Recipient, Created: file.Created}
+			return a.print(shown, func(w io.Writer) {
+				fmt.Fprintf(w, "key of the %s %s%s\n  key id     %s\n  words      %s\n", shown.Role, shown.Name, suffix(" of ", shown.Operator), shown.KeyID, shown.Words)
+				if shown.Recipient != "" {
+					fmt.Fprintf(w, "  recipient  %s\n", shown.Recipient)
+				}
+			})
+		},
+	}
+	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "read its passphrase from this file")
+	return c
+}
+
+// openKey is readKey for commands whose whole matter is a key file: what is wrong
+// with it is no wrong usage there.
+func (a *app) openKey(path, passphraseFile string) (*keys.File, error) {
+	file, err := a.readKey(path, passphraseFile)
+	return file, asRefusal(err)
+}
+
+// asRefusal makes of any failure one that exits with 1.
+func asRefusal(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := asFailure(err)
+	return &failure{exit: exitRefused, code: f.code, cause: err, next: f.next}
+}
