@@ -53,6 +53,8 @@ const (
 
 	// MaxStatementBytes is the longest envelope that gossip carries: of evidence.
 	MaxStatementBytes = ledger.MaxEnvelopeBytes
+	// maxRotationBytes is the longest payload of a rotation: two still fit one evidence.
+	maxRotationBytes = 7_680
 	// MaxProbeBytes is the longest probe or ack.
 	MaxProbeBytes = 8_192
 )

@@ -8,8 +8,9 @@ import (
 type Channel uint8
 
 const (
-	// Statements is the topic of what is bound for the ledger: observe, attest
-	// and evidence of nodes and replicas.
+	// Statements is the topic of what is bound for the ledger: observe, attest and
+	// evidence, and what nodes say of their keys, so that one that reaches no replica
+	// rotates its key through others.
 	Statements Channel = iota
 	// Probes is the stream that a probe comes on, from its author.
 	Probes
@@ -24,7 +25,18 @@ func (c Channel) carries(typ string) bool {
 	case Acks:
 		return typ == ledger.TypeAck
 	}
-	return typ == ledger.TypeObserve || typ == ledger.TypeAttest || typ == ledger.TypeEvidence
+	return typ == ledger.TypeObserve || typ == ledger.TypeAttest || typ == ledger.TypeEvidence || ledger.IsOfKeys(typ)
+}
+
+// payloadLimit is the longest payload of a node's statement of a type.
+func payloadLimit(typ string) int {
+	switch typ {
+	case ledger.TypeEvidence:
+		return ledger.MaxPayloadBytes
+	case ledger.TypeRotate:
+		return maxRotationBytes
+	}
+	return ledger.MaxNodePayloadBytes
 }
 
 // Verifier checks a statement's signature under a packed ML-DSA-65 key. It is
@@ -78,7 +90,7 @@ func Screen(view View, channel Channel, envelope []byte) (*Case, Reason) {
 		return nil, Malformed
 	}
 	c := &Case{Statement: st, rules: view.Rules()}
-	for _, check := range [...]func(View, Channel) Reason{c.checkForm, c.checkAuthor, c.checkEpoch, c.checkEvidence} {
+	for _, check := range [...]func(View, Channel) Reason{c.checkForm, c.checkEpoch, c.checkAuthor, c.checkEvidence} {
 		if reason := check(view, channel); reason != Good {
 			return nil, reason
 		}
@@ -94,7 +106,7 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 		return WrongChannel
 	case p.Ledger != c.rules.Ledger:
 		return WrongLedger
-	case p.Type != ledger.TypeEvidence && len(c.Statement.PayloadBytes()) > ledger.MaxNodePayloadBytes:
+	case len(c.Statement.PayloadBytes()) > payloadLimit(p.Type):
 		return BadBody
 	}
 	var err error
@@ -121,6 +133,8 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 		if err == nil && (ledger.ValidName(c.Ack.Prober) != nil || c.Ack.Prober == p.Author) {
 			return BadBody
 		}
+	default:
+		err = c.checkKeys()
 	}
 	if err != nil {
 		return BadBody
@@ -133,12 +147,35 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 
 const probeNonceBytes = 16
 
+// checkKeys checks the body of what a node says of its keys. The proofs of a rotation
+// are the ledger's to check: nothing here acts on it.
+func (c *Case) checkKeys() error {
+	switch c.Statement.Payload.Type {
+	case ledger.TypeRotate:
+		return checkBody(c.Statement, func(b *ledger.Rotate) error { return b.Check(false) })
+	case ledger.TypeBackup:
+		return checkBody(c.Statement, (*ledger.Backup).Check)
+	case ledger.TypeRestoreTest:
+		return checkBody(c.Statement, (*ledger.RestoreTest).Check)
+	}
+	return checkBody(c.Statement, (*ledger.Destroy).Check)
+}
+
+func checkBody[B any](st *ledger.Statement, check func(*B) error) error {
+	body, err := bodyOf[B](st)
+	if err != nil {
+		return err
+	}
+	return check(body)
+}
+
 func bodyOf[B any](st *ledger.Statement) (*B, error) {
 	body, err := ledger.DecodeBody[B](st)
 	return &body, err
 }
 
-// checkAuthor asks the view who holds the key.
+// checkAuthor asks the view who holds the key. A statement of the next epoch does not
+// come so far: its key may be one that the view does not know yet.
 func (c *Case) checkAuthor(view View, channel Channel) Reason {
 	a, ok := view.Author(c.Statement.KeyID)
 	p := &c.Statement.Payload
@@ -155,7 +192,7 @@ func (c *Case) checkAuthor(view View, channel Channel) Reason {
 		return AuthorBanned
 	case a.Standing == Quarantined && channel == Statements:
 		return AuthorHeld
-	case a.Role == RoleNode && (*p.Epoch < a.ValidFrom || *p.Epoch > a.ValidTo):
+	case a.Role == RoleNode && !a.validIn(*p.Epoch):
 		return NotValid
 	}
 	c.Author = a

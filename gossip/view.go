@@ -78,6 +78,12 @@ type Author struct {
 	Public               []byte // ML-DSA-65
 	Revoked              bool   // no longer its holder's key; Public may be missing
 	ValidFrom, ValidTo   uint64 // epochs, of a node
+	Grace                uint64 // epochs after ValidTo in which it is still heard, if no other key followed it
+}
+
+// validIn reports whether the ledger takes what a node's key signs in an epoch.
+func (a *Author) validIn(epoch uint64) bool {
+	return a.ValidFrom <= epoch && (epoch <= a.ValidTo || epoch-a.ValidTo <= a.Grace)
 }
 
 // Node is a node of the ledger.

@@ -53,6 +53,7 @@ type Agent struct {
 
 	identity atomic.Pointer[identity] // the keys with which this node may sign
 	keyring  *keyring                 // where they are; the rotator's, once Run runs
+	rotator  *rotator
 
 	view    atomic.Pointer[View]
 	viewing sync.Mutex // held by whoever replaces view
@@ -120,6 +121,7 @@ func New(config *Config, o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.docket, a.early = newDocket(a), newEarly()
+	a.rotator = newRotator(a)
 	a.judge = newJudge(a)
 	a.watch = newWatcher(a)
 	var registerer prometheus.Registerer // not a nil pointer in an interface
@@ -210,6 +212,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loop(a.gossipHeads)
 	loop(a.out.run)
 	loop(a.docket.run)
+	loop(a.rotator.run)
 	loop(a.watch.run)
 	loop(a.publish)
 	loop(a.save)

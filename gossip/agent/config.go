@@ -32,11 +32,20 @@ type Config struct {
 	JoinPack       string        `yaml:"join_pack"`       // a recent head that the ledger must contain, as governors endorsed it
 	MaxPackAge     time.Duration `yaml:"max_pack_age"`    // of that endorsement, at the first start; 0: 31 days
 	MaxHeadAge     time.Duration `yaml:"max_head_age"`    // 0: as the ledger's policy has it
-	API            APIConfig     `yaml:"api"`
-	Gossip         GossipConfig  `yaml:"gossip"`
-	Local          LocalConfig   `yaml:"local"`
-	Publish        PublishConfig `yaml:"publish"`
-	Log            LogConfig     `yaml:"log"`
+	// KeyWorkFactor is log2 of scrypt's N for the key files that the agent makes, if key_file is
+	// encrypted; 0: 18, which takes 256 MB and a second.
+	KeyWorkFactor int            `yaml:"key_work_factor"`
+	Rotation      RotationConfig `yaml:"rotation"`
+	API           APIConfig      `yaml:"api"`
+	Gossip        GossipConfig   `yaml:"gossip"`
+	Local         LocalConfig    `yaml:"local"`
+	Publish       PublishConfig  `yaml:"publish"`
+	Log           LogConfig      `yaml:"log"`
+}
+
+// RotationConfig says whether the agent rotates its node's key by itself.
+type RotationConfig struct {
+	Off bool `yaml:"off"` // people do it, by decision: quorate agent rekey
 }
 
 // APIConfig says which replicas the agent follows.
@@ -202,6 +211,9 @@ func (c *Config) check() (key string, err error) {
 	}
 	if c.MaxHeadAge < 0 {
 		return "max_head_age", errors.New("below zero")
+	}
+	if f := c.KeyWorkFactor; f != 0 && (f < minWorkFactor || f > maxWorkFactor) {
+		return "key_work_factor", fmt.Errorf("from %d to %d, or 0 for the default", minWorkFactor, maxWorkFactor)
 	}
 	for _, part := range []func() (string, error){c.API.check, c.Gossip.check, c.Local.check, c.Publish.check, c.Log.check} {
 		if key, err := part(); err != nil {

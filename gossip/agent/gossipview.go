@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/ed25519"
 	"iter"
+	"math"
 	"slices"
 	"sync"
 
@@ -47,13 +48,7 @@ func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
 	a := gossip.Author{Name: record.Holder, Role: record.Role, Revoked: record.Revoked}
 	switch record.Role {
 	case fsm.RoleNode:
-		n, ok := c.State.Node(record.Holder)
-		if !ok || n.Key != key {
-			a.Revoked = true
-			return a, true
-		}
-		a.Operator, a.Public, a.Standing = n.Operator, n.Public, c.heldStanding(&n)
-		a.ValidFrom, a.ValidTo = n.ValidFrom, n.ValidTo
+		c.nodeAuthor(&a, key)
 	case fsm.RoleReplica:
 		r, ok := c.State.Replica(record.Holder)
 		if !ok || r.KeyID() != key {
@@ -70,6 +65,34 @@ func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
 		a.Operator, a.Public = g.Operator, g.Public
 	}
 	return a, true
+}
+
+// nodeAuthor fills in a key of a node: the one in force, its successor, or one that was
+// rotated out while its epochs are still heard.
+func (c *certified) nodeAuthor(a *gossip.Author, key ledger.Hash) {
+	n, ok := c.State.Node(a.Name)
+	if !ok {
+		a.Revoked = true
+		return
+	}
+	a.Operator, a.Standing = n.Operator, c.heldStanding(&n)
+	old, rotated := c.State.OldKey(key)
+	switch {
+	case n.Key == key && !n.Revoked:
+		a.Revoked = false
+		a.Public, a.ValidFrom, a.ValidTo, a.Grace = n.Public, n.ValidFrom, n.ValidTo, c.State.Policy().GraceEpochs
+		if n.Next != nil {
+			a.ValidTo, a.Grace = n.Next.From-1, 0
+		}
+	case n.Next != nil && n.Next.Key == key:
+		a.Revoked = false
+		a.Public, a.ValidFrom, a.ValidTo = n.Next.Public, n.Next.From, math.MaxUint64
+	case rotated && old.Role == fsm.RoleNode && old.Holder == n.Name:
+		a.Revoked = false
+		a.Public, a.ValidFrom, a.ValidTo = old.Public, old.From, old.To
+	default:
+		a.Revoked = true
+	}
 }
 
 func (c *certified) heldStanding(n *fsm.NodeRecord) string {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -10,14 +9,17 @@ import (
 	"github.com/quorate/quorate/ledger/keys"
 )
 
-// identity is the keys with which this node may sign: the one in force, during a
-// rotation its successor, and for a while the one before, since a view of before may
-// still be in use. Which of them signs the certified view says (sender.sign). It never
-// changes; the rotator puts another in its place.
+// identity is the keys with which this node may sign, and the record of their seqs: the
+// key in force, during a rotation its successor, and for a while the one before, since
+// a view of before may still be in use. Which of them signs the certified view says
+// (sender.sign). It never changes; the rotator puts another in its place, as a whole:
+// no key of one line takes a seq of another.
 type identity struct {
-	active ledger.Hash // as the ring has it
-	line   map[ledger.Hash]bool
+	active ledger.Hash          // as the ring has it
+	line   map[ledger.Hash]bool // the keys that share its seqs
 	held   map[ledger.Hash]*keys.PrivateKey
+	spare  *keys.PrivateKey // that people made to take the place of a lost one; nil: there is none
+	seqs   *Seqs
 }
 
 // key is nil if this node has not that one.
@@ -31,19 +33,21 @@ func (i *identity) any() *keys.PrivateKey {
 	if k := i.held[i.active]; k != nil {
 		return k
 	}
-	for _, k := range i.held {
-		return k
-	}
-	return nil
+	return i.spare
 }
 
-func newIdentity(k *keyring) *identity {
-	i := &identity{active: k.ring.Active, line: map[ledger.Hash]bool{}, held: map[ledger.Hash]*keys.PrivateKey{}}
+func newIdentity(k *keyring, seqs *Seqs) *identity {
+	i := &identity{active: k.ring.Active, seqs: seqs, line: map[ledger.Hash]bool{}, held: map[ledger.Hash]*keys.PrivateKey{}}
 	for _, of := range k.ring.lineage() {
 		i.line[of.ID] = true
 	}
 	for id, f := range k.held {
-		i.held[id] = f.Key
+		switch {
+		case i.line[id]:
+			i.held[id] = f.Key
+		case k.ring.find(id) == nil:
+			i.spare = f.Key
+		}
 	}
 	return i
 }
@@ -66,7 +70,7 @@ func (a *Agent) openKeys(o *Options) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	shelf := &keyFolder{folder: folder(dir), keyFile: a.config.KeyFile, ask: o.Passphrase}
+	shelf := &keyFolder{folder: folder(dir), keyFile: a.config.KeyFile, ask: o.Passphrase, workFactor: a.config.KeyWorkFactor}
 	if o.Key != nil {
 		shelf.first = &keys.File{Name: a.config.Name, Role: fsm.RoleNode, Key: o.Key}
 	}
@@ -84,16 +88,16 @@ func (a *Agent) openKeys(o *Options) error {
 		}
 	}
 	a.keyring = ring
-	a.identity.Store(newIdentity(ring))
-	if a.identity.Load().any() == nil {
-		return errors.New("an agent needs its node's key")
+	seqs, err := a.openSeqs(ring.ring.Line)
+	if err != nil {
+		return err
 	}
+	a.identity.Store(newIdentity(ring, seqs))
 	return nil
 }
 
-// openSeqs opens the record of seqs of the active line.
-func (a *Agent) openSeqs() (*Seqs, error) {
-	line := a.keyring.ring.Line
+// openSeqs opens the record of seqs of a line.
+func (a *Agent) openSeqs(line ledger.Hash) (*Seqs, error) {
 	seqs, err := OpenSeqs(a.store.seqsPath(line), a.config.memoryDir(), line, Machine())
 	if err != nil {
 		return nil, err

@@ -135,7 +135,7 @@ func (a *Agent) banish(o ledger.Offence) {
 		if _, there := v.Banned[o.Offender]; there || len(v.Banned) >= maxBans || v.State == nil {
 			return
 		}
-		if n, ok := v.State.Node(o.Offender); !ok || n.Key != o.KeyID {
+		if !convicts(v.State, &o) {
 			return
 		}
 		if v.Banned == nil {
@@ -143,6 +143,18 @@ func (a *Agent) banish(o ledger.Offence) {
 		}
 		v.Banned[o.Offender] = Ban{Offence: o, Standing: fsm.NodeExcluded, Since: time.Now()}
 	})
+}
+
+// convicts reports whether the key of an offence convicts its offender: it is the
+// node's, or was until it was rotated out. A key that ended otherwise may have been
+// anybody's.
+func convicts(s *fsm.State, o *ledger.Offence) bool {
+	if _, ok := s.Node(o.Offender); !ok {
+		return false
+	}
+	key, ok := s.Key(o.KeyID)
+	return ok && key.Role == fsm.RoleNode && key.Holder == o.Offender && key.RevokedFrom == nil &&
+		(key.Ended == fsm.KeyRotated || key.Ended == "" && !key.Revoked)
 }
 
 // note takes the statements of entries that were certified, so that what contradicts

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/quorate/quorate/ledger"
@@ -194,7 +195,7 @@ func (k *keyring) candidate(known func(ledger.Hash) bool) (*keys.File, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		if !isCandidate(name) {
+		if !isCandidate(name) || slices.ContainsFunc(k.ring.Keys, func(of ringKey) bool { return of.File == name }) {
 			continue
 		}
 		f, err := k.shelf.open(name)
@@ -202,7 +203,7 @@ func (k *keyring) candidate(known func(ledger.Hash) bool) (*keys.File, error) {
 			continue // an empty or torn one; its name is never wanted again
 		}
 		id := ledger.Hash(f.Key.ID())
-		if keyName(id) == name && k.ring.find(id) == nil && !known(id) {
+		if keyName(id) == name && !known(id) {
 			return k.readBack(id)
 		}
 	}
@@ -236,24 +237,43 @@ func (k *keyring) turn(from uint64) error { return k.write(k.ring.turned(from)) 
 // drop gives the successor up.
 func (k *keyring) drop(epoch uint64) error { return k.write(k.ring.dropped(epoch)) }
 
-// adopt takes a key that the ledger has in force and that people put on the shelf. It
-// reports whether there was one.
-func (k *keyring) adopt(id ledger.Hash, from uint64) (bool, error) {
+// waiting finds the file of a key that the ledger has in force and the ring does not
+// know; nil if it is not there.
+func (k *keyring) waiting(id ledger.Hash) (f *keys.File, name string, err error) {
 	for _, name := range []string{rekeyName(id), keyName(id)} {
 		f, err := k.open(&ringKey{ID: id, File: name})
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, name, err
 		}
-		if err != nil {
-			return false, err
-		}
-		if err := k.write(k.ring.adopted(id, name, from)); err != nil {
-			return false, err
-		}
-		k.held[id] = f
-		return true, nil
 	}
-	return false, nil
+	return nil, "", nil
+}
+
+// adopt takes such a key into force: it begins a line.
+func (k *keyring) adopt(f *keys.File, name string, from uint64) error {
+	id := ledger.Hash(f.Key.ID())
+	if err := k.write(k.ring.adopted(id, name, from)); err != nil {
+		return err
+	}
+	k.held[id] = f
+	return nil
+}
+
+// recall finds the successor that the ledger has on the shelf: its ring was lost. It
+// reports whether it is there.
+func (k *keyring) recall(id ledger.Hash) (bool, error) {
+	f, err := k.open(&ringKey{ID: id, File: keyName(id)})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := k.write(k.ring.named(id, keyName(id), nil)); err != nil {
+		return false, err
+	}
+	k.held[id] = f
+	return true, nil
 }
 
 // destroy removes the files of keys that are of no more use: R9.

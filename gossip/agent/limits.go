@@ -9,6 +9,12 @@ const (
 	maxServers     = 31
 	maxPeers       = 256
 	maxLinks       = 64 // declared links of one node; the rules allow as many
+	minWorkFactor  = 10 // of key files, as ledger/keys has it
+	maxWorkFactor  = 20
+
+	// Rotation of the node's key.
+	keysEvery   = time.Minute      // a look at what is due, beside every change of the view
+	behindDelay = 30 * time.Second // at most, for who could not rotate when it was due
 
 	// The verified ledger.
 	keptEntries     = 2_048   // newest certified entries, for peers that reach no replica

@@ -17,6 +17,7 @@ type metrics struct {
 	verdicts  *prometheus.CounterVec
 	probes    *prometheus.CounterVec
 	roundTrip prometheus.Histogram
+	rotations *prometheus.CounterVec
 }
 
 func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
@@ -37,6 +38,9 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 			Name: "quorate_agent_probe_seconds", Help: "From a probe to its ack.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
 		}),
 	}
+	m.rotations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_agent_rotations_total", Help: "Rotations of the node's key, by result: done, or a step that failed and is tried again.",
+	}, []string{"result"})
 	if registry == nil {
 		return m
 	}
@@ -44,7 +48,7 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip,
+	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations,
 		gauge("quorate_agent_size", "Certified entries that are enforced.", func() float64 { return float64(a.View().Size) }),
 		gauge("quorate_agent_head_age_seconds", "Since the newest head was signed; -1 without one.", func() float64 {
 			if v := a.View(); !v.Signed.IsZero() {
@@ -58,6 +62,17 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 			}
 			return 0
 		}),
+		gauge("quorate_agent_key_epochs_left", "Epochs until the node's key ends, this one with it; 0: it ended.", func() float64 {
+			v := a.View()
+			if v.State == nil {
+				return 0
+			}
+			me, ok := v.State.Node(a.config.Name)
+			if !ok || me.ValidTo < v.State.Epoch() {
+				return 0
+			}
+			return float64(me.ValidTo - v.State.Epoch() + 1)
+		}),
 		gauge("quorate_agent_waiting", "Statements that wait for the ledger.", func() float64 { return float64(a.out.waiting()) }),
 		gauge("quorate_agent_quarantined", "Nodes that are dropped.", func() float64 { return float64(len(quarantineOf(a.View()))) }),
 	)
@@ -67,6 +82,7 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 func (m *metrics) ruled(channel string, r gossip.Reason) {
 	m.rulings.WithLabelValues(channel, string(r)).Inc()
 }
+func (m *metrics) rotated(result string)         { m.rotations.WithLabelValues(result).Inc() }
 func (m *metrics) signed(typ string)             { m.statement.WithLabelValues(typ).Inc() }
 func (m *metrics) submitted(typ, verdict string) { m.verdicts.WithLabelValues(typ, verdict).Inc() }
 

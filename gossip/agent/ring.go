@@ -124,6 +124,10 @@ const (
 	keyDestroy                 // R9: a key file is of no more use
 )
 
+func (s keyStep) String() string {
+	return [...]string{"rest", "make", "announce", "send", "turn", "adopt", "foreign", "destroy"}[s]
+}
+
 // plan is what is to be done, from what is on disk and what the ledger says, and
 // nothing else: so a restart goes on wherever the crash was.
 func (r *ring) plan(f *keyFacts) keyStep {
@@ -161,7 +165,9 @@ func (r *ring) plan(f *keyFacts) keyStep {
 // named is the ring once a key file is durable (R4).
 func (r *ring) named(id ledger.Hash, file string, backup *ledger.Hash) *ring {
 	next := r.copy()
-	next.add(ringKey{ID: id, File: file, Backup: backup})
+	if next.find(id) == nil {
+		next.add(ringKey{ID: id, File: file, Backup: backup})
+	}
 	next.Next, next.Said = &id, nil
 	return next
 }

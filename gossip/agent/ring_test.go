@@ -404,12 +404,16 @@ func TestAdoptedKeyBeginsALine(t *testing.T) {
 	first := k.ring.Active
 	made := &keys.File{Key: keys.FromSeed([keys.SeedSize]byte{9})}
 	id := ledger.Hash(made.Key.ID())
-	if ok, err := k.adopt(id, 7); ok || err != nil {
-		t.Fatalf("without a file: %v, %v", ok, err)
+	if f, _, err := k.waiting(id); f != nil || err != nil {
+		t.Fatalf("without a file: %v, %v", f, err)
 	}
 	shelf.key[rekeyName(id)] = made
-	if ok, err := k.adopt(id, 7); !ok || err != nil {
-		t.Fatalf("%v, %v", ok, err)
+	f, name, err := k.waiting(id)
+	if err != nil || f != made {
+		t.Fatalf("%v, %v", f, err)
+	}
+	if err := k.adopt(f, name, 7); err != nil {
+		t.Fatal(err)
 	}
 	if line := k.ring.lineage(); len(line) != 1 || line[0].ID != id || *k.ring.find(first).Ended != 6 {
 		t.Errorf("the ring: %+v", k.ring)
@@ -471,7 +475,11 @@ func TestDamagedRing(t *testing.T) {
 	if k, err = openKeyring(shelf); err != nil || k.fail == nil || k.ring.Next != nil {
 		t.Fatalf("%+v, %v", k, err)
 	}
-	if ok, err := k.adopt(ledger.Hash(keys.FromSeed([keys.SeedSize]byte{2}).ID()), 7); !ok || err != nil {
-		t.Errorf("the successor is in force: %v, %v", ok, err)
+	id := ledger.Hash(keys.FromSeed([keys.SeedSize]byte{2}).ID())
+	if f, _, err := k.waiting(id); f == nil || err != nil {
+		t.Errorf("the successor is in force: %v, %v", f, err)
+	}
+	if ok, err := k.recall(id); !ok || err != nil || *k.ring.Next != id || k.held[id] == nil {
+		t.Errorf("the successor is announced: %v, %v", ok, err)
 	}
 }

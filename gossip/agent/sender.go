@@ -25,7 +25,6 @@ import (
 // cut off from every replica is heard through others.
 type sender struct {
 	agent *Agent
-	seqs  *Seqs // of the line of keys that the ring has active
 	kept  *Outbox
 	wake  chan struct{}
 
@@ -44,10 +43,6 @@ type outgoing struct {
 }
 
 func newSender(a *Agent) (*sender, error) {
-	seqs, err := a.openSeqs()
-	if err != nil {
-		return nil, err
-	}
 	kept, err := OpenOutbox(filepath.Join(a.config.Dir, "outbox"))
 	if kept == nil {
 		return nil, err
@@ -58,7 +53,7 @@ func newSender(a *Agent) (*sender, error) {
 	if n := kept.Dropped(); n > 0 {
 		a.logger.Warn("the end of the outbox was not whole and is dropped", "bytes", n)
 	}
-	s := &sender{agent: a, seqs: seqs, kept: kept, wake: make(chan struct{}, 1)}
+	s := &sender{agent: a, kept: kept, wake: make(chan struct{}, 1)}
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
 		if err != nil || !a.identity.Load().ours(st.KeyID) {
@@ -79,17 +74,18 @@ func (s *sender) fresh() {
 	if v.State == nil || s.agent.stale(time.Now()) {
 		return
 	}
-	if err := errors.Join(s.seqs.Fresh(v.State.Epoch()), s.kept.Expire(v.State.Epoch())); err != nil {
+	if err := errors.Join(s.agent.identity.Load().seqs.Fresh(v.State.Epoch()), s.kept.Expire(v.State.Epoch())); err != nil {
 		s.agent.trouble.set(troubleDisk, err)
 	}
 }
 
 // seen takes note of a statement of ours that others show.
 func (s *sender) seen(st *ledger.Statement) {
-	if !s.agent.identity.Load().ours(st.KeyID) || st.Payload.Epoch == nil || st.Payload.Seq == nil {
+	me := s.agent.identity.Load()
+	if !me.ours(st.KeyID) || st.Payload.Epoch == nil || st.Payload.Seq == nil {
 		return
 	}
-	if err := s.seqs.Seen(*st.Payload.Epoch, ledger.SeqSpaceOf(st.Payload.Type), *st.Payload.Seq); err != nil {
+	if err := me.seqs.Seen(*st.Payload.Epoch, ledger.SeqSpaceOf(st.Payload.Type), *st.Payload.Seq); err != nil {
 		s.agent.trouble.set(troubleDisk, err)
 	}
 }
@@ -106,25 +102,27 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 	}
 	space := ledger.SeqSpaceOf(typ)
 	me, ok := view.State.Node(s.agent.config.Name)
-	key := s.agent.identity.Load().key(me.Key) // after the view: no key leaves before the view in which it ended
+	self := s.agent.identity.Load() // after the view: no key leaves before the view in which it ended
+	key := self.key(me.Key)
 	switch {
 	case !ok || key == nil || me.Standing == fsm.NodeExcluded:
 		return nil, errSilent
-	case me.Standing != fsm.NodeActive && space == ledger.SpaceMain:
+	case me.Standing != fsm.NodeActive && space == ledger.SpaceMain && typ != ledger.TypeRotate:
+		// A quarantine must not end in an expired key.
 		return nil, errSilent
 	}
 	rules := view.Rules()
 	if rules.Epoch < me.ValidFrom || rules.Epoch > me.ValidTo {
 		return nil, fmt.Errorf("sign %s: the key is valid from epoch %d to %d, it is %d", typ, me.ValidFrom, me.ValidTo, rules.Epoch)
 	}
-	seq, err := s.seqs.Next(rules.Epoch, space, rules.QuotaOf(space))
+	seq, err := self.seqs.Next(rules.Epoch, space, rules.QuotaOf(space))
 	if err != nil {
 		s.agent.trouble.set(troubleSeqs, err)
 		return nil, err
 	}
 	s.agent.trouble.set(troubleSeqs, nil)
 	content := body(seq)
-	if err := s.seqs.Vow(content, rules.TickMillis); err != nil {
+	if err := self.seqs.Vow(content, rules.TickMillis); err != nil {
 		// After a restart we might contradict it.
 		s.agent.trouble.set(troubleSeqs, err)
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip"
 )
 
 // Status is how an agent stands: GET /v1/status.
@@ -23,6 +24,17 @@ type Status struct {
 	Peers       int               `json:"peers"`    // connected
 	Waiting     int               `json:"waiting"`  // statements for the ledger
 	Quarantined int               `json:"quarantined"`
+	Key         *KeyStatus        `json:"key,omitempty"` // this node's, once the ledger has it
+}
+
+// KeyStatus is how this node's key stands. Times are epochs.
+type KeyStatus struct {
+	ID       string `json:"id"`             // in force, as certified
+	ValidTo  uint64 `json:"valid_to"`       // the last epoch in which it speaks
+	Next     string `json:"next,omitempty"` // its successor, once the ledger has it
+	From     uint64 `json:"from,omitempty"` // of Next
+	DueEpoch uint64 `json:"due_epoch"`      // in which it is to be rotated, as far as it has no successor
+	Held     bool   `json:"held"`           // its file is here, so that this node can sign
 }
 
 // Status says how the agent stands.
@@ -41,8 +53,24 @@ func (a *Agent) Status() Status {
 	}
 	if v.State != nil {
 		s.Epoch = v.State.Epoch()
+		s.Key = a.keyStatus(v)
 	}
 	return s
+}
+
+func (a *Agent) keyStatus(v *View) *KeyStatus {
+	me, ok := v.State.Node(a.config.Name)
+	if !ok {
+		return nil
+	}
+	policy := v.State.Policy()
+	rules := policy.KeyRules()
+	k := &KeyStatus{ID: me.Key.String(), ValidTo: me.ValidTo, Held: a.identity.Load().key(me.Key) != nil}
+	k.DueEpoch = gossip.RotationDue(a.genesis, me.Name, me.Ordinal, me.ValidTo, rules.RotateEpochs, rules.LateEpochs).Epoch
+	if me.Next != nil {
+		k.Next, k.From = me.Next.Key.String(), me.Next.From
+	}
+	return k
 }
 
 // Dropped is a node of which nothing is accepted.
@@ -107,6 +135,25 @@ type ActiveKey struct {
 	Peer      string `json:"peer"`   // hex
 	ValidFrom uint64 `json:"valid_from"`
 	ValidTo   uint64 `json:"valid_to"`
+	// Next is the key that follows, once it is announced: what it signs is of epoch From or
+	// later, and from that epoch on the other signs nothing.
+	Next *FollowingKey `json:"next,omitempty"`
+}
+
+// FollowingKey is a key that is announced.
+type FollowingKey struct {
+	Key    string `json:"key"`    // id, hex
+	Public []byte `json:"public"` // ML-DSA-65, base64
+	Peer   string `json:"peer"`   // hex
+	From   uint64 `json:"from"`   // epoch
+}
+
+// following is the id of the key that is announced, or "".
+func (k *ActiveKey) following() string {
+	if k.Next == nil {
+		return ""
+	}
+	return k.Next.Key
 }
 
 // keysOf lists the valid keys of the nodes that are active, by name.
@@ -117,11 +164,15 @@ func keysOf(v *View) []ActiveKey {
 	}
 	epoch := v.State.Epoch()
 	eachNode(v.State, func(n *fsm.NodeRecord) bool {
-		if v.Standing(n.Name) == fsm.NodeActive && n.ValidFrom <= epoch && epoch <= n.ValidTo {
-			list = append(list, ActiveKey{
+		if v.Standing(n.Name) == fsm.NodeActive && !n.Revoked && n.ValidFrom <= epoch && epoch <= n.ValidTo {
+			k := ActiveKey{
 				Name: n.Name, Operator: n.Operator, Key: n.Key.String(), Public: n.Public, Peer: hexOf(n.Peer),
 				ValidFrom: n.ValidFrom, ValidTo: n.ValidTo,
-			})
+			}
+			if next := n.Next; next != nil {
+				k.Next = &FollowingKey{Key: next.Key.String(), Public: next.Public, Peer: hexOf(next.Peer), From: next.From}
+			}
+			list = append(list, k)
 		}
 		return true
 	})
@@ -192,6 +243,6 @@ func (p *Published) sameAs(o *Published) bool {
 	if o == nil || p.Stale != o.Stale || p.Alarm != o.Alarm || p.Epoch.Epoch != o.Epoch.Epoch {
 		return false
 	}
-	return slices.EqualFunc(p.Keys, o.Keys, func(x, y ActiveKey) bool { return x.Name == y.Name && x.Key == y.Key }) &&
+	return slices.EqualFunc(p.Keys, o.Keys, func(x, y ActiveKey) bool { return x.Name == y.Name && x.Key == y.Key && x.following() == y.following() }) &&
 		slices.Equal(p.Quarantine, o.Quarantine)
 }

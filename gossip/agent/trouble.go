@@ -16,6 +16,7 @@ const (
 	troubleState      = "state"      // the state on disk was damaged, and is fetched anew
 	troubleSeqs       = "seqs"       // no statement may be signed
 	troubleKey        = "key"        // the node's key ends, ended, is lost, or somebody else announced its successor
+	troubleRotation   = "rotation"   // a step of the rotation of the node's key fails, and is tried again
 	troublePack       = "pack"       // the history that is shown is not the join pack's
 	troubleHook       = "hook"
 	troublePublish    = "publish"

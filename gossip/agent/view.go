@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
@@ -77,16 +78,50 @@ func eachNode(s *fsm.State, fn func(*fsm.NodeRecord) bool) {
 
 const nodesPage = 256
 
-// peersOf maps the peer keys of all nodes to their names.
+// peersOf maps the peer keys of all nodes to their names: those in force, those that are
+// announced, and those that were rotated out a moment ago. Of two nodes that claim
+// one key, the one that was admitted first has it. A node whose key is revoked has none:
+// who stole it may have the peer key too.
 func peersOf(s *fsm.State) map[[ed25519.PublicKeySize]byte]string {
 	peers := map[[ed25519.PublicKeySize]byte]string{}
 	eachNode(s, func(n *fsm.NodeRecord) bool {
-		if len(n.Peer) == ed25519.PublicKeySize {
-			peers[[ed25519.PublicKeySize]byte(n.Peer)] = n.Name
+		for _, peer := range peerKeysOf(s, n) {
+			key := [ed25519.PublicKeySize]byte(peer)
+			if name, taken := peers[key]; taken {
+				if other, ok := s.Node(name); ok && other.Ordinal <= n.Ordinal {
+					continue
+				}
+			}
+			peers[key] = n.Name
 		}
 		return true
 	})
 	return peers
+}
+
+// peerKeysOf are the peer keys by which a node may be met: the one in force, then its
+// successor or its predecessor, as long as the node may still be using that.
+func peerKeysOf(s *fsm.State, n *fsm.NodeRecord) []ed25519.PublicKey {
+	if n.Revoked || len(n.Peer) != ed25519.PublicKeySize {
+		return nil
+	}
+	list := []ed25519.PublicKey{n.Peer}
+	add := func(peer []byte) {
+		if len(peer) == ed25519.PublicKeySize && !bytes.Equal(peer, n.Peer) {
+			list = append(list, peer)
+		}
+	}
+	if n.Next != nil {
+		add(n.Next.Peer)
+	}
+	if n.ValidFrom > 0 && s.Epoch() <= n.ValidFrom+1 {
+		if key, ok := s.Key(n.Key); ok && key.Previous != nil {
+			if old, ok := s.OldKey(*key.Previous); ok {
+				add(old.Peer)
+			}
+		}
+	}
+	return list
 }
 
 // next is a copy of v to change before it is published.

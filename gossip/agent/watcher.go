@@ -73,7 +73,7 @@ func (w *watcher) run(ctx context.Context) error {
 // tick is known. The lock is held.
 func (w *watcher) begin(view *certified) {
 	if w.prober == nil {
-		acked, accused := w.agent.out.seqs.Ticks(view.Rules().TickMillis)
+		acked, accused := w.agent.identity.Load().seqs.Ticks(view.Rules().TickMillis)
 		w.prober = gossip.NewProber(w.agent.config.Name, gossip.NewVows(acked, accused))
 	}
 }
