@@ -107,18 +107,3 @@ func (t *transition) checkOperator(path, name string) *problem {
 	}
 	return nil
 }
-
-// seatKey gives a key its one role.
-func (t *transition) seatKey(public []byte, holder, role string) {
-	t.put(keyOf(sha256.Sum256(public)), &KeyRecord{Holder: holder, Role: role, Since: t.next})
-}
-
-// revokeKey ends a key's role. The record stays, so that the key never gets
-// another.
-func (t *transition) revokeKey(id ledger.Hash) {
-	key, ok := lookup[KeyRecord](&t.view, keyOf(id))
-	invariant(ok && !key.Revoked, "a key that is revoked was in use")
-	revoked := *key
-	revoked.Revoked = true
-	t.put(keyOf(id), &revoked)
-}

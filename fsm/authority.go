@@ -71,8 +71,8 @@ func (t *transition) handOver() {
 // activeKeys is the digest of the active key set, which an epoch's effect
 // carries: SHA-256 of one line for each key that may speak in this epoch, in
 // the order governors, recovery holders, replicas, nodes and by name in each:
-// role, space, name, space, key id in hex, line feed.
-func (v *view) activeKeys() ledger.Hash {
+// role, space, name, space, key id in hex, line feed. It says too how many they are.
+func (v *view) activeKeys() (ledger.Hash, uint64) {
 	h := newKeyDigest()
 	each(v, tableCouncil, func(name string, g *Governor) bool {
 		h.add(RoleGovernor, name, g.KeyID())
@@ -88,12 +88,12 @@ func (v *view) activeKeys() ledger.Hash {
 		return true
 	})
 	each(v, tableNode, func(name string, n *NodeRecord) bool {
-		if n.Standing == NodeActive && n.ValidFrom <= v.meta.Epoch && v.meta.Epoch <= n.ValidTo {
+		if v.mayWatch(n) {
 			h.add(RoleNode, name, n.Key)
 		}
 		return true
 	})
-	return h.sum()
+	return h.sum(), h.count
 }
 
 // decodeArgs reads an action's args.

@@ -123,13 +123,13 @@ func (t *transition) seat(leaving []string, coming []ledger.Member) {
 		t.remove(tableCouncil + name)
 		stays := slices.ContainsFunc(coming, func(m ledger.Member) bool { return m.KeyID() == g.KeyID() })
 		if !stays {
-			t.revokeKey(g.KeyID())
+			t.revokeKey(g.KeyID(), KeyRemoved, t.meta.Epoch)
 		}
 	}
 	for _, m := range coming {
 		t.put(tableCouncil+m.Name, &Governor{Member: m, Since: t.next})
 		if _, known := t.Key(m.KeyID()); !known {
-			t.seatKey(m.Public, m.Name, RoleGovernor)
+			t.seatKey(m.Public, m.Name, RoleGovernor, KeySeated)
 		}
 	}
 	t.touch("council")

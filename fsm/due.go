@@ -107,6 +107,7 @@ func (t *transition) lapse(limit uint64) {
 // nothing was said, because no command came, are passed over in one effect.
 func (t *transition) advanceBySchedule() {
 	elapsed := (t.stamp - t.meta.EpochStart) / t.policy.EpochMillis
+	t.extendPassedOver(t.meta.Epoch, elapsed)
 	t.changeMeta(func(m *Meta) {
 		m.Epoch += elapsed
 		m.EpochStart += elapsed * t.policy.EpochMillis
@@ -116,14 +117,16 @@ func (t *transition) advanceBySchedule() {
 
 // announceEpoch appends the effect of the epoch just entered.
 func (t *transition) announceEpoch(causes ...uint64) {
+	rotated := t.takeEffect()
 	if t.protects() {
 		t.seedEpoch()
 	}
-	seq := t.appendEffect(EffectEpoch, &EpochEffect{
-		Epoch: t.meta.Epoch,
-		Keys:  t.activeKeys(),
-		Start: t.meta.EpochStart,
-	}, causes...)
+	effect := &EpochEffect{Epoch: t.meta.Epoch, Rotated: rotated, Start: t.meta.EpochStart}
+	count := uint64(0)
+	if effect.Keys, count = t.activeKeys(); t.rotates() {
+		effect.Count = count
+	}
+	seq := t.appendEffect(EffectEpoch, effect, causes...)
 	if t.protects() {
 		t.beginEpoch(seq)
 	}

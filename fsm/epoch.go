@@ -10,8 +10,9 @@ import (
 
 // keyDigest hashes the lines of an epoch's active key set.
 type keyDigest struct {
-	hash hash.Hash
-	line []byte
+	hash  hash.Hash
+	line  []byte
+	count uint64
 }
 
 func newKeyDigest() *keyDigest { return &keyDigest{hash: sha256.New()} }
@@ -24,6 +25,7 @@ func (d *keyDigest) add(role, name string, id ledger.Hash) {
 	d.line = hex.AppendEncode(d.line, id[:])
 	d.line = append(d.line, '\n')
 	d.hash.Write(d.line)
+	d.count++
 }
 
 func (d *keyDigest) sum() ledger.Hash { return ledger.Hash(d.hash.Sum(nil)) }

@@ -47,6 +47,9 @@ func (t *transition) evidence(st *ledger.Statement, a author) *problem {
 	if err != nil {
 		return fromStatementError(err)
 	}
+	if len(body.Public) > 0 && !t.rotates() {
+		return refuse(UnknownField, "body.public", fmt.Sprintf("of format %d", ledger.KeysFormat))
+	}
 	if err := body.Check(); err != nil {
 		return fromStatementError(err)
 	}
@@ -57,7 +60,7 @@ func (t *transition) evidence(st *ledger.Statement, a author) *problem {
 	case (a.role == RoleGovernor) != byNonce:
 		return refuse(BadField, "nonce", "a governor's evidence has a nonce and expires, that of a replica or node epoch and seq")
 	case a.node != nil:
-		if p := t.checkNode(st, a.node); p != nil {
+		if p := t.checkNode(st, a); p != nil {
 			return p
 		}
 	}
@@ -118,9 +121,9 @@ func (t *transition) proven(body *ledger.Evidence) (*ledger.Offence, author, *pr
 	if offence.Kind == ledger.EvidenceFlood && offence.Epoch < t.protection().QuotaSince {
 		return nil, none, refuse(ProvesNothing, "body.exhibits", fmt.Sprintf("the quota fell; floods are told from epoch %d on", t.protection().QuotaSince))
 	}
-	offender, p := t.author(exhibits[0])
+	offender, p := t.offender(exhibits, body.Public)
 	if p != nil {
-		return nil, none, refuse(ProvesNothing, "body.exhibits[0]", p.detail)
+		return nil, none, p
 	}
 	if offender.role != RoleNode && offender.role != RoleReplica {
 		return nil, none, refuse(ProvesNothing, "body.exhibits[0]", "only nodes and replicas count their seqs")
@@ -137,6 +140,57 @@ func (t *transition) proven(body *ledger.Evidence) (*ledger.Offence, author, *pr
 		}
 	}
 	return offence, offender, nil
+}
+
+// offender is whose key the exhibits bear. A key that was rotated out still convicts,
+// for the epochs in which it spoke, as long as its own rotations lead to the key in
+// force: rotating is no way out. Its public half is in the evidence once the state
+// has it no longer.
+func (t *transition) offender(exhibits []*ledger.Statement, public []byte) (author, *problem) {
+	st := exhibits[0]
+	nothing := func(why string) (author, *problem) {
+		return author{}, refuse(ProvesNothing, "body.exhibits[0]", why)
+	}
+	key, known := lookup[KeyRecord](&t.view, keyOf(st.KeyID))
+	_, kept := lookup[OldKeyRecord](&t.view, oldKeyOf(st.KeyID))
+	gone := known && key.Ended == KeyRotated && !key.Revoked && !kept
+	if gone != (len(public) > 0) {
+		return author{}, refuse(ProvesNothing, "body.public", "it is there exactly if the state has the key no longer")
+	}
+	if !gone {
+		a, p := t.author(st)
+		if p != nil {
+			return nothing(p.detail)
+		}
+		if !kept {
+			return a, nil
+		}
+	}
+	if ledger.Hash(sha256.Sum256(public)) != st.KeyID && gone {
+		return author{}, refuse(ProvesNothing, "body.public", "it is another key than that of the exhibits")
+	}
+	for _, x := range exhibits {
+		if *x.Payload.Epoch > *key.ValidTo {
+			return nothing(fmt.Sprintf("the key's last epoch was %d", *key.ValidTo))
+		}
+	}
+	if key.Holder != st.Payload.Author {
+		return nothing(fmt.Sprintf("the key was not %s's", st.Payload.Author))
+	}
+	a := author{name: key.Holder, role: key.Role, public: public}
+	if old, ok := lookup[OldKeyRecord](&t.view, oldKeyOf(st.KeyID)); ok {
+		a.public = old.Public
+	}
+	current := ledger.Hash{}
+	if n, ok := lookup[NodeRecord](&t.view, tableNode+a.name); ok && key.Role == RoleNode {
+		a.operator, a.node, current = n.Operator, n, n.Key
+	} else if r, ok := lookup[ReplicaRecord](&t.view, tableReplica+a.name); ok && key.Role == RoleReplica {
+		a.operator, current = r.Operator, r.KeyID()
+	}
+	if !t.leadsTo(st.KeyID, current) {
+		return nothing(fmt.Sprintf("%s got another key by decision since, or is gone", a.name))
+	}
+	return a, nil
 }
 
 // convict does what a proven offence costs. Replicas have no reputation: what

@@ -14,11 +14,13 @@ type admitArgs struct {
 }
 
 type nodeRekeyArgs struct {
+	From *uint64     `json:"from,omitempty"` // epoch from which the key before is revoked; from format 3 on
 	Join ledger.Hash `json:"join"`
 }
 
 type nodeArgs struct {
-	Name string `json:"name"`
+	From *uint64 `json:"from,omitempty"` // as of node.rekey
+	Name string  `json:"name"`
 }
 
 type nodeReasonArgs struct {
@@ -138,7 +140,7 @@ func (t *transition) seatNode(join *JoinRecord) {
 		ValidTo:   t.meta.Epoch + t.policy.KeyEpochs,
 		Version:   t.next,
 	})
-	t.seatKey(j.Public, j.Name, RoleNode)
+	t.seatKey(j.Public, j.Name, RoleNode, KeyAdmitted)
 	t.remove(joinOf(join.ID))
 }
 
@@ -188,9 +190,13 @@ func (t *transition) rekeyNode(args nodeRekeyArgs, _ occasion) *problem {
 	if t.consenter(j.Operator, t.councilOperators()) == "" {
 		return refuse(OperatorWithoutConsent, "body.args.join", fmt.Sprintf("%s has neither a governor nor a sponsor with one", j.Operator))
 	}
-	t.revokeKey(old.Key)
-	t.remove(tableWindow + old.Name)
+	from, p := t.revokedFrom(args.From, old.ValidFrom)
+	if p != nil {
+		return p
+	}
+	t.dropKeys(old, KeyRekeyed, from)
 	t.seatNode(join)
+	t.follow(old.Key, keyIDOf(j))
 	fresh, ok := lookup[NodeRecord](&t.view, tableNode+j.Name)
 	invariant(ok, "a node that was seated is there")
 	next := *fresh
@@ -209,10 +215,13 @@ func (t *transition) removeNode(args nodeArgs, _ occasion) *problem {
 	if p != nil {
 		return p
 	}
+	from, p := t.revokedFrom(args.From, old.ValidFrom)
+	if p != nil {
+		return p
+	}
+	t.dropKeys(old, KeyRemoved, from)
 	t.dismiss(old)
 	t.remove(tableNode + old.Name)
-	t.remove(tableWindow + old.Name)
-	t.revokeKey(old.Key)
 	return nil
 }
 

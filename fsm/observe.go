@@ -102,7 +102,7 @@ func nodeStatement[B any](t *transition, st *ledger.Statement, a author) (B, *pr
 	if err != nil {
 		return none, fromStatementError(err)
 	}
-	if p := t.checkNode(st, a.node); p != nil {
+	if p := t.checkNode(st, a); p != nil {
 		return none, p
 	}
 	if p := t.checkSeq(st); p != nil {

@@ -138,6 +138,7 @@ func (t *transition) changeProtectionPolicy(old *ledger.Policy) {
 	if t.policy.EpochMillis == old.EpochMillis {
 		return
 	}
+	t.moveOldKeys()
 	var offences []*OffenceRecord
 	each(&t.view, tableOffence, func(_ string, o *OffenceRecord) bool {
 		offences = append(offences, o)

@@ -33,7 +33,7 @@ func (t *transition) record(st *ledger.Statement, a author) *problem {
 		return refuse(Frozen, "", t.meta.Frozen)
 	}
 	if a.node != nil {
-		if p := t.checkNode(st, a.node); p != nil {
+		if p := t.checkNode(st, a); p != nil {
 			return p
 		}
 	}
@@ -51,21 +51,33 @@ func (t *transition) record(st *ledger.Statement, a author) *problem {
 	return nil
 }
 
-// checkNode checks that a node may speak: it is not quarantined, and its key is
-// valid in the epoch that the statement names, or was until the grace epochs.
-func (t *transition) checkNode(st *ledger.Statement, n *NodeRecord) *problem {
+// checkNode checks that a node may speak: it is not quarantined, and the key that it
+// speaks with is valid in the epoch that the statement names, or was until the grace
+// epochs.
+func (t *transition) checkNode(st *ledger.Statement, a author) *problem {
+	n := a.node
 	switch n.Standing {
 	case NodeQuarantined:
 		return refuse(Quarantined, "author", n.Reason)
 	case NodeExcluded:
 		return refuse(NodeIsExcluded, "author", n.Reason)
 	}
-	if t.protects() && st.Payload.Type != ledger.TypeEvidence && len(st.PayloadBytes()) > ledger.MaxNodePayloadBytes {
-		return refuse(TooLarge, "", fmt.Sprintf("a payload of %d bytes; a node's is at most %d", len(st.PayloadBytes()), ledger.MaxNodePayloadBytes))
+	if t.protects() && st.Payload.Type != ledger.TypeEvidence {
+		if p := checkPayload(st, ledger.MaxNodePayloadBytes); p != nil {
+			return p
+		}
 	}
 	epoch := *st.Payload.Epoch
-	if epoch < n.ValidFrom || epoch > n.ValidTo+t.policy.GraceEpochs {
-		return refuse(KeyExpired, "epoch", fmt.Sprintf("the key of %s is valid from epoch %d to %d", n.Name, n.ValidFrom, n.ValidTo))
+	if epoch < a.from || epoch > a.to+a.grace {
+		return refuse(KeyExpired, "epoch", fmt.Sprintf("this key of %s is valid from epoch %d to %d", n.Name, a.from, a.to))
+	}
+	return nil
+}
+
+// checkPayload bounds a payload further than FORMAT.md section 3 does.
+func checkPayload(st *ledger.Statement, most int) *problem {
+	if n := len(st.PayloadBytes()); n > most {
+		return refuse(TooLarge, "", fmt.Sprintf("a payload of %d bytes; at most %d", n, most))
 	}
 	return nil
 }

@@ -7,18 +7,23 @@ import (
 )
 
 type replicaArgs struct {
+	From    *uint64        `json:"from,omitempty"` // of replica.rekey: epoch from which the key before is revoked; from format 3 on
 	Replica ledger.Replica `json:"replica"`
 }
 
 type replicaRemoveArgs struct {
-	Cause bool   `json:"cause,omitempty"` // removed for cause: the log's own key is to be rotated
-	Name  string `json:"name"`
+	Cause bool    `json:"cause,omitempty"` // removed for cause: the log's own key is to be rotated
+	From  *uint64 `json:"from,omitempty"`  // as of replica.rekey
+	Name  string  `json:"name"`
 }
 
 // addReplica is replica.add. The replica is joining, and uncounted, until it
 // says itself that its history is whole.
 func (t *transition) addReplica(args replicaArgs, _ occasion) *problem {
 	r := args.Replica
+	if args.From != nil {
+		return refuse(UnknownField, "body.args.from", "only a key that ends is revoked from an epoch on")
+	}
 	if p := t.checkNewcomer("body.args.replica", r.Name, r.Public, nil); p != nil {
 		return p
 	}
@@ -52,8 +57,13 @@ func (t *transition) rekeyReplica(args replicaArgs, _ occasion) *problem {
 	if p := t.checkRemaining(old); p != nil {
 		return p
 	}
-	t.unseatReplica(old)
+	from, p := t.revokedFrom(args.From, old.KeyEpoch)
+	if p != nil {
+		return p
+	}
+	t.unseatReplica(old, KeyRekeyed, from)
 	t.seatReplica(r)
+	t.follow(old.KeyID(), r.KeyID())
 	return nil
 }
 
@@ -66,7 +76,11 @@ func (t *transition) removeReplica(args replicaRemoveArgs, _ occasion) *problem 
 	if p := t.checkRemaining(old); p != nil {
 		return p
 	}
-	t.unseatReplica(old)
+	from, p := t.revokedFrom(args.From, old.KeyEpoch)
+	if p != nil {
+		return p
+	}
+	t.unseatReplica(old, KeyRemoved, from)
 	t.touch("replicas")
 	return nil
 }
@@ -95,17 +109,22 @@ func (t *transition) checkRemaining(r *ReplicaRecord) *problem {
 }
 
 func (t *transition) seatReplica(r ledger.Replica) {
-	t.put(tableReplica+r.Name, &ReplicaRecord{Replica: r, Since: t.next, Standing: ReplicaJoining})
-	t.seatKey(r.Public, r.Name, RoleReplica)
+	record := &ReplicaRecord{Replica: r, Since: t.next, Standing: ReplicaJoining}
+	if t.rotates() {
+		record.KeyEpoch = t.meta.Epoch
+	}
+	t.put(tableReplica+r.Name, record)
+	t.seatKey(r.Public, r.Name, RoleReplica, KeySeated)
 	t.touch("replicas")
 }
 
 // unseatReplica ends a replica's key. The window of what it said goes too: the
 // next key counts from 0, and nothing under the old one is accepted any more.
-func (t *transition) unseatReplica(r *ReplicaRecord) {
+func (t *transition) unseatReplica(r *ReplicaRecord, how string, from uint64) {
+	t.revokeKey(r.KeyID(), how, from)
+	t.forgetOld(r.KeyID())
 	t.remove(tableReplica + r.Name)
 	t.remove(tableWindow + r.Name)
-	t.revokeKey(r.KeyID())
 }
 
 // ready is the statement ready: a joining replica says that its history is

@@ -146,7 +146,7 @@ func (v *view) eligible(n *NodeRecord, p *ledger.Protection) bool {
 
 // mayWatch is what is asked of a node as long as too few are eligible.
 func (v *view) mayWatch(n *NodeRecord) bool {
-	return n.Standing == NodeActive && n.ValidFrom <= v.meta.Epoch && v.meta.Epoch <= n.ValidTo
+	return n.Standing == NodeActive && !n.Revoked && n.ValidFrom <= v.meta.Epoch && v.meta.Epoch <= n.ValidTo
 }
 
 // stablesFor is what ledger.Watches needs of the electorate to judge one

@@ -82,12 +82,16 @@ func (t *transition) found(g *ledger.Genesis, hash ledger.Hash) {
 			"operators": 0, "policy": 0, "replicas": 0,
 		},
 	})
+	how := ""
+	if t.rotates() {
+		how = KeyGenesis
+	}
 	t.put(keyPolicy, &g.Policy)
 	t.put(keyLog, &g.Log)
 	if g.Recovery != nil {
 		t.put(keyRecovery, g.Recovery)
 		for _, h := range g.Recovery.Holders {
-			t.put(keyOf(h.KeyID()), &KeyRecord{Holder: h.Name, Role: RoleRecovery})
+			t.put(keyOf(h.KeyID()), &KeyRecord{Holder: h.Name, How: how, Role: RoleRecovery})
 		}
 	}
 	for _, o := range g.Operators {
@@ -95,11 +99,11 @@ func (t *transition) found(g *ledger.Genesis, hash ledger.Hash) {
 	}
 	for _, m := range g.Council {
 		t.put(tableCouncil+m.Name, &Governor{Member: m})
-		t.put(keyOf(m.KeyID()), &KeyRecord{Holder: m.Name, Role: RoleGovernor})
+		t.put(keyOf(m.KeyID()), &KeyRecord{Holder: m.Name, How: how, Role: RoleGovernor})
 	}
 	for _, r := range g.Replicas {
 		t.put(tableReplica+r.Name, &ReplicaRecord{Replica: r, Format: g.Format, Standing: ReplicaActive})
-		t.put(keyOf(r.KeyID()), &KeyRecord{Holder: r.Name, Role: RoleReplica})
+		t.put(keyOf(r.KeyID()), &KeyRecord{Holder: r.Name, How: how, Role: RoleReplica})
 	}
 	authority := ledger.GenesisAuthority(g, hash)
 	t.put(keyAuthority, &authority)

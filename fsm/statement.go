@@ -16,6 +16,11 @@ type author struct {
 	operator string // "" for recovery holders
 	public   []byte
 	node     *NodeRecord // of a node
+
+	// Of a node: the epochs in which this key speaks, and for how many after them it
+	// is heard.
+	from, to, grace uint64
+	old             bool // the key was rotated out
 }
 
 // nonceSpace is whose live nonces a statement's nonce is counted among. A join
@@ -58,6 +63,9 @@ func (t *transition) statement(st *ledger.Statement, err error) Verdict {
 	if p := t.accept(st, a); p != nil {
 		invariant(t.next == seq, "a refused statement appends nothing")
 		return p.verdict(st.ID)
+	}
+	if a.old {
+		t.changeKey(st.KeyID, func(k *KeyRecord) { k.Last = seq })
 	}
 	return Verdict{Seq: seq, ID: st.ID}
 }
@@ -139,19 +147,65 @@ func (v *view) author(st *ledger.Statement) (author, *problem) {
 		invariant(ok, "a governor's key that is not revoked has its governor")
 		a.operator, a.public = g.Operator, g.Public
 	case RoleReplica:
-		r, ok := lookup[ReplicaRecord](v, tableReplica+name)
-		invariant(ok, "a replica's key that is not revoked has its replica")
-		a.operator, a.public = r.Operator, r.Public
+		return v.replicaAuthor(st, a, key)
 	case RoleNode:
-		n, ok := lookup[NodeRecord](v, tableNode+name)
-		invariant(ok, "a node's key that is not revoked has its node")
-		a.operator, a.public, a.node = n.Operator, n.Public, n
+		return v.nodeAuthor(st, a, key)
 	case RoleRecovery:
 		h := v.holder(name)
 		invariant(h != nil, "a recovery holder's key has its holder")
 		a.public = h.Public
 	}
 	return a, nil
+}
+
+// nodeAuthor resolves a node's key: the one in force, the next one, or one that was
+// rotated out. In each epoch exactly one of them speaks.
+func (v *view) nodeAuthor(st *ledger.Statement, a author, key *KeyRecord) (author, *problem) {
+	n, ok := lookup[NodeRecord](v, tableNode+a.name)
+	if !ok {
+		return author{}, rotatedOut(key)
+	}
+	a.operator, a.node = n.Operator, n
+	switch {
+	case n.Key == st.KeyID:
+		a.public, a.from, a.to, a.grace = n.Public, n.ValidFrom, n.ValidTo, v.policy.GraceEpochs
+		return a, nil
+	case n.Next != nil && n.Next.Key == st.KeyID:
+		a.public, a.from, a.to = n.Next.Public, n.Next.From, n.Next.From+v.policy.KeyEpochs
+		return a, nil
+	}
+	old, ok := lookup[OldKeyRecord](v, oldKeyOf(st.KeyID))
+	if !ok {
+		return author{}, rotatedOut(key)
+	}
+	a.public, a.from, a.to, a.old = old.Public, old.From, old.To, true
+	return a, nil
+}
+
+// replicaAuthor resolves a replica's key: the one in force, or one that was rotated
+// out. What it said in the epoch in which it rotated is taken as long as that epoch's
+// statements are.
+func (v *view) replicaAuthor(st *ledger.Statement, a author, key *KeyRecord) (author, *problem) {
+	r, ok := lookup[ReplicaRecord](v, tableReplica+a.name)
+	if !ok {
+		return author{}, rotatedOut(key)
+	}
+	a.operator = r.Operator
+	if r.KeyID() == st.KeyID {
+		a.public = r.Public
+		return a, nil
+	}
+	old, ok := lookup[OldKeyRecord](v, oldKeyOf(st.KeyID))
+	if !ok || st.Payload.Epoch == nil || *st.Payload.Epoch > old.To {
+		return author{}, rotatedOut(key)
+	}
+	a.public, a.old = old.Public, true
+	return a, nil
+}
+
+func rotatedOut(key *KeyRecord) *problem {
+	invariant(key.Ended == KeyRotated && key.ValidTo != nil, "a key that is not revoked is its holder's, or was rotated out")
+	return refuse(KeyExpired, "author", fmt.Sprintf("this key of %s was rotated out, its last epoch was %d", key.Holder, *key.ValidTo))
 }
 
 func (v *view) holder(name string) *ledger.Holder {

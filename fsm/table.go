@@ -70,6 +70,8 @@ func indexOf(key string, record any) indexed {
 		return indexed{lapse: r.Lapses}
 	case *OffenceRecord:
 		return indexed{lapse: r.Lapses}
+	case *OldKeyRecord:
+		return indexed{lapse: r.Lapses}
 	case *LinkRecord:
 		// Only who has spoken of a link is charged for it: nobody fills another's
 		// table.

@@ -343,6 +343,8 @@ func (r *storyteller) changePolicy(p *ledger.Policy, settings []string) {
 			next := p.Protects()
 			r.changeProtection(&next, strings.Split(value, ";"))
 			p.Protection = &next
+		case "keys.backup_roles", "keys.late_epochs", "keys.replica_key_epochs", "keys.retention_epochs", "keys.rotate_epochs", "keys.test_epochs":
+			r.changeKeys(p, name, value)
 		default:
 			dot := strings.LastIndex(name, ".")
 			action, field := name[:dot], name[dot+1:]

@@ -87,7 +87,18 @@ func (r *storyteller) describeEffect(f *ledger.Effect) string {
 	case EffectEpoch:
 		var b EpochEffect
 		r.decode(f.Body, &b)
-		return fmt.Sprintf(" %d from %s", b.Epoch, relative(b.Start))
+		text := fmt.Sprintf(" %d from %s", b.Epoch, relative(b.Start))
+		if b.Count > 0 {
+			text += fmt.Sprintf(", %d keys", b.Count)
+		}
+		if b.Rotated > 0 {
+			text += fmt.Sprintf(", %d rotated", b.Rotated)
+		}
+		return text
+	case EffectRotated:
+		var b RotatedEffect
+		r.decode(f.Body, &b)
+		return fmt.Sprintf(" %s from %s to %s", b.Name, r.keyName(b.Old), r.keyName(b.Key))
 	case EffectTick:
 		return ""
 	case EffectActive:
@@ -139,6 +150,8 @@ func (r *storyteller) show(words []string) []string {
 		return []string{list(s.Replicas(), func(p ReplicaRecord) string { return p.Name + " " + p.Standing })}
 	case "nodes":
 		return []string{list(s.Nodes("", 1000), func(n NodeRecord) string { return n.Name + " " + n.Standing })}
+	case "key":
+		return r.showKey(words[1])
 	case "reputation":
 		return r.showReputation(words[1])
 	case "protection":
@@ -151,6 +164,12 @@ func (r *storyteller) show(words []string) []string {
 			return []string{"no such node"}
 		}
 		line := fmt.Sprintf("%s@%s, %s, key valid in epochs %d to %d", n.Name, n.Operator, n.Standing, n.ValidFrom, n.ValidTo)
+		if n.Next != nil {
+			line += fmt.Sprintf(", next key %s from epoch %d", r.keyName(n.Next.Key), n.Next.From)
+		}
+		if n.Revoked {
+			line += ", its key is revoked"
+		}
 		if n.Reason != "" {
 			line += ", because " + n.Reason
 		}

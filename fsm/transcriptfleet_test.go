@@ -14,7 +14,7 @@ import (
 // each, all admitted before the story begins.
 func (r *storyteller) withFleet(words []string) {
 	g := r.genesis
-	g.Format = 2
+	g.Format = max(g.Format, 2)
 	r.operators, r.nodes = int(r.number(words[0])), int(r.number(words[1]))
 	for i := range r.operators {
 		g.Operators = append(g.Operators, ledger.Operator{Name: operatorName(i), Sponsor: "alpha"})
@@ -126,6 +126,9 @@ func (r *storyteller) observation(o options) ledger.Observe {
 // exhibits is what "writes" put aside.
 func (r *storyteller) evidence(o options) ledger.Evidence {
 	body := ledger.Evidence{Kind: o.plain[0]}
+	if v, ok := o.take("public"); ok {
+		body.Public = publicOf(v)
+	}
 	for _, label := range o.plain[1:] {
 		paper, ok := r.papers[label]
 		if !ok {

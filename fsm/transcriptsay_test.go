@@ -12,7 +12,7 @@ var verbs = map[string]string{
 	"proposes": ledger.TypePropose, "approves": ledger.TypeApprove, "rejects": ledger.TypeReject,
 	"withdraws": ledger.TypeWithdraw, "vetoes": ledger.TypeVeto, "records": ledger.TypeRecord,
 	"joins": ledger.TypeJoin, "ready": ledger.TypeReady, "recovers": ledger.TypeRecover,
-	"observes": ledger.TypeObserve, "attests": ledger.TypeAttest, "brings": ledger.TypeEvidence, "probes": ledger.TypeProbe, "acks": ledger.TypeAck,
+	"observes": ledger.TypeObserve, "attests": ledger.TypeAttest, "brings": ledger.TypeEvidence, "rotates": ledger.TypeRotate, "probes": ledger.TypeProbe, "acks": ledger.TypeAck,
 }
 
 // say makes a statement: AUTHOR VERB ... and submits it, or puts it into the
@@ -112,6 +112,8 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 		s.body = ledger.Probe{Nonce: filler(author, 16), Subject: o.plain[0], Tick: r.fleet().tick()}
 	case ledger.TypeAck:
 		s.body = ledger.Ack{Challenge: ledger.LeafHash([]byte(author)), Prober: o.plain[0], Tick: r.fleet().tick()}
+	case ledger.TypeRotate:
+		s.body = r.rotation(author, s.key, o)
 	case ledger.TypeReady:
 		body := ledger.Ready{Format: 1, Size: r.world.state.Next()}
 		if v, ok := o.take("format"); ok {
@@ -144,6 +146,12 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 
 // currentKey is the key under which a name is seated now, else the name itself.
 func (r *storyteller) currentKey(name string) string {
+	if n, ok := r.world.state.Node(name); ok {
+		return r.keyName(n.Key)
+	}
+	if p, ok := r.world.state.Replica(name); ok {
+		return r.keyName(p.KeyID())
+	}
 	for _, candidate := range []string{name, name + "2", name + "3"} {
 		if k, ok := r.world.state.Key(ledger.Hash(keyNamed(candidate).ID())); ok && k.Holder == name && !k.Revoked {
 			return candidate
@@ -158,6 +166,15 @@ func (r *storyteller) id(label string) ledger.Hash {
 		return ledger.LeafHash([]byte(label)) // a proposal that is nowhere
 	}
 	return id
+}
+
+// epochOf reads an option that is an epoch, if it is there.
+func (r *storyteller) epochOf(text string) *uint64 {
+	if text == "" {
+		return nil
+	}
+	n := r.number(text)
+	return &n
 }
 
 func (r *storyteller) payloadChange(o options) func(*ledger.Payload) {
@@ -285,7 +302,7 @@ func (r *storyteller) args(action string, o options) canon.Raw {
 	case "operator.add":
 		args = operatorArgs{Name: take("name"), Sponsor: take("sponsor")}
 	case "operator.remove", "node.remove":
-		args = nodeArgs{Name: take("name")}
+		args = nodeArgs{From: r.epochOf(take("from")), Name: take("name")}
 	case "policy.change":
 		p := r.world.state.Policy()
 		rules := map[string]ledger.Rule{}
@@ -300,13 +317,13 @@ func (r *storyteller) args(action string, o options) canon.Raw {
 		r.changePolicy(&p, settings)
 		args = policyArgs{Policy: p}
 	case "replica.add", "replica.rekey":
-		a := replicaArgs{Replica: replicaOf(take("replica"))}
+		a := replicaArgs{From: r.epochOf(take("from")), Replica: replicaOf(take("replica"))}
 		if peer := take("peer"); peer != "" {
 			a.Replica.Peer = peer
 		}
 		args = a
 	case "replica.remove":
-		args = replicaRemoveArgs{Cause: take("cause") == "yes", Name: take("name")}
+		args = replicaRemoveArgs{Cause: take("cause") == "yes", From: r.epochOf(take("from")), Name: take("name")}
 	case "node.admit":
 		a := admitArgs{Joins: []ledger.Hash{}}
 		for _, label := range list("joins") {
@@ -314,7 +331,7 @@ func (r *storyteller) args(action string, o options) canon.Raw {
 		}
 		args = a
 	case "node.rekey":
-		args = nodeRekeyArgs{Join: r.id(take("join"))}
+		args = nodeRekeyArgs{From: r.epochOf(take("from")), Join: r.id(take("join"))}
 	case "node.quarantine", "node.release":
 		args = nodeReasonArgs{Name: take("name"), Reason: take("reason")}
 	case "ledger.freeze":

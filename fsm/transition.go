@@ -203,7 +203,7 @@ func (t *transition) appendEffect(typ string, body any, causes ...uint64) uint64
 	invariant(err == nil, "an effect has a canonical form")
 	switch typ {
 	case EffectDecision, EffectExecuted, EffectFailed, EffectVetoed, EffectActive,
-		EffectExcluded, EffectQuarantined, EffectReleased, EffectVerdict, EffectLink:
+		EffectExcluded, EffectQuarantined, EffectReleased, EffectVerdict, EffectLink, EffectRotated:
 		t.urgent = true
 	}
 	seq := t.append(ledger.KindEffect, content)

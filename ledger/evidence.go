@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"fmt"
+
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // The kinds of evidence that proves itself (FORMAT.md section 17): its
@@ -23,6 +25,7 @@ const (
 type Evidence struct {
 	Exhibits [][]byte `json:"exhibits"` // statements of the offender, verbatim
 	Kind     string   `json:"kind"`
+	Public   []byte   `json:"public,omitempty"` // ML-DSA-65, of exhibits under a key that the state has no longer; from format 3 on
 }
 
 // Offence is what evidence proves of whom, once the exhibits' signatures
@@ -56,6 +59,9 @@ func (e *Evidence) Check() error {
 	}
 	if len(e.Exhibits) != want {
 		return &StatementError{Code: "bad_field", Path: "body.exhibits", Message: fmt.Sprintf("%s has %d", e.Kind, want)}
+	}
+	if n := len(e.Public); n != 0 && n != keys.PublicKeySize {
+		return &StatementError{Code: "bad_field", Path: "body.public", Message: fmt.Sprintf("want %d bytes", keys.PublicKeySize)}
 	}
 	return nil
 }

@@ -263,11 +263,15 @@ func (next *Authority) changeReplicas(p Propose) error {
 	}
 	if p.Action == "replica.remove" {
 		args, err := DecodeArgs[struct {
-			Cause bool   `json:"cause,omitempty"`
-			Name  string `json:"name"`
+			Cause bool    `json:"cause,omitempty"`
+			From  *uint64 `json:"from,omitempty"`
+			Name  string  `json:"name"`
 		}](p.Args)
 		if err != nil {
 			return err
+		}
+		if args.From != nil && next.Format < KeysFormat {
+			return fmt.Errorf("args.from: of format %d", KeysFormat)
 		}
 		at := named(args.Name)
 		if at < 0 {
@@ -277,10 +281,14 @@ func (next *Authority) changeReplicas(p Propose) error {
 		return nil
 	}
 	args, err := DecodeArgs[struct {
+		From    *uint64 `json:"from,omitempty"`
 		Replica Replica `json:"replica"`
 	}](p.Args)
 	if err != nil {
 		return err
+	}
+	if args.From != nil && (next.Format < KeysFormat || p.Action == "replica.add") {
+		return fmt.Errorf("args.from: of replica.rekey, from format %d on", KeysFormat)
 	}
 	at := named(args.Replica.Name)
 	switch {

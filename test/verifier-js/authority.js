@@ -287,6 +287,7 @@ export function wanted(action, { council, thresholds }, changed) {
 }
 
 const replicaArgs = object({ replica: replicaShape });
+const rekeyArgs = (record) => (record.format < 3 ? replicaArgs : object({ from: maybe(uint), replica: replicaShape }));
 
 function without(items, holder) {
   if (!items.some((i) => i.name === holder)) throw new Refused(`${holder} is not there`);
@@ -318,11 +319,11 @@ const changes = {
     return { replicas: withNew(record.replicas, replicaOf(args.replica, true)) };
   },
   'replica.rekey'(record, args) {
-    object({ from: maybe(uint), replica: replicaShape })(args);
+    rekeyArgs(record)(args);
     return { replicas: withNew(without(record.replicas, args.replica.name), replicaOf(args.replica, true)) };
   },
   'replica.remove'(record, args) {
-    object({ cause: optional(bool), from: maybe(uint), name })(args);
+    object({ cause: optional(bool), ...(record.format < 3 ? {} : { from: maybe(uint) }), name })(args);
     return { replicas: without(record.replicas, args.name) };
   },
   'format.upgrade'(record, args) {
