@@ -31,6 +31,8 @@ func (prev Authority) successor(genesis Hash, statements []*Statement, causes []
 	switch statements[0].Payload.Type {
 	case TypeReady:
 		err = next.applyReady(prev, statements)
+	case TypeRotate:
+		err = next.applyRotate(prev, statements)
 	case TypeRecover:
 		err = next.applyRecover(prev, statements, causes)
 	default:
@@ -66,10 +68,46 @@ func (next *Authority) applyReady(prev Authority, statements []*Statement) error
 	return nil
 }
 
+// applyRotate gives an active replica the keys that it rotated to by its own word,
+// of which the new one signed the proof.
+func (next *Authority) applyRotate(prev Authority, statements []*Statement) error {
+	if len(statements) != 1 {
+		return fmt.Errorf("a key.rotate stands alone, not among %d statements", len(statements))
+	}
+	s := statements[0]
+	name := s.Payload.Author
+	if prev.Format < KeysFormat {
+		return fmt.Errorf("key.rotate of %s: the ledger is of format %d, below %d", name, prev.Format, KeysFormat)
+	}
+	body, err := DecodeBody[Rotate](s)
+	if err == nil {
+		err = body.Check(true)
+	}
+	if err != nil {
+		return fmt.Errorf("key.rotate of %s: %w", name, err)
+	}
+	at := slices.IndexFunc(prev.Replicas, func(r AuthorityReplica) bool { return r.Name == name && !r.Joining })
+	if at < 0 || prev.Replicas[at].KeyID() != s.KeyID {
+		return fmt.Errorf("key.rotate of %s: no active replica of this name has key %s", name, s.KeyID)
+	}
+	if err := verifyBy(s, prev.Replicas[at].Public); err != nil {
+		return fmt.Errorf("key.rotate of %s: %w", name, err)
+	}
+	key, err := keys.ParsePublicKey(body.Public)
+	if err != nil {
+		return fmt.Errorf("key.rotate of %s: %w", name, err)
+	}
+	if !key.Verify(RotationMessage(prev.Branch(), s.KeyID, name, body), body.Proof) {
+		return fmt.Errorf("key.rotate of %s: the new key's proof does not verify", name)
+	}
+	next.Replicas[at].Public, next.Replicas[at].Cosigner = body.Public, body.Cosigner
+	return nil
+}
+
 // applyProposal makes the change of a proposal that enough operators approved.
 func (next *Authority) applyProposal(prev Authority, statements []*Statement, causes []uint64) error {
 	if statements[0].Payload.Type != TypePropose {
-		return fmt.Errorf("statement %d: a %s can't change the authority; want a propose, a ready or a recover", causes[0], statements[0].Payload.Type)
+		return fmt.Errorf("statement %d: a %s can't change the authority; want a propose, a ready, a key.rotate or a recover", causes[0], statements[0].Payload.Type)
 	}
 	p, err := DecodeBody[Propose](statements[0])
 	if err != nil {
@@ -257,6 +295,15 @@ func (next *Authority) changeCouncil(p Propose) error {
 	return nil
 }
 
+// checkFrom checks the epoch from which on a replica's key is revoked: from format
+// 3 on there may be one.
+func (next *Authority) checkFrom(from *uint64) error {
+	if from != nil && next.Format < KeysFormat {
+		return fmt.Errorf("from: the ledger is of format %d, below %d", next.Format, KeysFormat)
+	}
+	return nil
+}
+
 func (next *Authority) changeReplicas(p Propose) error {
 	named := func(name string) int {
 		return slices.IndexFunc(next.Replicas, func(r AuthorityReplica) bool { return r.Name == name })
@@ -267,6 +314,9 @@ func (next *Authority) changeReplicas(p Propose) error {
 			From  *uint64 `json:"from,omitempty"`
 			Name  string  `json:"name"`
 		}](p.Args)
+		if err == nil {
+			err = next.checkFrom(args.From)
+		}
 		if err != nil {
 			return err
 		}
@@ -284,6 +334,9 @@ func (next *Authority) changeReplicas(p Propose) error {
 		From    *uint64 `json:"from,omitempty"`
 		Replica Replica `json:"replica"`
 	}](p.Args)
+	if err == nil {
+		err = next.checkFrom(args.From)
+	}
 	if err != nil {
 		return err
 	}
@@ -292,6 +345,8 @@ func (next *Authority) changeReplicas(p Propose) error {
 	}
 	at := named(args.Replica.Name)
 	switch {
+	case p.Action == "replica.add" && args.From != nil:
+		return errors.New("from: a new replica has no key that ends")
 	case p.Action == "replica.add" && at >= 0:
 		return fmt.Errorf("there is a replica named %s", args.Replica.Name)
 	case p.Action == "replica.rekey" && at < 0:
