@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -72,6 +73,8 @@ var wantedOfKeys = []string{
 	"accepted record", "accepted join", "accepted propose", "accepted recover", "accepted evidence",
 	"refused revoked_key", "refused key_expired", "refused unknown_author", "refused wrong_key",
 	"decided node.admit", "decided node.rekey", "decided node.remove", "decided node.quarantine", "decided node.release",
+	"accepted key.rotate", "accepted under the key before", "rotation in force",
+	"decided rotation key_expired", "decided rotation rotation_pending", "decided rotation rotation_early", "decided rotation excluded",
 	"decided policy.change", "decided council.change", "decided replica.rekey", "decided ledger.freeze", "decided epoch.advance", "decided recover",
 }
 
@@ -102,7 +105,9 @@ func keyNode(i int) string { return nodeName(i%keyOperators, i/keyOperators) }
 func newKeyStart(t testing.TB) *keyHistory {
 	t.Helper()
 	g := defaultGenesis()
-	g.Format, g.Policy.KeyEpochs = ledger.Format, 4
+	rules := ledger.DefaultKeys()
+	rules.ReplicaKeyEpochs = 4
+	g.Format, g.Policy.KeyEpochs, g.Policy.Keys = ledger.Format, 4, &rules
 	for i := range keyOperators {
 		g.Operators = append(g.Operators, ledger.Operator{Name: operatorName(i), Sponsor: "alpha"})
 	}
@@ -149,19 +154,24 @@ func (h *keyHistory) any(from ...string) string { return from[h.r.IntN(len(from)
 func (h *keyHistory) anyNode() string { return keyNode(h.r.IntN(keyNodes)) }
 
 func (h *keyHistory) step() {
-	switch n := h.r.IntN(32); {
+	switch n := h.r.IntN(36); {
 	case n < 16:
 		h.speak()
+	case n >= 32:
+		h.rotate()
 	case n < 20:
 		h.advance(1)
+		h.cross()
 	case n == 20:
 		h.advance(uint64(1 + h.r.IntN(4)))
 	case n == 21:
 		h.do(ledger.CommandSeal)
-	case n < 24:
+	case n == 22:
 		h.join(h.anyNode(), "node.rekey")
+	case n == 23:
+		h.revoke()
 	case n == 24:
-		h.decide("node.remove", nodeArgs{Name: h.anyNode()})
+		h.decide("node.remove", nodeArgs{From: h.anyPast(), Name: h.anyNode()})
 	case n == 25:
 		h.join(h.anyNode(), "node.admit")
 	case n < 28:
@@ -178,7 +188,7 @@ func (h *keyHistory) step() {
 }
 
 func (h *keyHistory) rare() {
-	switch h.r.IntN(6) {
+	switch h.r.IntN(7) {
 	case 0:
 		h.decide("ledger.freeze", freezeArgs{Reason: "drawn"})
 	case 1:
@@ -187,6 +197,8 @@ func (h *keyHistory) rare() {
 		h.recover()
 	case 3:
 		h.others()
+	case 4:
+		h.rotateReplica(h.any("r2", "r3", "r4"))
 	}
 	if h.state.Meta().Frozen != "" && h.r.IntN(2) == 0 {
 		h.decide("ledger.unfreeze", noArgs{})
@@ -233,13 +245,89 @@ func (h *keyHistory) join(name, action string) bool {
 	}
 	args := any(admitArgs{Joins: []ledger.Hash{idOf(join)}})
 	if action == "node.rekey" {
-		args = nodeRekeyArgs{Join: idOf(join)}
+		args = nodeRekeyArgs{From: h.anyPast(), Join: idOf(join)}
 	}
 	if !h.decide(action, args) {
 		return false
 	}
 	h.ids[name] = id
 	return true
+}
+
+// anyPast is an epoch from which something is revoked, mostly none.
+func (h *keyHistory) anyPast() *uint64 {
+	epoch := h.state.Epoch()
+	if h.r.IntN(3) > 0 {
+		return nil
+	}
+	epoch -= min(epoch, uint64(h.r.IntN(3)))
+	return &epoch
+}
+
+// rotate has a node announce its next key: mostly by the one in force, sometimes by
+// any that it had.
+func (h *keyHistory) rotate() {
+	name := h.anyNode()
+	n, ok := h.state.Node(name)
+	if !ok {
+		return
+	}
+	old := n.Key
+	if h.r.IntN(8) == 0 {
+		if k := h.pool[h.r.IntN(len(h.pool))]; k.holder == name {
+			old = k.id
+		}
+	}
+	epoch := h.state.Epoch()
+	epoch -= min(epoch, []uint64{0, 0, 0, 1}[h.r.IntN(4)])
+	h.announce(name, old, h.nextKey(name, old), epoch)
+}
+
+// nextKey is what a node announces.
+func (h *keyHistory) nextKey(name string, old ledger.Hash) ledger.Rotate {
+	h.seat++
+	peer := ed25519.NewKeyFromSeed(filler("peer seed "+name, ed25519.SeedSize))
+	body := ledger.Rotate{Peer: peer.Public().(ed25519.PublicKey), Public: filler(fmt.Sprintf("rotated %s %d", name, h.seat), keys.PublicKeySize)}
+	body.PeerProof = ed25519.Sign(peer, h.message(old, name, body))
+	body.Proof = junkSignature // the verifier trusts
+	return body
+}
+
+func (h *keyHistory) rotateReplica(name string) {
+	r, ok := h.state.Replica(name)
+	if !ok {
+		return
+	}
+	h.seat++
+	what := fmt.Sprintf("rotated %s %d", name, h.seat)
+	body := ledger.Rotate{Cosigner: filler(what, keys.Cosigner44PublicKeySize), Proof: junkSignature, Public: filler(what, keys.PublicKeySize), TLSPin: ledger.LeafHash([]byte(what))}
+	h.announce(name, r.KeyID(), body, h.state.Epoch())
+	if h.r.IntN(2) == 0 {
+		h.do(ledger.CommandSeal)
+	}
+}
+
+func (h *keyHistory) message(old ledger.Hash, name string, body ledger.Rotate) []byte {
+	meta := h.state.Meta()
+	return ledger.RotationMessage(ledger.Branch(meta.Ledger, meta.Generation), old, name, body)
+}
+
+func (h *keyHistory) announce(name string, old ledger.Hash, body ledger.Rotate, epoch uint64) {
+	h.pool = append(h.pool, heldKey{name, body.KeyID()})
+	h.seqs[name]++
+	code := h.do(ledger.CommandStatements, h.said(name, old, ledger.TypeRotate, body, epoch, h.seqs[name]))
+	h.decided["rotation "+code.String()]++
+}
+
+// revoke has the council revoke a node's key of any time, from an epoch on.
+func (h *keyHistory) revoke() {
+	k := h.pool[h.r.IntN(len(h.pool))]
+	if n, ok := h.state.Node(h.anyNode()); ok && h.r.IntN(2) == 0 {
+		k = heldKey{n.Name, n.Key}
+	}
+	from := h.state.Epoch()
+	from -= min(from, uint64(h.r.IntN(4)))
+	_ = k
 }
 
 // speak has a key say something: mostly a node's, mostly of now.
@@ -249,20 +337,56 @@ func (h *keyHistory) speak() {
 	if h.r.IntN(16) == 0 {
 		author = h.any("alice", "r1", "nobody", h.anyNode())
 	}
+	epoch := h.state.Epoch() + 1
+	epoch -= min(epoch, []uint64{1, 1, 1, 1, 2, 2, 3, 0}[h.r.IntN(8)])
 	if h.r.IntN(2) == 0 { // of those that are in force
 		author = h.anyNode()
 		if n, ok := h.state.Node(author); ok {
 			k = heldKey{author, n.Key}
+			if h.r.IntN(2) == 0 {
+				k.id, epoch = h.boundary(&n)
+			}
 		}
 	}
-	epoch := h.state.Epoch() + 1
-	epoch -= min(epoch, []uint64{1, 1, 1, 1, 2, 2, 3, 0}[h.r.IntN(8)])
 	h.seqs[author]++
 	seq := h.seqs[author]
 	if h.r.IntN(8) == 0 {
 		seq = uint64(h.r.IntN(int(seq)))
 	}
 	h.do(ledger.CommandStatements, h.said(author, k.id, ledger.TypeRecord, ledger.Record{Text: fmt.Sprint("word ", h.r.Uint32())}, epoch, seq))
+}
+
+// boundary is a key on one side of the epoch in which a node's key took effect or
+// will, and an epoch on one side of it.
+func (h *keyHistory) boundary(n *NodeRecord) (key ledger.Hash, epoch uint64) {
+	key, other, epoch := n.Key, n.Key, n.ValidFrom
+	if record, _ := h.state.Key(n.Key); record.Previous != nil {
+		other = *record.Previous
+	}
+	if n.Next != nil && h.r.IntN(2) == 0 {
+		other, epoch = n.Next.Key, n.Next.From
+	}
+	if h.r.IntN(2) == 0 {
+		key = other
+	}
+	return key, epoch - min(epoch, uint64(h.r.IntN(2)))
+}
+
+// cross has nodes whose key took effect in this epoch speak under it and under the
+// one before, in this epoch and in the last one.
+func (h *keyHistory) cross() {
+	epoch := h.state.Epoch()
+	for _, n := range h.state.Nodes("", keyNodes) {
+		record, _ := h.state.Key(n.Key)
+		if n.ValidFrom != epoch || record.Previous == nil {
+			continue
+		}
+		for _, i := range h.r.Perm(4) {
+			h.seqs[n.Name]++
+			key := []ledger.Hash{n.Key, *record.Previous}[i%2]
+			h.do(ledger.CommandStatements, h.said(n.Name, key, ledger.TypeRecord, ledger.Record{Text: fmt.Sprint("word ", i)}, epoch-uint64(i/2), h.seqs[n.Name]))
+		}
+	}
 }
 
 // exclude proves that a node equivocated in this epoch.
@@ -416,7 +540,9 @@ func (h *keyHistory) compare(t *testing.T, seed uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if k := h.reader.Keys[id]; k.Holder != record.Holder || k.Role != record.Role || k.Revoked != record.Revoked {
+		k := h.reader.Keys[id]
+		if k.Holder != record.Holder || k.Role != record.Role || k.Revoked != record.Revoked || k.Said != record.Said ||
+			k.Succeeded && (*record.Next != k.Next || *record.ValidTo != k.To || k.Role == RoleNode && record.ValidFrom != k.From) {
 			t.Fatalf("seed %d: key %s is %+v, the reader has %+v", seed, id, record, k)
 		}
 		return true

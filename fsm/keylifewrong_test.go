@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/readertest"
 )
 
 // The reader of the histories does see what is wrong: each of these is something
@@ -67,6 +68,57 @@ func TestKeyReaderSeesWhatIsWrong(t *testing.T) {
 			h.advance(2)
 			h.accept(name, h.ids[name], h.state.Epoch()-2, 0)
 		}},
+		{"a key after its rotation", "is out of range", func(h *keyHistory) {
+			old := h.turn(name)
+			h.accept(name, old, h.state.Epoch(), 0)
+		}},
+		{"a key before its rotation is in force", "is out of range", func(h *keyHistory) {
+			h.turn(name)
+			h.accept(name, h.node(name).Key, h.state.Epoch()-1, 0)
+		}},
+		{"a key that was announced and is not in force", "is out of range", func(h *keyHistory) {
+			h.announceNext(name)
+			h.accept(name, h.node(name).Next.Key, h.state.Epoch(), 0)
+		}},
+		{"a key long after its rotation", "is out of range", func(h *keyHistory) {
+			old := h.turn(name)
+			h.advance(1)
+			h.accept(name, old, h.state.Epoch()-2, 0)
+		}},
+		{"a key from before a re-keying", "is out of range", func(h *keyHistory) {
+			old := h.turn(name)
+			h.join(name, "node.rekey")
+			h.accept(name, old, h.state.Epoch()-1, 0)
+		}},
+		{"two keys in one epoch", "under two keys", func(h *keyHistory) {
+			old := h.turn(name)
+			h.reader.Keys[old] = h.reader.Keys[h.node(name).Key] // as if it were still
+			h.accept(name, old, h.state.Epoch(), 0)
+			h.accept(name, h.node(name).Key, h.state.Epoch(), 1)
+		}},
+		{"a rotation ahead of time", "rotates in epoch", func(h *keyHistory) {
+			h.decide("policy.change", policyArgs{Policy: h.longKeys()})
+			h.join(name, "node.rekey")
+			h.forgeRotation(name)
+		}},
+		{"a rotation after the key's end", "is out of range", func(h *keyHistory) {
+			h.advance(1)
+			for h.state.Epoch() <= h.node(name).ValidTo {
+				h.advance(1)
+			}
+			h.forgeRotation(name)
+		}},
+		{"a rotation while one waits", "while a rotation waits", func(h *keyHistory) {
+			h.announceNext(name)
+			h.forgeRotation(name)
+		}},
+		{"a rotation of who is excluded", "and is excluded", func(h *keyHistory) {
+			h.awaitWindow(name)
+			h.reader.Nodes[name] = readertest.Seated{Key: h.node(name).Key, Standing: NodeExcluded}
+			h.forgeRotation(name)
+		}},
+		{"a rotation of a governor", "a governor rotates", func(h *keyHistory) { h.forgeRotation("carol") }},
+		{"counts that are wrong", "as they are read", func(h *keyHistory) { h.spoilCount() }},
 		{"a wrong digest", "not that of those that are active", func(h *keyHistory) { h.beginEpoch(ledger.LeafHash([]byte("other keys"))) }},
 		{"a good key refused as revoked", "revoked_key", func(h *keyHistory) { h.refuse(name, h.ids[name], "revoked_key") }},
 		{"a good key refused as expired", "key_expired", func(h *keyHistory) { h.refuse(name, h.ids[name], "key_expired") }},
@@ -108,8 +160,72 @@ func (h *keyHistory) forge(kind ledger.Kind, content []byte) {
 }
 
 func (h *keyHistory) beginEpoch(digest ledger.Hash) {
-	body := encode(&EpochEffect{Epoch: h.state.Epoch() + 1, Keys: digest, Start: h.now})
+	_, count := h.state.activeKeys()
+	body := encode(&EpochEffect{Count: count, Epoch: h.state.Epoch() + 1, Keys: digest, Start: h.now})
 	h.forge(ledger.KindEffect, encode(&ledger.Effect{Body: body, Causes: []uint64{}, Type: EffectEpoch}))
+}
+
+// awaitWindow lets epochs pass until a node's key may be rotated.
+func (h *keyHistory) awaitWindow(name string) {
+	policy := h.state.Policy()
+	for h.state.Epoch()+policy.KeyRules().RotateEpochs <= h.node(name).ValidTo {
+		h.advance(1)
+	}
+}
+
+// announceNext has a node rotate as soon as it may.
+func (h *keyHistory) announceNext(name string) (old ledger.Hash) {
+	h.t.Helper()
+	h.awaitWindow(name)
+	old = h.node(name).Key
+	h.announce(name, old, h.nextKey(name, old), h.state.Epoch())
+	if h.node(name).Next == nil {
+		h.t.Fatalf("%s does not rotate", name)
+	}
+	return old
+}
+
+// turn has a node rotate, and waits until the next key is in force.
+func (h *keyHistory) turn(name string) (old ledger.Hash) {
+	h.t.Helper()
+	for old = h.announceNext(name); h.node(name).Key == old; {
+		h.advance(1)
+	}
+	return old
+}
+
+func (h *keyHistory) forgeRotation(name string) {
+	key := h.ids[name]
+	if n, ok := h.state.Node(name); ok {
+		key = n.Key
+	}
+	h.forge(ledger.KindStatement, h.said(name, key, ledger.TypeRotate, h.nextKey(name, key), h.state.Epoch(), 99))
+}
+
+func (h *keyHistory) longKeys() ledger.Policy {
+	p := h.state.Policy()
+	p.KeyEpochs = 20
+	return p
+}
+
+// spoilCount shows the reader the next epoch's effect with another count.
+func (h *keyHistory) spoilCount() {
+	policy := h.state.Policy()
+	h.now = h.state.Meta().EpochStart + policy.EpochMillis
+	_, result := Apply(h.state, &ledger.Command{Kind: ledger.CommandTick, Stamp: h.now}, trusting{})
+	e, err := ledger.ParseEntry(result.Entries[0])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	effect, err := e.Effect()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var body EpochEffect
+	decodeInto(h.t, effect, &body)
+	body.Count++
+	effect.Body = encode(&body)
+	h.forge(ledger.KindEffect, encode(effect))
 }
 
 func (h *keyHistory) refuse(author string, key ledger.Hash, code string) {

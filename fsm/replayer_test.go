@@ -79,6 +79,8 @@ type trusting struct{}
 
 func (trusting) Verify(*ledger.Statement, []byte) bool { return true }
 
+func (trusting) Possesses(public, message, proof []byte) bool { return true }
+
 func sameState(t failer, a, b *State) {
 	t.Helper()
 	if a.Digest() != b.Digest() || a.next != b.next || a.prev != b.prev || a.stamp != b.stamp {

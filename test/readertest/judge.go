@@ -30,14 +30,30 @@ func (r *Reader) Judge(st *ledger.Statement) Word {
 	case st.Payload.Epoch == nil || k.Role != node && k.Role != replica:
 		return Holds
 	}
-	last := k.To
-	if !k.Succeeded && k.Role == node && st.Payload.Type != ledger.TypeRotate {
+	epoch, last := *st.Payload.Epoch, k.To
+	switch {
+	case k.Succeeded && (k.Gone || r.Epoch > k.To+1):
+		return OutOfRange // nothing of its epochs is taken any more
+	case st.Payload.Type == ledger.TypeRotate:
+		if r.current(k) != st.KeyID {
+			return OutOfRange
+		}
+		epoch = max(epoch, r.Epoch)
+	case !k.Succeeded && k.Role == node:
 		last += r.grace // of a key that ends without a successor
 	}
-	if epoch := *st.Payload.Epoch; epoch < k.From || epoch > last {
+	if *st.Payload.Epoch < k.From || epoch > last {
 		return OutOfRange
 	}
 	return Holds
+}
+
+// current is the key in force of a key's holder.
+func (r *Reader) current(k Key) ledger.Hash {
+	if k.Role == node {
+		return r.Nodes[k.Holder].Key
+	}
+	return r.names[k.Role][k.Holder]
 }
 
 // accepted judges a statement that is on the ledger, and takes note of what it
@@ -49,6 +65,9 @@ func (r *Reader) accepted(st *ledger.Statement) {
 		r.complain("%s of %s was accepted, its key %s is %s", st.Payload.Type, st.Payload.Author, st.KeyID, word)
 	}
 	k := r.Keys[st.KeyID]
+	if k.Succeeded {
+		r.Judged["accepted under the key before"]++
+	}
 	if st.Payload.Epoch != nil {
 		r.once(st, k)
 	}

@@ -34,6 +34,7 @@ type Key struct {
 	Seat         int         // keys of one holder that follow each other by rotation share it
 	From, To     uint64      // the first and the last epoch in which it is its holder's key
 	Succeeded    bool        // another took its place by rotation
+	Gone         bool        // and its holder left, or got one by decision, since
 	Revoked      bool        // nothing under it is accepted any more
 	Said         uint64      // the epoch in which the rotation to it was accepted
 	Next         ledger.Hash // that its holder rotated to; zero for none
@@ -149,7 +150,9 @@ func (r *Reader) seat(role, name string, id ledger.Hash) {
 const keyFormat = 3
 
 func (r *Reader) unseat(role, name string) {
-	r.revoke(r.names[role][name])
+	id := r.names[role][name]
+	r.revoke(id)
+	r.leave(r.Keys[id].Seat)
 	delete(r.names[role], name)
 }
 
@@ -161,6 +164,17 @@ func (r *Reader) revoke(id ledger.Hash) {
 	}
 	k.Revoked = true
 	r.Keys[id] = k
+}
+
+// leave is said of the keys that were rotated out before a seat ended: what was said
+// under them is not kept any more, so nothing more is taken.
+func (r *Reader) leave(seat int) {
+	for id, k := range r.Keys {
+		if k.Seat == seat && k.Succeeded {
+			k.Gone = true
+			r.Keys[id] = k
+		}
+	}
 }
 
 func (r *Reader) complain(format string, values ...any) {

@@ -34,6 +34,7 @@ func (r *Reader) rotated(st *ledger.Statement, old Key) {
 		old.To, old.Succeeded, old.Next = r.Epoch, true, id
 		r.Keys[st.KeyID] = old
 		r.names[replica][old.Holder] = id
+		r.Judged["replica rotated"]++
 	default:
 		r.complain("a %s rotates", old.Role)
 	}
@@ -65,6 +66,7 @@ func (r *Reader) announce(oldID, id ledger.Hash, old, next Key) {
 // end ends the keys of a node that gets another by decision, or none.
 func (r *Reader) end(n Seated) {
 	r.revoke(n.Key)
+	r.leave(r.Keys[n.Key].Seat)
 	if n.Next != (ledger.Hash{}) {
 		r.revoke(n.Next)
 	}
@@ -76,6 +78,7 @@ func (r *Reader) revokeFrom(id ledger.Hash, from uint64) {
 	r.revoke(id)
 	for next := r.Keys[id].Next; next != (ledger.Hash{}) && r.Keys[next].Said >= from; next = r.Keys[next].Next {
 		r.revoke(next)
+		r.Judged["successor revoked"]++
 	}
 	holder := r.Keys[id].Holder
 	if n := r.Nodes[holder]; n.Next != (ledger.Hash{}) && r.Keys[n.Next].Revoked {
@@ -102,23 +105,24 @@ func (r *Reader) begins(body *epochBody) {
 		n := r.Nodes[name]
 		k := r.Keys[n.Key]
 		// Nobody could speak, and so nobody could rotate, in epochs that were passed over.
-		if body.Count > 0 && epoch > before+1 && k.From <= before && before <= k.To {
+		if r.Format >= keyFormat && epoch > before+1 && k.From <= before && before <= k.To {
 			k.To += epoch - before - 1
 			r.Keys[n.Key] = k
 		}
 		if next, waits := r.Keys[n.Next]; waits && next.From <= epoch {
 			k.To, k.Succeeded = next.From-1, true
-			next.To = next.From + r.keyEpochs
+			next.To = epoch + r.keyEpochs
 			r.Keys[n.Key], r.Keys[n.Next] = k, next
 			r.Nodes[name] = Seated{Key: n.Next, Standing: n.Standing}
 			rotated++
+			r.Judged["rotation in force"]++
 		}
 	}
 	digest, count := r.active()
 	if digest != body.Keys {
 		r.complain("epoch %d begins with the digest %s of its active keys, which is not that of those that are active", epoch, body.Keys)
 	}
-	if r.Format >= keyFormat && body.Count > 0 && (body.Count != count || body.Rotated != rotated) {
+	if r.Format >= keyFormat && (body.Count != count || body.Rotated != rotated) {
 		r.complain("epoch %d begins with %d active keys, %d of them new, by the effect; with %d and %d as they are read", epoch, body.Count, body.Rotated, count, rotated)
 	}
 }
