@@ -18,8 +18,10 @@ func actionWords(action string, args canon.Raw) []string {
 		Council []ledger.Member `json:"council,omitempty"`
 		Ed25519 []byte          `json:"ed25519,omitempty"`
 		Format  uint64          `json:"format,omitempty"`
+		From    *uint64         `json:"from,omitempty"`
 		Join    ledger.Hash     `json:"join,omitempty"`
 		Joins   []ledger.Hash   `json:"joins,omitempty"`
+		Key     ledger.Hash     `json:"key,omitempty"`
 		MLDSA44 []byte          `json:"mldsa44,omitempty"`
 		Name    string          `json:"name,omitempty"`
 		Policy  *ledger.Policy  `json:"policy,omitempty"`
@@ -57,18 +59,21 @@ func actionWords(action string, args canon.Raw) []string {
 	case actionPolicyChange:
 		return policyWords(a.Policy)
 	case "replica.add", "replica.rekey":
-		return replicaWords(action, a.Replica)
+		return append(replicaWords(action, a.Replica), fromWords(a.From)...)
 	case "replica.remove":
 		if a.Cause {
-			return []string{"remove the replica " + a.Name + " for cause: the log key changes too"}
+			return append([]string{"remove the replica " + a.Name + " for cause: it may have copied the log's own keys, which quorate propose log.rekey replaces then"}, fromWords(a.From)...)
 		}
-		return []string{"remove the replica " + a.Name}
+		return append([]string{"remove the replica " + a.Name}, fromWords(a.From)...)
 	case "node.admit":
 		return []string{fmt.Sprintf("admit the %d nodes of the listed joins", len(a.Joins))}
 	case "node.rekey":
-		return []string{fmt.Sprintf("give the node of join %s… its new key", a.Join.String()[:16])}
+		return append([]string{fmt.Sprintf("give the node of join %s… its new key", a.Join.String()[:16])}, fromWords(a.From)...)
 	case "node.remove":
-		return []string{"remove the node " + a.Name + " for ever"}
+		return append([]string{"remove the node " + a.Name + " for ever"}, fromWords(a.From)...)
+	case ledger.ActionRevoke:
+		words := []string{fmt.Sprintf("revoke the key %s: %s", a.Key, a.Reason), "its words are: " + wordsOf(a.Key)}
+		return append(words, fromWords(a.From)...)
 	case "node.quarantine":
 		return []string{fmt.Sprintf("quarantine the node %s: %s", a.Name, a.Reason)}
 	case "node.release":
@@ -87,6 +92,17 @@ func actionWords(action string, args canon.Raw) []string {
 	return []string{"an action that this program does not know: " + action}
 }
 
+// fromWords says what an epoch of revocation means.
+func fromWords(from *uint64) []string {
+	if from == nil {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf("from epoch %d on, what its key signed is nobody's word: such statements stay on the ledger, disputed", *from),
+		"keys by which it was rotated in that epoch or later are revoked with it; verdicts and decisions that followed stay",
+	}
+}
+
 // policyWords says the whole policy, because a diff may not be at hand.
 func policyWords(p *ledger.Policy) []string {
 	if p == nil {
@@ -98,6 +114,11 @@ func policyWords(p *ledger.Policy) []string {
 		fmt.Sprintf("epoch %s, tick %s, node keys valid for %d epochs (%d of grace), quota %d", millis(p.EpochMillis), millis(p.TickMillis), p.KeyEpochs, p.GraceEpochs, p.Quota),
 		fmt.Sprintf("proposals live %s and stay %s after closing; clocks may differ %s; heads are current for %s",
 			millis(p.ProposalLifetimeMillis), millis(p.ClosedRetentionMillis), millis(p.MaxSkewMillis), millis(p.MaxHeadAgeMillis)),
+	}
+	if p.Keys != nil {
+		k := p.KeyRules()
+		words = append(words, fmt.Sprintf("keys: nodes rotate theirs in the last %d epochs, late with fewer than %d left; a replica's is due after %d epochs; private keys that ended are kept for %d; backups wanted of %s, opened every %d epochs",
+			k.RotateEpochs, k.LateEpochs, k.ReplicaKeyEpochs, k.RetentionEpochs, orText(strings.Join(k.BackupRoles, " "), "nobody"), k.TestEpochs))
 	}
 	// Actions of one rule stand together, so that an odd one is seen.
 	same := map[string][]string{}

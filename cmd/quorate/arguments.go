@@ -30,6 +30,7 @@ const (
 	argJoin                 // @f.cose, or a statement id
 	argJoins                // @f.cose,…, or statement ids
 	argBytes                // base64url
+	argKey                  // the id of a key, 64 hex digits
 )
 
 // arguments is what each action takes (FORMAT.md section 4). policy.change is
@@ -39,19 +40,20 @@ var arguments = map[string]map[string]argumentKind{
 	"council.reseat":   {"council": argMembers},
 	"epoch.advance":    {},
 	"format.upgrade":   {"format": argNumber},
+	"key.revoke":       {"from": argNumber, "key": argKey, "reason": argText},
 	"ledger.freeze":    {"reason": argText},
 	"ledger.unfreeze":  {},
 	"log.rekey":        {"ed25519": argBytes, "mldsa44": argBytes},
 	"node.admit":       {"joins": argJoins},
 	"node.quarantine":  {"name": argName, "reason": argText},
-	"node.rekey":       {"join": argJoin},
+	"node.rekey":       {"from": argNumber, "join": argJoin},
 	"node.release":     {"name": argName, "reason": argText},
-	"node.remove":      {"name": argName},
+	"node.remove":      {"from": argNumber, "name": argName},
 	"operator.add":     {"name": argName, "sponsor": argName},
 	"operator.remove":  {"name": argName},
 	"replica.add":      {"replica": argReplica, "peer": argText, "api": argText},
-	"replica.rekey":    {"replica": argReplica, "peer": argText, "api": argText},
-	"replica.remove":   {"cause": argBool, "name": argName},
+	"replica.rekey":    {"from": argNumber, "replica": argReplica, "peer": argText, "api": argText},
+	"replica.remove":   {"cause": argBool, "from": argNumber, "name": argName},
 	actionPolicyChange: {},
 }
 
@@ -61,6 +63,7 @@ const actionPolicyChange = "policy.change"
 var optional = []string{
 	"council.change.add", "council.change.remove", "operator.add.sponsor", "replica.remove.cause",
 	"replica.add.peer", "replica.add.api", "replica.rekey.peer", "replica.rekey.api",
+	"node.rekey.from", "node.remove.from", "replica.rekey.from", "replica.remove.from",
 }
 
 // request is a proposal before it is signed.
@@ -85,7 +88,7 @@ type argumentReader struct {
 func readArguments(action string, given map[string]any, dir string) (*request, error) {
 	known, ok := arguments[action]
 	if !ok {
-		return nil, usage("one of "+strings.Join(ledger.Actions(), ", "), "unknown action %q", action)
+		return nil, usage("one of "+strings.Join(ledger.ActionsOf(ledger.Format), ", "), "unknown action %q", action)
 	}
 	r := &argumentReader{action: action, args: map[string]any{}}
 	for _, key := range sortedKeys(given) {
@@ -174,6 +177,12 @@ func (r *argumentReader) read(key string, kind argumentKind, value any, dir stri
 			return usage("quorate operator log-key prints them", "%s: want unpadded base64url", key)
 		}
 		r.args[key] = text
+	case argKey:
+		id, err := ledger.ParseHash(strings.ToLower(text))
+		if err != nil {
+			return usage("quorate list keys and quorate explain key show whole ids", "%s: want the id of a key, 64 hex digits", key)
+		}
+		r.args[key] = id
 	case argMembers:
 		return r.members(key, text, dir)
 	case argReplica:

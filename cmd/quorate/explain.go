@@ -65,22 +65,29 @@ func (a *app) explainCommand() *cobra.Command {
 	var limit int
 	var whole bool
 	c := &cobra.Command{
-		Use:   "explain node NAME",
-		Short: "tell how a node came to stand as it does",
-		Long: `explain tells a node's story in words: its admission, each verdict, offence and
+		Use:   "explain node NAME | explain key ID",
+		Short: "tell how a node came to stand as it does, or the life of a key",
+		Long: `explain node tells a node's story in words: its admission, each verdict, offence and
 decision, with the rule by which it followed and the entries that caused it. Each
 entry is verified by its inclusion under the certified head, and the node's
 records are proven. A server could still leave out an older event; with --whole
-every entry since the admission is read and verified here, so that none can.`,
-		Example: "  quorate explain node edge-7\n  quorate explain node edge-7 --whole --output json",
+every entry since the admission is read and verified here, so that none can.
+
+explain key tells whose a key is, in which epochs it speaks, how it came and ended,
+its backup and what it signed last; of a revoked one also what is disputed. ID is
+its whole id or the first 8 digits or more; a holder's name lists its keys.`,
+		Example: "  quorate explain node edge-7\n  quorate explain node edge-7 --whole --output json\n  quorate explain key 77c0b1e2",
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 2 || args[0] != "node" {
-				return usage("usage: "+c.UseLine(), "say which node to explain")
+			if len(args) != 2 || args[0] != "node" && args[0] != "key" {
+				return usage("usage: "+c.UseLine(), "say which node or key to explain")
 			}
 			return nil
 		},
-		ValidArgs: []string{"node"},
+		ValidArgs: []string{"key", "node"},
 		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == "key" {
+				return a.withServer(c, &server, func(ctx context.Context, l *link) error { return a.explainKey(ctx, l, args[1], whole) })
+			}
 			if err := ledger.ValidName(args[1]); err != nil {
 				return usage("give a node's name", "%w", err)
 			}
@@ -170,6 +177,9 @@ func standingWords(s *client.Story, p *ledger.Protection, epoch uint64) (standin
 func tellEvent(e *client.StoryEvent, p *ledger.Protection) toldEvent {
 	out := toldEvent{Seq: e.Seq, Time: moment(e.Stamp), Type: e.Type, Causes: []toldCause{}}
 	out.Text, out.Rule = effectWords(e.Type, e.Body, p)
+	if e.Type == ledger.TypeRotate {
+		out.Text, out.Rule = rotationWords(e.Body)
+	}
 	for _, cause := range e.Causes {
 		told := tellCause(cause)
 		if e.Type == fsm.EffectExecuted && told.reason != "" {
@@ -245,6 +255,8 @@ func decisionWords(action string) string {
 		return "released"
 	case "node.remove":
 		return "removed"
+	case ledger.ActionRevoke:
+		return "a key of it revoked"
 	}
 	return action
 }

@@ -23,6 +23,7 @@ type listFlags struct {
 	server      serverFlags
 	consistency string
 	standing    string
+	role        string
 	from        uint64
 	limit       int
 }
@@ -38,11 +39,14 @@ type table struct {
 
 // listings are what list can show, each with how it is read.
 var listings = map[string]func(context.Context, *link, *listFlags) (*table, error){
+	"alarms":     listAlarms,
+	"backups":    listBackups,
 	"council":    listCouncil,
 	"decisions":  listDecisions,
 	"entries":    listEntries,
 	"epochs":     listEpochs,
 	"joins":      listJoins,
+	"keys":       listKeys,
 	"links":      listLinks,
 	"nodes":      listNodes,
 	"operators":  listOperators,
@@ -81,7 +85,8 @@ func (a *app) listCommand() *cobra.Command {
 	}
 	f.server.add(c.Flags())
 	c.Flags().StringVar(&f.consistency, "consistency", client.Certified, "certified, stale or linearizable")
-	c.Flags().StringVar(&f.standing, "standing", "", "of proposals: open, decided, executed, failed, rejected, withdrawn, vetoed or expired")
+	c.Flags().StringVar(&f.standing, "standing", "", "of proposals: open, decided, executed, failed, rejected, withdrawn, vetoed or expired; of backups: covered, untested or missing")
+	c.Flags().StringVar(&f.role, "role", "", "of backups and keys: only of a governor, node, recovery or replica")
 	c.Flags().Uint64Var(&f.from, "from", 0, "of entries: the first seq")
 	c.Flags().IntVar(&f.limit, "limit", 100, "of entries and epochs: how many")
 	return c
@@ -164,8 +169,16 @@ func listPolicy(ctx context.Context, l *link, f *listFlags) (*table, error) {
 	for _, path := range sortedKeys(protectionFields(&rules)) {
 		t.rows = append(t.rows, []string{protectionPrefix + path, number(*protectionFields(&rules)[path])})
 	}
-	for _, action := range ledger.Actions() {
-		rule := p.Rules[action]
+	keyRules := p.KeyRules()
+	t.rows = append(t.rows, []string{keysPrefix + "backup_roles", strings.Join(keyRules.BackupRoles, ",")})
+	for _, path := range sortedKeys(keysFields(&keyRules)) {
+		t.rows = append(t.rows, []string{keysPrefix + path, number(*keysFields(&keyRules)[path])})
+	}
+	for _, action := range ledger.ActionsOf(ledger.Format) {
+		rule, ok := p.Rules[action]
+		if !ok {
+			continue // key.revoke, until it has one of its own
+		}
 		t.rows = append(t.rows, []string{"rules." + action, fmt.Sprintf("%d operators%s", rule.Threshold, ruleSuffix(rule))})
 	}
 	return t, nil
@@ -332,9 +345,9 @@ func listEpochs(ctx context.Context, l *link, f *listFlags) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{head: []string{"EPOCH", "START", "SEQ", "ACTIVE KEYS"}, data: list}
+	t := &table{head: []string{"EPOCH", "START", "SEQ", "KEYS", "ROTATED", "ACTIVE KEYS"}, data: list}
 	for _, e := range list.Epochs {
-		t.rows = append(t.rows, []string{number(e.Epoch), moment(e.Start), number(e.Seq), e.Keys})
+		t.rows = append(t.rows, []string{number(e.Epoch), moment(e.Start), number(e.Seq), numberOr(e.Count, "-"), numberOr(e.Rotated, "-"), e.Keys})
 	}
 	return t, nil
 }

@@ -49,7 +49,7 @@ node.rekey, a whole policy for policy.change.`,
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return ledger.Actions(), cobra.ShellCompDirectiveNoFileComp
+				return ledger.ActionsOf(ledger.Format), cobra.ShellCompDirectiveNoFileComp
 			}
 			var list []string
 			for key := range arguments[args[0]] {

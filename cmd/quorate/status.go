@@ -29,6 +29,7 @@ type statusView struct {
 	Servers   []serverAnswer  `json:"servers"`
 	Cluster   *client.Cluster `json:"cluster,omitempty"`
 	Fleet     *client.Fleet   `json:"fleet,omitempty"` // certified, as a server says
+	Keys      *keysView       `json:"keys,omitempty"`
 }
 
 type verifiedHead struct {
@@ -135,6 +136,7 @@ func (l *link) status(ctx context.Context) (*statusView, error) {
 	if fleet, err := l.Fleet(ctx, client.Read{}); err == nil {
 		view.Fleet = fleet
 	}
+	view.Keys = l.keys(ctx)
 	return view, nil
 }
 
@@ -170,6 +172,7 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 	_ = table.Flush()
 	v.refusals(w)
 	v.fleet(w)
+	v.keys(w)
 	if v.Cluster == nil {
 		return
 	}
