@@ -19,7 +19,7 @@ import (
 func TestArgumentsCoverActions(t *testing.T) {
 	var got []string
 	got = append(got, sortedKeys(arguments)...)
-	if want := ledger.Actions(); !reflect.DeepEqual(got, want) {
+	if want := ledger.ActionsOf(ledger.Format); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, entry := range optional {
