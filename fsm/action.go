@@ -53,29 +53,31 @@ func defineFor[A any](perform func(*transition, A, occasion) *problem, tables fu
 
 // actions is the table of FORMAT.md section 4.
 var actions = map[string]action{
-	"council.change":  define((*transition).changeCouncil, "council", "operators"),
-	"council.reseat":  define((*transition).reseatCouncil, "council", "operators"),
-	"epoch.advance":   define((*transition).advanceEpoch, "epoch"),
-	"format.upgrade":  define((*transition).upgradeFormat, "format", "replicas"),
-	"ledger.freeze":   define((*transition).freeze, "freeze"),
-	"ledger.unfreeze": define((*transition).unfreeze, "freeze"),
-	"log.rekey":       define((*transition).rekeyLog, "log"),
-	"node.admit":      define((*transition).admitNodes, "operators"),
-	"node.quarantine": defineFor((*transition).quarantineNode, func(a nodeReasonArgs) []string { return []string{tableNode + a.Name} }),
-	"node.rekey":      {tables: (*view).rekeyedNode, perform: define((*transition).rekeyNode).perform},
-	"node.release":    defineFor((*transition).releaseNode, func(a nodeReasonArgs) []string { return []string{tableNode + a.Name} }),
-	"node.remove":     defineFor((*transition).removeNode, func(a nodeArgs) []string { return []string{tableNode + a.Name} }),
-	"operator.add":    define((*transition).addOperator, "operators"),
-	"operator.remove": define((*transition).removeOperator, "operators", "council", "replicas"),
-	"policy.change":   define((*transition).changePolicy, "policy", "council"),
-	"replica.add":     define((*transition).addReplica, "replicas", "operators"),
-	"replica.rekey":   define((*transition).rekeyReplica, "replicas", "operators"),
-	"replica.remove":  define((*transition).removeReplica, "replicas"),
+	"council.change":    define((*transition).changeCouncil, "council", "operators"),
+	"council.reseat":    define((*transition).reseatCouncil, "council", "operators"),
+	ledger.ActionRevoke: {tables: (*view).revokedNode, perform: define((*transition).revokeNodeKey).perform},
+	"epoch.advance":     define((*transition).advanceEpoch, "epoch"),
+	"format.upgrade":    define((*transition).upgradeFormat, "format", "replicas"),
+	"ledger.freeze":     define((*transition).freeze, "freeze"),
+	"ledger.unfreeze":   define((*transition).unfreeze, "freeze"),
+	"log.rekey":         define((*transition).rekeyLog, "log"),
+	"node.admit":        define((*transition).admitNodes, "operators"),
+	"node.quarantine":   defineFor((*transition).quarantineNode, func(a nodeReasonArgs) []string { return []string{tableNode + a.Name} }),
+	"node.rekey":        {tables: (*view).rekeyedNode, perform: define((*transition).rekeyNode).perform},
+	"node.release":      defineFor((*transition).releaseNode, func(a nodeReasonArgs) []string { return []string{tableNode + a.Name} }),
+	"node.remove":       defineFor((*transition).removeNode, func(a nodeArgs) []string { return []string{tableNode + a.Name} }),
+	"operator.add":      define((*transition).addOperator, "operators"),
+	"operator.remove":   define((*transition).removeOperator, "operators", "council", "replicas"),
+	"policy.change":     define((*transition).changePolicy, "policy", "council"),
+	"replica.add":       define((*transition).addReplica, "replicas", "operators"),
+	"replica.rekey":     define((*transition).rekeyReplica, "replicas", "operators"),
+	"replica.remove":    define((*transition).removeReplica, "replicas"),
 }
 
-func actionNamed(name string) (action, bool) {
+// actionNamed finds an action that the ledger's format has.
+func (v *view) actionNamed(name string) (action, bool) {
 	act, ok := actions[name]
-	return act, ok
+	return act, ok && (name != ledger.ActionRevoke || v.rotates())
 }
 
 // touch sets the version of a table to the seq of the decision under way.

@@ -102,7 +102,7 @@ func (t *transition) checkCouncil(council []ledger.Member) *problem {
 		return refuse(TooManySeats, "body.args", fmt.Sprintf("%d governors, at most %d", len(council), ledger.MaxCouncil))
 	}
 	operators := uint64(ledger.CouncilOperators(council))
-	for _, action := range ledger.Actions() {
+	for _, action := range ledger.ActionsOf(t.meta.Format) {
 		threshold := t.policy.Rules[action].Threshold
 		if action != "council.reseat" && threshold > operators {
 			return refuse(ThresholdUnreachable, "body.args",

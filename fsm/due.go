@@ -48,7 +48,7 @@ func (t *transition) held(action string) bool {
 // while the ledger is frozen.
 func openWhileFrozen(action string) bool {
 	switch action {
-	case "council.reseat", "epoch.advance", "ledger.unfreeze", "node.quarantine", ledger.TypeRecover:
+	case "council.reseat", "epoch.advance", ledger.ActionRevoke, "ledger.unfreeze", "node.quarantine", ledger.TypeRecover:
 		return true
 	}
 	return false

@@ -182,7 +182,7 @@ func TestOddArgsAreAnswered(t *testing.T) {
 	verify := w.verify
 	w.verify = acceptAll{}
 	defer func() { w.verify = verify }()
-	for _, action := range append(ledger.Actions(), "", "node/") {
+	for _, action := range append(ledger.ActionsOf(Format), "", "node/") {
 		for _, raw := range rawArgs {
 			if base, err := w.state.BaseFor(action, canon.Raw(raw)); err == nil {
 				bases[0] = base

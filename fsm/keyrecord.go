@@ -48,9 +48,16 @@ func (t *transition) endKey(k *KeyRecord, id ledger.Hash, how string, last uint6
 		k.ValidFrom, last = n.ValidFrom, min(last, n.ValidTo)
 	}
 	k.Ended, k.ValidTo = how, &last
-	if w := t.window(k.Holder); w != nil && w.LastSeq > k.Since {
-		k.Last = w.LastSeq
+	w := t.window(k.Holder)
+	if w == nil || w.LastSeq <= k.Since {
+		return
 	}
+	if k.Previous != nil { // which was heard for an epoch more
+		if before, ok := t.Key(*k.Previous); ok && before.Last == w.LastSeq {
+			return
+		}
+	}
+	k.Last = w.LastSeq
 }
 
 // forgetOld drops what is kept of the keys before this one, so that nothing under

@@ -18,7 +18,7 @@ func (t *transition) propose(st *ledger.Statement, a author) *problem {
 	if err != nil {
 		return fromStatementError(err)
 	}
-	act, ok := actionNamed(body.Action)
+	act, ok := t.actionNamed(body.Action)
 	if !ok {
 		return refuse(UnknownAction, "body.action", fmt.Sprintf("there is no action %q", body.Action))
 	}
@@ -123,7 +123,7 @@ func (v *view) version(table string) (uint64, *problem) {
 
 // BaseFor returns the base that a proposal of this action needs now.
 func (s *State) BaseFor(action string, args canon.Raw) (map[string]uint64, error) {
-	act, ok := actionNamed(action)
+	act, ok := s.actionNamed(action)
 	if !ok {
 		return nil, fmt.Errorf("there is no action %q", action)
 	}
@@ -163,7 +163,7 @@ func (t *transition) decide(p *Proposal) {
 // checked anew, under the council, policy and tables of now.
 func (t *transition) execute(p *Proposal) {
 	c := t.tally(p)
-	act, ok := actionNamed(p.Action)
+	act, ok := t.actionNamed(p.Action)
 	if p.Action == ledger.TypeRecover {
 		act, ok = recovery, true
 	}
@@ -182,6 +182,7 @@ func (t *transition) execute(p *Proposal) {
 	if handsOver(p.Action) {
 		t.noteAuthority(c.causes())
 	}
+	t.tellMended(seq)
 	if p.Action == "epoch.advance" {
 		t.announceEpoch(seq)
 	}

@@ -32,7 +32,7 @@ type Change struct {
 // is not checked.
 func Simulate(s *State, action string, args canon.Raw, author string, stamp uint64) (Diff, Verdict) {
 	diff := Diff{Words: []string{}, Changes: []Change{}}
-	act, ok := actionNamed(action)
+	act, ok := s.actionNamed(action)
 	if !ok {
 		return diff, refuse(UnknownAction, "body.action", fmt.Sprintf("there is no action %q", action)).verdict(ledger.Hash{})
 	}
@@ -129,8 +129,9 @@ func wording[A any](describe func(*view, A) []string) func(*view, canon.Raw) ([]
 func sentence(format string, values ...any) []string { return []string{fmt.Sprintf(format, values...)} }
 
 var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
-	"council.change": wording((*view).councilWords),
-	"council.reseat": wording((*view).reseatWords),
+	"council.change":    wording((*view).councilWords),
+	"council.reseat":    wording((*view).reseatWords),
+	ledger.ActionRevoke: wording((*view).revokeWords),
 	"epoch.advance": wording(func(v *view, _ noArgs) []string {
 		return sentence("Ends epoch %d now and begins epoch %d.", v.meta.Epoch, v.meta.Epoch+1)
 	}),
@@ -155,7 +156,7 @@ var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
 		if !ok {
 			return sentence("Gives a node the key of join %s, which does not wait.", a.Join)
 		}
-		return sentence("Gives node %s another key: %s.", join.Join.Name, keyWords(keyIDOf(join.Join)))
+		return fromWords(sentence("Gives node %s another key: %s.", join.Join.Name, keyWords(keyIDOf(join.Join))), a.From)
 	}),
 	"node.release": wording(func(v *view, a nodeReasonArgs) []string {
 		words := sentence("Releases node %s from quarantine: %q.", a.Name, a.Reason)
@@ -167,7 +168,7 @@ var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
 		return words
 	}),
 	"node.remove": wording(func(_ *view, a nodeArgs) []string {
-		return sentence("Removes node %s; its key is revoked for ever.", a.Name)
+		return fromWords(sentence("Removes node %s; its key is revoked for ever.", a.Name), a.From)
 	}),
 	"operator.add": wording(func(_ *view, a operatorArgs) []string {
 		if a.Sponsor != "" {
@@ -185,7 +186,7 @@ var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
 			r.Name, r.Operator, r.Peer, keyWords(r.KeyID()), ledger.CosignThreshold(v.activeReplicas()+1), v.activeReplicas()+1)
 	}),
 	"replica.rekey": wording(func(_ *view, a replicaArgs) []string {
-		return sentence("Gives replica %s another key, %s; its old key is revoked for ever and it joins anew.", a.Replica.Name, keyWords(a.Replica.KeyID()))
+		return fromWords(sentence("Gives replica %s another key, %s; its old key is revoked for ever and it joins anew.", a.Replica.Name, keyWords(a.Replica.KeyID())), a.From)
 	}),
 	"replica.remove": wording((*view).replicaRemoveWords),
 }
@@ -262,6 +263,7 @@ func (v *view) replicaRemoveWords(a replicaRemoveArgs) []string {
 	if active := v.activeReplicas(); r.Standing == ReplicaActive {
 		words = append(words, fmt.Sprintf("Then %d of %d replicas certify.", ledger.CosignThreshold(active-1), active-1))
 	}
+	words = fromWords(words, a.From)
 	if a.Cause {
 		words = append(words, "It is removed for cause: rotate the log's own keys too (log.rekey).")
 	}
@@ -272,7 +274,7 @@ func (v *view) policyWords(a policyArgs) []string {
 	words := []string{}
 	old, next := v.policy, &a.Policy
 	for _, action := range ledger.ActionsOf(v.meta.Format) {
-		o, n := old.Rules[action], next.Rules[action]
+		o, n := ruleOf(old, action), ruleOf(next, action)
 		if o.Threshold != n.Threshold {
 			words = append(words, fmt.Sprintf("%s needs %d operators instead of %d.", action, n.Threshold, o.Threshold))
 		}

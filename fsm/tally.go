@@ -31,7 +31,7 @@ type Consent struct {
 // strictest of the old rule, the new one, and those that it loosens; for council.reseat the recovery set's
 // threshold.
 func (v *view) rule(action string, args canon.Raw) ledger.Rule {
-	rule := v.policy.Rules[action]
+	rule := ruleOf(v.policy, action)
 	if action == ledger.TypeRecover {
 		// As many as change the council; nothing to wait for, and nobody to veto it.
 		return ledger.Rule{Threshold: v.rule("council.change", nil).Threshold}
@@ -46,9 +46,9 @@ func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 	if action == "policy.change" {
 		if change, p := decodeArgs[policyArgs](args); p == nil {
 			rule = stricter(rule, change.Policy.Rules[action])
-			for _, other := range ledger.Actions() {
-				old := v.policy.Rules[other]
-				if other != "council.reseat" && loosens(old, change.Policy.Rules[other]) {
+			for _, other := range ledger.ActionsOf(v.meta.Format) {
+				old := ruleOf(v.policy, other)
+				if other != "council.reseat" && loosens(old, ruleOf(&change.Policy, other)) {
 					rule = stricter(rule, old)
 				}
 			}
@@ -56,6 +56,16 @@ func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 	}
 	if ledger.ChangesAuthority(action) {
 		rule.Threshold = max(rule.Threshold, ledger.MajorityOfOperators(len(v.councilOperators())))
+	}
+	return rule
+}
+
+// ruleOf is a policy's rule for an action; of key.revoke, if it has none, that of
+// node.remove.
+func ruleOf(p *ledger.Policy, action string) ledger.Rule {
+	rule, ok := p.Rules[action]
+	if !ok && action == ledger.ActionRevoke {
+		return p.Rules["node.remove"]
 	}
 	return rule
 }

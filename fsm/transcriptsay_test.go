@@ -332,6 +332,12 @@ func (r *storyteller) args(action string, o options) canon.Raw {
 		args = a
 	case "node.rekey":
 		args = nodeRekeyArgs{From: r.epochOf(take("from")), Join: r.id(take("join"))}
+	case ledger.ActionRevoke:
+		a := revokeArgs{Key: ledger.Hash(keyNamed(take("revoked")).ID()), Reason: take("reason")}
+		if from := r.epochOf(take("from")); from != nil {
+			a.From = *from
+		}
+		args = a
 	case "node.quarantine", "node.release":
 		args = nodeReasonArgs{Name: take("name"), Reason: take("reason")}
 	case "ledger.freeze":

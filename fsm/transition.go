@@ -39,6 +39,8 @@ type transition struct {
 
 	recovering uint64 // as in State
 
+	mended []string // links that the decision under way puts up again
+
 	dry     bool // only the verdicts are wanted: entries are counted, not made
 	entries [][]byte
 	leaves  []ledger.Hash
@@ -85,7 +87,7 @@ func (t *transition) fork() *transition {
 	trial.counts = t.counts.Clone()
 	trial.drawn = t.drawn.Clone()
 	trial.dirty = map[string]struct{}{}
-	trial.entries, trial.leaves = nil, nil
+	trial.entries, trial.leaves, trial.mended = nil, nil, nil
 	trial.expected = nil
 	trial.source, trial.electors = trial.records, trial.drawn
 	return &trial
