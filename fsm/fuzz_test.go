@@ -66,6 +66,48 @@ func FuzzApplyFleet(f *testing.F) {
 	fuzzCommands(f, start)
 }
 
+// FuzzApplyKeys does so with the statements and decisions of keys, after a node and a
+// replica have rotated.
+func FuzzApplyKeys(f *testing.F) {
+	h := newKeyStart(f)
+	old := h.turn("n-00-0")
+	h.rotateReplica("r2")
+	h.do(ledger.CommandSeal)
+	key, epoch, seq := h.node("n-00-0").Key, h.state.Epoch(), uint64(900)
+	seal := filler("sealed", 32)
+	shares := []ledger.BackupShare{{Holder: "alice", Recipient: ledger.LeafHash(seal), Share: ledger.LeafHash([]byte("1"))}, {Holder: "bob", Recipient: ledger.LeafHash(seal), Share: ledger.LeafHash([]byte("2"))}}
+	backup := ledger.Backup{Ciphertext: ledger.LeafHash([]byte("file")), Key: key, Set: seal[:16], Shares: shares, Threshold: 2}
+	paper := func(text string) []byte {
+		return h.said("n-00-0", old, ledger.TypeRecord, ledger.Record{Text: text}, epoch-1, seq)
+	}
+	propose := func(action string, args any) []byte {
+		raw := encode(args)
+		base, err := h.state.BaseFor(action, raw)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return h.said("alice", h.ids["alice"], ledger.TypePropose, ledger.Propose{Action: action, Args: raw, Base: base}, 0, 0)
+	}
+	for _, seed := range [][][]byte{
+		{h.said("n-00-0", key, ledger.TypeRotate, h.nextKey("n-00-0", key), epoch, seq)},
+		{h.said("n-00-0", old, ledger.TypeRotate, h.nextKey("n-00-0", old), epoch-1, seq)},
+		{h.said("n-02-0", h.node("n-02-0").Key, ledger.TypeRotate, h.nextKey("n-02-0", h.node("n-02-0").Key), epoch, seq)},
+		{paper("of the epoch before"), h.said("n-00-0", key, ledger.TypeRecord, ledger.Record{Text: "of now"}, epoch, seq)},
+		{h.said("n-00-0", key, ledger.TypeBackup, backup, epoch, seq)},
+		{h.said("n-00-0", key, ledger.TypeRestoreTest, ledger.RestoreTest{
+			Ciphertext: backup.Ciphertext, Holders: []string{"alice", "bob"}, Key: key, Outcome: ledger.RestoreOpened, Purpose: ledger.RestoreForTest,
+		}, epoch, seq)},
+		{h.said("n-00-0", key, ledger.TypeDestroy, ledger.Destroy{Key: old}, epoch, seq)},
+		{h.said("r1", h.ids["r1"], ledger.TypeEvidence, ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: [][]byte{paper("to some"), paper("to others")}}, epoch, seq)},
+		{propose("node.remove", nodeArgs{From: &epoch, Name: "n-01-0"})},
+		{propose("policy.change", policyArgs{Policy: h.longKeys()})},
+	} {
+		f.Add((&ledger.Command{Kind: ledger.CommandStatements, Stamp: h.now, Statements: seed}).Encode())
+	}
+	f.Add((&ledger.Command{Kind: ledger.CommandTick, Stamp: h.now + 100_000_000}).Encode())
+	fuzzCommands(f, h.state)
+}
+
 // fuzzFleet is a fleet of which something was said: one node is down by verdict,
 // another quarantined, links are down, one window is attested.
 func fuzzFleet(f failer) *fleet {

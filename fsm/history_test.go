@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"testing"
 
@@ -16,9 +18,19 @@ import (
 func TestHistoriesReplay(t *testing.T) {
 	seals, effects := 0, map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(rt, shortGenesis())
+		g := shortGenesis()
+		g.Format = rapid.SampledFrom([]uint64{ledger.Format, 2, 1}).Draw(rt, "format")
+		if g.Format >= ledger.KeysFormat {
+			rules := ledger.DefaultKeys()
+			rules.ReplicaKeyEpochs = 2
+			g.Policy.Keys = &rules
+		}
+		w := newWorld(rt, g)
 		w.verify = trusting{}
 		d := &drawer{rt: rt, w: w}
+		if g.Format >= ledger.KeysFormat {
+			d.beginRotating()
+		}
 		for range 30 { // not drawn: rapid prefers small numbers
 			d.command()
 		}
@@ -27,24 +39,36 @@ func TestHistoriesReplay(t *testing.T) {
 		checkLightClient(rt, w)
 		seals += checkSnapshots(rt, w)
 		for _, entry := range w.entries {
-			if e, err := ledger.ParseEntry(entry); err == nil && e.Kind == ledger.KindEffect {
+			e, err := ledger.ParseEntry(entry)
+			switch {
+			case err != nil:
+				rt.Fatal(err)
+			case e.Kind == ledger.KindEffect:
 				f, err := e.Effect()
 				if err != nil {
 					rt.Fatal(err)
 				}
 				effects[f.Type]++
+			case e.Kind == ledger.KindStatement:
+				st, err := ledger.ParseStatement(e.Content)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if ledger.IsOfKeys(st.Payload.Type) {
+					effects[st.Payload.Type]++
+				}
 			}
 		}
 	})
 	if seals == 0 {
 		t.Fatal("no history had a seal")
 	}
-	for _, effect := range []string{EffectDecision, EffectExecuted, EffectFailed, EffectExpired, EffectEpoch, EffectTick, EffectActive} {
+	for _, effect := range []string{EffectDecision, EffectExecuted, EffectFailed, EffectExpired, EffectEpoch, EffectTick, EffectActive, EffectRotated, ledger.TypeRotate} {
 		if effects[effect] == 0 {
-			t.Errorf("no history had the effect %s: %v", effect, effects)
+			t.Errorf("no history had %s: %v", effect, effects)
 		}
 	}
-	t.Logf("%d seals, effects %v", seals, effects)
+	t.Logf("%d seals, %v", seals, effects)
 }
 
 // shortGenesis has times so short that everything falls due within a history.
@@ -53,7 +77,7 @@ func shortGenesis() *ledger.Genesis {
 	g.Policy.EpochMillis = 60_000
 	g.Policy.ProposalLifetimeMillis = 120_000
 	g.Policy.ClosedRetentionMillis = 60_000
-	g.Policy.KeyEpochs = 5
+	g.Policy.KeyEpochs = 3
 	for action, rule := range g.Policy.Rules {
 		switch action {
 		case "council.reseat":
@@ -117,7 +141,7 @@ func (d *drawer) governor() string {
 func (d *drawer) command() {
 	w := d.w
 	// rapid prefers what stands first.
-	switch d.pick("pass", "seal", "time", "join", "ready", "propose", "ballot", "time", "ballot", "bundle", "record", "tick", "again") {
+	switch d.pick("pass", "seal", "time", "join", "ready", "propose", "ballot", "time", "ballot", "bundle", "record", "tick", "rotate", "again") {
 	case "time":
 		w.now += rapid.SampledFrom([]uint64{30_000, 70_000, 130_000, 1, 100_000}).Draw(d.rt, "millis")
 	case "seal":
@@ -153,13 +177,56 @@ func (d *drawer) command() {
 				name = r.Name
 			}
 		}
-		w.apply(ledger.CommandStatements, d.sign(name, ledger.TypeReady, ledger.Ready{Format: 1, Size: w.state.Next()}))
+		w.apply(ledger.CommandStatements, d.sign(name, ledger.TypeReady, ledger.Ready{Format: w.state.Meta().Format, Size: w.state.Next()}))
+	case "rotate":
+		d.rotate(d.pick("edge-a", "edge-b", "r1", "r2"))
 	case "again":
 		if len(w.history) > 0 {
 			old := rapid.SampledFrom(w.history).Draw(d.rt, "again")
 			w.apply(old.command.Kind, old.command.Statements...)
 		}
 	}
+}
+
+// beginRotating has a node of a drawn history rotate, and a replica too.
+func (d *drawer) beginRotating() {
+	w := d.w
+	body := ledger.Join{Name: "edge-a", Operator: "alpha", Peer: filler("edge-a", 32), Public: publicOf("edge-a")}
+	join := w.sign(saying{author: "edge-a", typ: ledger.TypeJoin, body: body})
+	w.submit(join)
+	p := w.propose("alice", "node.admit", admitArgs{Joins: []ledger.Hash{idOf(join)}})
+	w.submit(p, w.ballot("bob", ledger.TypeApprove, p))
+	w.apply(ledger.CommandSeal)
+	for range 2 {
+		w.now += w.genesis.Policy.EpochMillis
+		w.apply(ledger.CommandTick)
+	}
+	d.rotate("edge-a")
+	d.rotate("r1")
+}
+
+// rotate has a node or replica announce a key of its own.
+func (d *drawer) rotate(name string) {
+	w, key := d.w, d.fresh(name+"-")
+	body := ledger.Rotate{Public: publicOf(key)}
+	var old ledger.Hash
+	peer := ed25519.NewKeyFromSeed(filler("peer "+key, ed25519.SeedSize))
+	if r, ok := w.state.Replica(name); ok {
+		old = r.KeyID()
+		body.Cosigner, body.TLSPin = keyNamed(key).Cosigner44().Public(), sha256.Sum256([]byte("pin "+key))
+	} else if n, ok := w.state.Node(name); ok {
+		old = n.Key
+		body.Peer = peer.Public().(ed25519.PublicKey)
+	} else {
+		return
+	}
+	meta := w.state.Meta()
+	message := ledger.RotationMessage(ledger.Branch(meta.Ledger, meta.Generation), old, name, body)
+	body.Proof = keyNamed(key).Sign(message)
+	if body.Peer != nil {
+		body.PeerProof = ed25519.Sign(peer, message)
+	}
+	w.apply(ledger.CommandStatements, d.sign(name, ledger.TypeRotate, body))
 }
 
 // pass proposes something, and everyone approves it.
@@ -277,7 +344,7 @@ func (d *drawer) propose() []byte {
 	case "ledger.freeze":
 		args = freezeArgs{Reason: "drawn"}
 	case "format.upgrade":
-		args = formatArgs{Format: 2}
+		args = formatArgs{Format: w.state.Meta().Format + 1}
 	case "log.rekey":
 		key := d.fresh("log")
 		args = ledger.LogKeys{Ed25519: filler(key, 32), MLDSA44: filler(key, 1312)}

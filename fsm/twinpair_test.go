@@ -15,6 +15,7 @@ func TestAgainstTwin(t *testing.T) {
 	standings := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		g := defaultGenesis()
+		g.Format = rapid.SampledFrom([]uint64{ledger.Format, 2, 1}).Draw(rt, "format")
 		g.Policy.ProposalLifetimeMillis = twinLifetime
 		g.Policy.ClosedRetentionMillis = twinRetention
 		g.Policy.EpochMillis = twinEpoch
