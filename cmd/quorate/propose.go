@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
 )
 
 type proposeFlags struct {
@@ -132,7 +133,7 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 	if err != nil {
 		return err
 	}
-	base, err := l.Base(ctx, r.Action, []byte(r.Args), client.Read{})
+	base, err := l.baseOf(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -153,6 +154,30 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 		return a.keepProposal(ctx, l, signed, base, f.sign.out)
 	}
 	return a.submitVote(ctx, l, signed.view, signed.envelopes, f.sign.wait)
+}
+
+// baseOf asks for the versions of the tables that an action touches. Only those of
+// an action on one node's record depend on its arguments; a whole council's would be
+// more than a URL carries. A join that comes with a node.rekey is not on the ledger
+// yet, so that no server knows whose it is: its node's record is asked for by name.
+func (l *link) baseOf(ctx context.Context, r *request) (*client.Base, error) {
+	action, args := r.Action, r.Args
+	switch {
+	case action == "node.rekey" && len(r.Joins) == 1:
+		st, err := ledger.ParseStatement(r.Joins[0])
+		if err != nil {
+			return nil, err
+		}
+		if args, err = canon.Marshal(map[string]string{"name": st.Payload.Author}); err != nil {
+			return nil, fmt.Errorf("encode arguments: %w", err)
+		}
+		action = "node.remove" // whose only table is that record, too
+	case action == "council.change":
+		args = canon.Raw(`{}`)
+	case action == "council.reseat":
+		args = canon.Raw(`{"council":[]}`)
+	}
+	return l.Base(ctx, action, []byte(args), client.Read{})
 }
 
 // proposeOffline proposes with a summary in place of a server.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/stagehand"
+)
+
+// three are enough for what the council decides of the fleet; everybody consents
+// where something of everybody is at stake.
+var (
+	three     = []string{"alice", "bob", "carol"}
+	everybody = []string{"alice", "bob", "carol", "dave", "erin"}
+)
+
+// proposes has somebody propose, and gives the proposal's id.
+func (h *house) proposes(ctx context.Context, who string, args ...string) (string, error) {
+	a := h.as(ctx, who, append(append([]string{"propose"}, args...), "--yes", "--output", "json")...)
+	if err := a.failed(); err != nil {
+		return "", err
+	}
+	var got struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(a.out), &got); err != nil || got.ID == "" {
+		return "", fmt.Errorf("propose %s: no id in %q: %v", args[0], a.out, err)
+	}
+	return got.ID, nil
+}
+
+// approves has people approve, as long as it needs anybody's approval.
+func (h *house) approves(ctx context.Context, id string, people ...string) error {
+	for _, who := range people {
+		if now, err := h.standing(ctx, id); err != nil || now != fsm.ProposalOpen {
+			return err
+		}
+		if err := h.as(ctx, who, "approve", id, "--yes").failed(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decides has the first of some people propose, the others approve, and the
+// ledger execute it.
+func (h *house) decides(ctx context.Context, people []string, args ...string) error {
+	_, err := h.decided(ctx, people, args...)
+	return err
+}
+
+// decided is decides, and gives the proposal's id.
+func (h *house) decided(ctx context.Context, people []string, args ...string) (string, error) {
+	id, err := h.proposes(ctx, people[0], args...)
+	if err == nil {
+		err = h.approves(ctx, id, people[1:]...)
+	}
+	if err == nil {
+		err = h.stands(ctx, id, fsm.ProposalExecuted)
+	}
+	return id, err
+}
+
+// stands waits until a proposal stands so at the newest certified head.
+func (h *house) stands(ctx context.Context, id, standing string) error {
+	last := ""
+	err := h.reads(ctx, "the proposal is "+standing, func(ctx context.Context, c *client.Client) bool {
+		p, err := c.Proposal(ctx, id, client.Read{Consistency: client.Certified})
+		if err == nil {
+			last = p.Standing + " " + p.Reason
+		}
+		return err == nil && p.Standing == standing
+	})
+	if err != nil {
+		return fmt.Errorf("%w: it is %s", err, last)
+	}
+	return nil
+}
+
+// standing is how a proposal stands now.
+func (h *house) standing(ctx context.Context, id string) (string, error) {
+	c, err := h.client("", h.up()...)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	p, err := c.Proposal(ctx, id, client.Read{Consistency: client.Linearizable})
+	if err != nil {
+		return "", err
+	}
+	return p.Standing, nil
+}
+
+// record has somebody say something on the ledger, and gives the code with which
+// it was refused, or "ok".
+func (h *house) record(ctx context.Context, key, text string) string {
+	return codeOf(h.withKey(ctx, key, "record", "--text", text, "--output", "json"))
+}
+
+// codeOf is the code of a refusal, or "ok".
+func codeOf(a *answer) string {
+	if a.code == 0 {
+		return "ok"
+	}
+	text := a.all()
+	if _, rest, ok := strings.Cut(text, "refused: "); ok {
+		return strings.TrimRight(strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '\n' || r == '"' || r == ':' })[0], ".,:")
+	}
+	return fmt.Sprintf("exit %d: %.200s", a.code, strings.TrimSpace(text))
+}
+
+// demandCode fails unless a command was refused with this code.
+func (h *house) demandCode(what, got, want string) {
+	h.Demand(got == want, "%s: %q, want %q", what, got, want)
+	if got == want {
+		h.Counts(want, 1)
+	}
+}
+
+// keyOf is the id of the key in a public key file's record of the ledger.
+func (h *house) keyOf(path string) (ledger.Hash, error) {
+	file, err := h.open(path)
+	if err != nil {
+		return ledger.Hash{}, err
+	}
+	return ledger.Hash(file.Key.ID()), nil
+}
+
+// effects reads the ledger's effects of a type, with their seqs.
+func (h *house) effects(ctx context.Context, typ string) ([]client.Entry, error) {
+	c, err := h.client("", h.up()...)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return entriesOf(ctx, c, "", typ)
+}
+
+// entriesOf lists entries by kind and type, whole.
+func entriesOf(ctx context.Context, c *client.Client, kind, typ string) ([]client.Entry, error) {
+	var list []client.Entry
+	for from := uint64(0); ; {
+		page, err := c.ListEntries(ctx, from, kind, typ, client.Read{})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, page.Entries...)
+		if page.Next == nil || *page.Next <= from {
+			return list, nil
+		}
+		from = *page.Next
+	}
+}
+
+// awaitHead waits until a head is certified that has everything of now.
+func (h *house) awaitHead(ctx context.Context) error {
+	c, err := h.client("", h.up()...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var applied uint64
+	return stagehand.Await(ctx, patience, "everything is certified", func() bool {
+		status, err := c.Status(ctx)
+		if err != nil {
+			return false
+		}
+		if applied == 0 {
+			applied = status.Applied
+		}
+		return status.Certified >= applied
+	})
+}

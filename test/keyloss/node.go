@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/test/stagehand"
+)
+
+// nodeRekeyed: a node's key is gone and there is no backup. A new machine makes a
+// new key, and the council puts it in the old one's place.
+func nodeRekeyed(ctx context.Context, h *house) error {
+	a := h.agent("n4")
+	old, err := h.keyOf(filepath.Join(a.dir(), a.name))
+	if err != nil {
+		return err
+	}
+	h.stopAgent(a, syscall.SIGKILL)
+	// Somebody has a copy of what is gone.
+	found := filepath.Join("found", a.name)
+	if err := h.movesFolder(a.dir(), "found"); err != nil {
+		return err
+	}
+	if err := h.makeNode(ctx, a); err != nil { // quorate agent init: key, join, configuration
+		return err
+	}
+	key, err := h.keyOf(filepath.Join(a.dir(), a.name))
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	join := filepath.Join(a.dir(), a.name+".join.cose")
+	id, err := h.decided(ctx, []string{"alice", "bob", "dave"}, "node.rekey", "join=@"+join)
+	if err != nil {
+		return err
+	}
+	h.Says("council", "alice proposes node.rekey, bob and dave approve: executed after %.1f s (%.12s…)", time.Since(began).Seconds(), id)
+	if err := h.startAgent(a); err != nil {
+		return err
+	}
+	if err := h.follows(ctx, a); err != nil {
+		return err
+	}
+	if got := h.record(ctx, filepath.Join(a.dir(), a.name), "n4 is back"); got != "ok" {
+		h.Fail("a record of n4 under the new key: %s", got)
+	}
+	h.Says("the node", "%s follows the ledger and speaks with its new key %.12s… after %.1f s in all", a.name, key, time.Since(began).Seconds())
+	h.demandCode("a record of n4 under the old key", h.record(ctx, found, "I am n4"), "revoked_key")
+	// The old key, should somebody find it, is worth nothing.
+	c, err := h.client("", h.up()...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	was, err := c.Key(ctx, old.String(), client.Read{Consistency: client.Certified})
+	if err != nil {
+		return err
+	}
+	h.Demand(was.Revoked && was.Holder == a.name, "the old key's record says %+v", was)
+	explained := h.quorate(ctx, "explain", "node", a.name)
+	if err := explained.failed(); err != nil {
+		return err
+	}
+	h.Demand(strings.Contains(explained.out, "given another key by decision"), "explain node does not tell of the new key: %s", explained.out)
+	h.Says("the old key", "%.12s…, which somebody has found, is refused: revoked_key; on the ledger it stays %s's for ever", old, was.Holder)
+	return nil
+}
+
+// movesFolder gives a folder, whose files hold what they held, another name.
+func (h *house) movesFolder(from, to string) error {
+	h.mu.Lock()
+	for i, s := range h.secrets {
+		for j, own := range s.Own {
+			if rest, ok := strings.CutPrefix(own, from+"/"); ok {
+				h.secrets[i].Own[j] = to + "/" + rest
+			}
+		}
+	}
+	h.mu.Unlock()
+	return os.Rename(filepath.Join(h.Dir, from), filepath.Join(h.Dir, to))
+}
+
+// loses removes a folder of the house.
+func (h *house) loses(folder string) error { return os.RemoveAll(filepath.Join(h.Dir, folder)) }
+
+// awaitStatement waits until a statement of an author is certified at a seq from
+// a number on, as a client verifies it.
+func (h *house) awaitStatement(ctx context.Context, c *client.Client, name string, from uint64) error {
+	return stagehand.Await(ctx, patience, name+" is heard", func() bool {
+		list, err := c.Entries(ctx, from, 256)
+		if err != nil {
+			return false
+		}
+		for i := range list {
+			if st := statementOf(&list[i]); st != nil && st.Payload.Author == name {
+				return true
+			}
+			from = list[i].Seq + 1
+		}
+		return false
+	})
+}
+
+// statementOf is the statement that an entry holds; nil if it holds none.
+func statementOf(e *client.Entry) *ledger.Statement {
+	entry, err := ledger.ParseEntry(e.Entry)
+	if err != nil || entry.Kind != ledger.KindStatement {
+		return nil
+	}
+	st, err := ledger.ParseStatement(entry.Content)
+	if err != nil {
+		return nil
+	}
+	return st
+}
