@@ -99,6 +99,7 @@ func FuzzApplyKeys(f *testing.F) {
 		}, epoch, seq)},
 		{h.said("n-00-0", key, ledger.TypeDestroy, ledger.Destroy{Key: old}, epoch, seq)},
 		{h.said("r1", h.ids["r1"], ledger.TypeEvidence, ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: [][]byte{paper("to some"), paper("to others")}}, epoch, seq)},
+		{propose(ledger.ActionRevoke, revokeArgs{From: 1, Key: old, Reason: "stolen"})},
 		{propose("node.remove", nodeArgs{From: &epoch, Name: "n-01-0"})},
 		{propose("policy.change", policyArgs{Policy: h.longKeys()})},
 	} {

@@ -31,6 +31,15 @@ func TestKeyReaderSeesWhatIsWrong(t *testing.T) {
 			h.decide("node.remove", nodeArgs{Name: name})
 			h.accept(name, h.ids[name], h.state.Epoch(), 0)
 		}},
+		{"a key that was revoked, in an epoch before", "is revoked", func(h *keyHistory) {
+			h.decide(ledger.ActionRevoke, revokeArgs{From: h.state.Epoch(), Key: h.ids[name], Reason: "stolen"})
+			h.accept(name, h.ids[name], h.state.Epoch()-1, 0)
+		}},
+		{"the key that a thief rotated to", "is revoked", func(h *keyHistory) {
+			old := h.turn(name)
+			h.decide(ledger.ActionRevoke, revokeArgs{From: 1, Key: old, Reason: "stolen"})
+			h.accept(name, h.node(name).Key, h.state.Epoch(), 0)
+		}},
 		{"a governor who was replaced", "is revoked", func(h *keyHistory) {
 			old := h.ids["carol"]
 			h.decide("council.change", councilArgs{Add: []ledger.Member{memberOf("carol@gamma#carol-1")}, Remove: []string{"carol"}})

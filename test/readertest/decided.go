@@ -82,7 +82,7 @@ func (r *Reader) decided(action string, args []byte) error {
 		}) {
 			j := r.joins[a.Join]
 			old := r.Nodes[j.Name]
-			r.end(old)
+			r.end(old, r.since(a.From))
 			r.admit(a.Join)
 			r.stands(j.Name, old.Standing)
 		})
@@ -91,7 +91,7 @@ func (r *Reader) decided(action string, args []byte) error {
 			From *uint64 `json:"from,omitempty"`
 			Name string  `json:"name"`
 		}) {
-			r.end(r.Nodes[a.Name])
+			r.end(r.Nodes[a.Name], r.since(a.From))
 			delete(r.Nodes, a.Name)
 		})
 	case "key.revoke":
@@ -147,7 +147,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 			Replica ledger.Replica `json:"replica"`
 		}) {
 			if action == "replica.rekey" {
-				r.unseat(replica, a.Replica.Name)
+				r.unseat(replica, a.Replica.Name, r.since(a.From))
 			}
 			r.seat(replica, a.Replica.Name, a.Replica.KeyID())
 		})
@@ -157,13 +157,13 @@ func (r *Reader) reseated(action string, args []byte) error {
 			From  *uint64 `json:"from,omitempty"`
 			Name  string  `json:"name"`
 		}) {
-			r.unseat(replica, a.Name)
+			r.unseat(replica, a.Name, r.since(a.From))
 		})
 	case ledger.TypeRecover:
 		return decide(args, func(a ledger.Recover) {
 			for _, name := range slices.Collect(maps.Keys(r.names[replica])) {
 				if !slices.Contains(a.Keep, name) {
-					r.unseat(replica, name)
+					r.unseat(replica, name, r.Epoch)
 				}
 			}
 			for _, one := range a.New {
@@ -181,6 +181,14 @@ func decide[A any](raw []byte, do func(A)) error {
 	}
 	do(args)
 	return nil
+}
+
+// since is the epoch from which a decision ends a key: the present one unless it says.
+func (r *Reader) since(from *uint64) uint64 {
+	if from != nil {
+		return *from
+	}
+	return r.Epoch
 }
 
 // admit seats the node of a join.
@@ -205,7 +213,7 @@ func (r *Reader) council(leaving []string, coming []ledger.Member) {
 		id := r.names[governor][name]
 		delete(r.names[governor], name)
 		if !slices.ContainsFunc(coming, func(m ledger.Member) bool { return m.KeyID() == id }) {
-			r.revoke(id)
+			r.revoke(id, r.Epoch)
 		}
 	}
 	for _, m := range coming {

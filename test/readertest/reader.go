@@ -36,6 +36,7 @@ type Key struct {
 	Succeeded    bool        // another took its place by rotation
 	Gone         bool        // and its holder left, or got one by decision, since
 	Revoked      bool        // nothing under it is accepted any more
+	RevokedFrom  uint64      // the epoch from which what it said is disputed
 	Said         uint64      // the epoch in which the rotation to it was accepted
 	Next         ledger.Hash // that its holder rotated to; zero for none
 }
@@ -84,7 +85,7 @@ type spoken struct {
 }
 
 // forever is the end of a key that has none by itself.
-const forever = math.MaxUint64
+const forever = math.MaxUint64 >> 1
 
 // New begins with entry 0.
 func New(genesisEntry []byte) (*Reader, error) {
@@ -143,24 +144,30 @@ func (r *Reader) seat(role, name string, id ledger.Hash) {
 		return // a governor who is seated again under the same key
 	}
 	r.seats++
-	r.Keys[id] = Key{Holder: name, Role: role, Seat: r.seats, To: forever}
+	r.Keys[id] = Key{Holder: name, Role: role, Seat: r.seats, From: r.Epoch, To: forever}
 }
 
 // keyFormat is the format from which keys rotate.
 const keyFormat = 3
 
-func (r *Reader) unseat(role, name string) {
+func (r *Reader) unseat(role, name string, from uint64) {
 	id := r.names[role][name]
-	r.revoke(id)
+	r.revoke(id, from)
 	r.leave(r.Keys[id].Seat)
 	delete(r.names[role], name)
 }
 
-func (r *Reader) revoke(id ledger.Hash) {
+func (r *Reader) revoke(id ledger.Hash, from uint64) {
 	k, ok := r.Keys[id]
 	if !ok {
 		r.complain("a key that is revoked was never seated: %s", id)
 		return
+	}
+	if !k.Revoked || from < k.RevokedFrom {
+		k.RevokedFrom = from
+	}
+	if !k.Revoked && !k.Succeeded {
+		k.To = min(k.To, r.Epoch)
 	}
 	k.Revoked = true
 	r.Keys[id] = k

@@ -29,7 +29,7 @@ func (r *Reader) rotated(st *ledger.Statement, old Key) {
 	case node:
 		r.announce(st.KeyID, id, old, next)
 	case replica: // in force at once
-		next.To = forever
+		next.From, next.To = r.Epoch, forever
 		r.Keys[id] = next
 		old.To, old.Succeeded, old.Next = r.Epoch, true, id
 		r.Keys[st.KeyID] = old
@@ -56,7 +56,7 @@ func (r *Reader) announce(oldID, id ledger.Hash, old, next Key) {
 	case r.Epoch > old.To:
 		r.complain("%s rotates in epoch %d a key that ended with epoch %d", old.Holder, r.Epoch, old.To)
 	}
-	next.From, next.To = min(r.Epoch+2, old.To+1), forever
+	next.From, next.To = min(r.Epoch+2, old.To+1), forever // until it is in force
 	old.Next = id
 	r.Keys[id], r.Keys[oldID] = next, old
 	n.Next = id
@@ -64,20 +64,20 @@ func (r *Reader) announce(oldID, id ledger.Hash, old, next Key) {
 }
 
 // end ends the keys of a node that gets another by decision, or none.
-func (r *Reader) end(n Seated) {
-	r.revoke(n.Key)
+func (r *Reader) end(n Seated, from uint64) {
+	r.revoke(n.Key, from)
 	r.leave(r.Keys[n.Key].Seat)
 	if n.Next != (ledger.Hash{}) {
-		r.revoke(n.Next)
+		r.revoke(n.Next, r.Keys[n.Next].From)
 	}
 }
 
 // revokeFrom is key.revoke: the key, and those that followed it by rotations that
 // were accepted in its epoch or later.
 func (r *Reader) revokeFrom(id ledger.Hash, from uint64) {
-	r.revoke(id)
+	r.revoke(id, from)
 	for next := r.Keys[id].Next; next != (ledger.Hash{}) && r.Keys[next].Said >= from; next = r.Keys[next].Next {
-		r.revoke(next)
+		r.revoke(next, r.Keys[next].From)
 		r.Judged["successor revoked"]++
 	}
 	holder := r.Keys[id].Holder
@@ -85,6 +85,29 @@ func (r *Reader) revokeFrom(id ledger.Hash, from uint64) {
 		n.Next = ledger.Hash{}
 		r.Nodes[holder] = n
 	}
+}
+
+// WordAt says, in the words of an audit, what a signature of an epoch under a key is
+// worth now.
+func (r *Reader) WordAt(id ledger.Hash, epoch uint64) string {
+	k, known := r.Keys[id]
+	last := k.To
+	if k.Role == node && !k.Revoked && !k.Succeeded {
+		last += r.grace
+	}
+	switch {
+	case !known:
+		return "unknown"
+	case k.Revoked && k.RevokedFrom <= epoch:
+		return "disputed"
+	case k.Role != node && !k.Revoked && !k.Succeeded:
+		return "holds"
+	case epoch < k.From:
+		return "not_yet"
+	case epoch > last:
+		return "expired"
+	}
+	return "holds"
 }
 
 type epochBody struct {
@@ -105,12 +128,14 @@ func (r *Reader) begins(body *epochBody) {
 		n := r.Nodes[name]
 		k := r.Keys[n.Key]
 		// Nobody could speak, and so nobody could rotate, in epochs that were passed over.
-		if r.Format >= keyFormat && epoch > before+1 && k.From <= before && before <= k.To {
+		if r.Format >= keyFormat && epoch > before+1 && !k.Revoked && k.From <= before && before <= k.To {
 			k.To += epoch - before - 1
 			r.Keys[n.Key] = k
 		}
 		if next, waits := r.Keys[n.Next]; waits && next.From <= epoch {
-			k.To, k.Succeeded = next.From-1, true
+			if !k.Revoked {
+				k.To, k.Succeeded = next.From-1, true
+			}
 			next.To = epoch + r.keyEpochs
 			r.Keys[n.Key], r.Keys[n.Next] = k, next
 			r.Nodes[name] = Seated{Key: n.Next, Standing: n.Standing}
