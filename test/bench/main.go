@@ -72,6 +72,7 @@ func (b *bench) sections() []section {
 		{"seal", b.seals},
 		{"size", b.lengths},
 		{"growth", b.growth},
+		{"rotation", b.rotation},
 		{"agents", b.agentsAtRest},
 		{"broadcast", b.broadcasts},
 		{"quarantine", b.quarantines},

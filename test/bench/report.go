@@ -27,6 +27,7 @@ type results struct {
 	Seals      []*sealResults     `json:"seals,omitempty"`
 	Sizes      []*sizeResults     `json:"sizes,omitempty"`
 	Growth     []*growthResults   `json:"growth_at_rest,omitempty"`
+	Rotation   *rotationResults   `json:"rotation,omitempty"`
 
 	Agents     *agentsResults     `json:"agents_at_rest,omitempty"`
 	Broadcast  *broadcastResults  `json:"broadcast,omitempty"`
@@ -71,6 +72,7 @@ func (r *results) table() string {
 	}
 	r.soon(&w)
 	r.large(&w)
+	r.rotations(&w)
 	r.fleets(&w)
 	return w.String()
 }
@@ -134,6 +136,24 @@ func (r *results) large(w *strings.Builder) {
 	}
 	for _, g := range r.Growth {
 		fmt.Fprintf(w, "%8d %10d %18.0f %14.0f %14.0f %10.1f\n", g.Nodes, g.Operators, g.Attestations, g.Average, g.Entries, g.Megabytes)
+	}
+}
+
+// rotations prints what an epoch costs in which everybody rotates.
+func (r *results) rotations(w *strings.Builder) {
+	o := r.Rotation
+	if o == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nAn epoch in which all of %d nodes rotate, by the rules\n", o.Nodes)
+	fmt.Fprintf(w, "  entries %d, %.1f MB: %.0f bytes a rotation, and %.0f more if its backup is recorded\n", o.Entries, float64(o.Bytes)/1e6, o.RotationBytes, o.BackupBytes)
+	fmt.Fprintf(w, "  one core: %.2f s applying, %.2f s verifying, %.2f s for its seals, one a second\n", o.Apply, o.Verify, o.Seals)
+	fmt.Fprintf(w, "  the epoch in which they take effect begins in %.0f ms, one without in %.0f ms\n", o.Begin*1000, o.BeginIdle*1000)
+	for _, s := range o.Spread {
+		fmt.Fprintf(w, "  in an epoch of %.0f s the fullest second has %.2f %% of them (at most 2 %%)\n", s.EpochSeconds, s.Fullest)
+	}
+	for _, g := range o.Growth {
+		fmt.Fprintf(w, "  keys of %d epochs: %.0f rotations and %.1f MB a day, with backups\n", g.KeyEpochs, g.Rotations, g.Megabytes)
 	}
 }
 
