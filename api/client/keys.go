@@ -91,7 +91,7 @@ func TellKey(f *KeyFacts) Key {
 func (f *KeyFacts) standing(out *Key) string {
 	r, n := f.Record, f.Node
 	switch {
-	case r.RevokedFrom != nil:
+	case r.RevokedFrom != nil && (r.Ended == "" || r.Ended == fsm.KeyRotated):
 		return fsm.KeyRevoked
 	case r.Ended != "":
 		return r.Ended

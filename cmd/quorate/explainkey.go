@@ -244,6 +244,9 @@ func (s *keyStory) revoked(line func(name, format string, args ...any)) {
 	if s.RevokedFrom == nil {
 		return
 	}
+	if d := s.Decision; d != nil && s.Standing != fsm.KeyRevoked {
+		line("ended", "by decision: entry %d, %s by %s%s", d.Seq, d.Action, strings.Join(d.By, " "), suffix(": ", d.Reason))
+	}
 	line("means", "what it signed before epoch %d is %s's word; what bears epoch %d or a later one is disputed", *s.RevokedFrom, s.Holder, *s.RevokedFrom)
 	text := plural(len(s.Disputed), "entry")
 	if len(s.Disputed) != 1 {

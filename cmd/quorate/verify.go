@@ -32,11 +32,14 @@ then it replays the whole log through the rules and derives every effect and
 state digest again. The first bad entry is named, and the exit code is 1.
 
 A .tlog-proof, a state proof or a transparent statement is verified the same way.
+With --export a statement alone (.cose), caught anywhere, is judged too: by its
+signature, and by how its key stands at the export's end. Under a key that is
+revoked from an epoch on, what bears that epoch or a later one is refused.
 
 Genesis proves authority, not recency: an old export verifies too. The report
 says "complete to size N, last signed T"; --at-least CHECKPOINT refuses an export
 that does not reach a head that you know.`,
-		Example: "  quorate verify ledger.tar.zst --genesis genesis --at-least head.txt\n  quorate verify 17.tlog-proof --genesis $(cat genesis)",
+		Example: "  quorate verify ledger.tar.zst --genesis genesis --at-least head.txt\n  quorate verify 17.tlog-proof --genesis $(cat genesis)\n  quorate verify caught.cose --export ledger.tar.zst --genesis genesis",
 		Args:    exactArgs("PATH"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.json {
@@ -58,7 +61,7 @@ that does not reach a head that you know.`,
 	}
 	f.server.addGenesis(c.Flags())
 	c.Flags().StringVar(&f.atLeast, "at-least", "", "a checkpoint that the export must extend")
-	c.Flags().StringVar(&f.export, "export", "", "the export that a transparent statement belongs to")
+	c.Flags().StringVar(&f.export, "export", "", "the export that a statement is judged by, or that a transparent statement belongs to")
 	c.Flags().BoolVar(&f.json, "json", false, "the report as JSON; the same as --output json")
 	c.Flags().IntVar(&f.workers, "workers", 0, "how many cores to use (default: all)")
 	return c
@@ -105,7 +108,10 @@ func (a *app) verifyFile(c *cobra.Command, path string, genesis ledger.Hash, f *
 	if f.atLeast != "" {
 		return usage("verify an export to prove that it extends a head", "--at-least is for exports: a proof file holds no consistency proof")
 	}
-	report, err := audit.VerifyFile(c.Context(), path, audit.FileOptions{Genesis: genesis, Export: f.export})
+	report, err := audit.VerifyFile(c.Context(), path, audit.FileOptions{Genesis: genesis, Export: f.export, Workers: f.workers})
+	if errors.Is(err, audit.ErrNoExport) {
+		return usage("quorate export --out DIR takes the ledger away; then say --export DIR", "%w", err)
+	}
 	if report == nil {
 		return err
 	}

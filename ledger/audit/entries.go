@@ -43,6 +43,7 @@ type checked struct {
 	statement *ledger.Statement
 	public    []byte // the packed key that the signature was verified under; nil if none was known
 	verified  bool   // whether it did verify
+	possessed *possession
 }
 
 // entries runs steps 4 to 7 of DESIGN.md over the whole log.
@@ -63,7 +64,7 @@ func (v *verifier) entries(ctx context.Context) error {
 	known := newKnownKeys()
 	known.learnGenesis(genesis)
 	size := v.head.size()
-	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
+	log := &replayLog{report: v.report, genesis: v.opts.Genesis, size: size, wanted: v.opts.wanted, direct: fsm.NewDirectVerifier(directKeysUnpacked)}
 	var viewErr error
 	viewBytes := int64(0)
 	// As many are under way as keep every worker busy, so that what is read is
@@ -101,6 +102,7 @@ func (v *verifier) entries(ctx context.Context) error {
 	if err := log.finish(v.head.authority); err != nil {
 		return err
 	}
+	v.known, v.state, v.found = known, log.replayer.State(), log.found
 	if v.framed != nil && viewBytes != v.framed.lines {
 		return errNotFramed
 	}
@@ -227,6 +229,7 @@ func (c *checked) verify(known *knownKeys) {
 	if key != nil {
 		c.public, c.verified = public, c.statement.Verify(key)
 	}
+	c.possessed = possessionOf(c.statement)
 }
 
 // replayLog feeds entries to the FSM's replay and counts them.
@@ -240,6 +243,8 @@ type replayLog struct {
 	kind     ledger.Kind // of the last entry
 	stamp    uint64
 	prev     ledger.Hash
+	wanted   ledger.Hash // id of a statement
+	found    *uint64     // its seq
 }
 
 // add checks the chain and derives the entry. The replay would find a broken
@@ -293,6 +298,10 @@ func (l *replayLog) count(c *checked) {
 	case ledger.KindStatement:
 		r.Signatures++
 		r.Statements[c.statement.Payload.Type]++
+		if c.statement.ID == l.wanted {
+			seq := c.entry.Seq
+			l.found = &seq
+		}
 	case ledger.KindEffect:
 		r.Effects[c.effect]++
 	case ledger.KindSeal:
@@ -315,6 +324,14 @@ func (l *replayLog) Verify(st *ledger.Statement, public []byte) bool {
 		return c.verified
 	}
 	return l.direct.Verify(st, public)
+}
+
+// Possesses implements fsm.Possessor in the same way.
+func (l *replayLog) Possesses(public, message, proof []byte) bool {
+	if p := l.current.possessed; p != nil && bytes.Equal(p.public, public) && bytes.Equal(p.message, message) && bytes.Equal(p.proof, proof) {
+		return p.verified
+	}
+	return newPossession(public, message, proof).verified
 }
 
 // finish compares what the replay ends with to what the head says.

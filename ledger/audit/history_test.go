@@ -167,7 +167,7 @@ func (h history) source(t testing.TB) *memory {
 		must(t, err)
 		m.files["authority/"+strconv.Itoa(i+1)] = link
 	}
-	m.files["checkpoint"] = h.checkpoint(s.head(t, s.size), h.last, true).Note()
+	m.files["checkpoint"] = h.checkpoint(t, s.head(t, s.size), h.last, true).Note()
 	return m
 }
 
@@ -180,11 +180,11 @@ func bundleOf(entries [][]byte) []byte {
 }
 
 // checkpoint is cosigned by all active replicas of the authorities.
-func (h history) checkpoint(head ledger.Head, authority ledger.Authority, whole bool, more ...ledger.Authority) *ledger.Checkpoint {
+func (h history) checkpoint(t testing.TB, head ledger.Head, authority ledger.Authority, whole bool, more ...ledger.Authority) *ledger.Checkpoint {
 	c := &ledger.Checkpoint{Head: head}
 	for _, authority := range append(more, authority) {
 		for _, r := range authority.Active() {
-			k := keyOf(r.Name)
+			k := keyOfPublic(t, r.Public)
 			cosignature := ledger.Cosign(h.genesis, k, k.Cosigner44(), r.Name, c.Head, h.seconds)
 			if !whole {
 				cosignature = cosignature.WithoutMLDSA44()
@@ -203,7 +203,7 @@ func (h history) link(t testing.TB, s *stored, x handover) *ledger.Link {
 	size := x.seal + 1
 	record := x.record
 	l := &ledger.Link{
-		Checkpoint: string(h.checkpoint(s.head(t, size), x.record, false, x.before).Note()), Index: record.Index, Record: &record,
+		Checkpoint: string(h.checkpoint(t, s.head(t, size), x.record, false, x.before).Note()), Index: record.Index, Record: &record,
 		RecordProof: x.proof, Seal: h.entries[x.seal], SealProof: s.inclusion(t, x.seal, size),
 	}
 	for _, seq := range record.Causes {

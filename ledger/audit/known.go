@@ -65,6 +65,10 @@ func (k *knownKeys) learn(st *ledger.Statement) {
 		if join, err := ledger.DecodeBody[ledger.Join](st); err == nil {
 			k.add(join.Public)
 		}
+	case ledger.TypeRotate:
+		if rotate, err := ledger.DecodeBody[ledger.Rotate](st); err == nil {
+			k.add(rotate.Public)
+		}
 	case ledger.TypePropose:
 		if propose, err := ledger.DecodeBody[ledger.Propose](st); err == nil {
 			k.learnArgs(propose)
@@ -79,6 +83,7 @@ func (k *knownKeys) learnArgs(p ledger.Propose) {
 		Remove  []string        `json:"remove,omitempty"`
 	}{}
 	replica := struct {
+		From    *uint64        `json:"from,omitempty"`
 		Replica ledger.Replica `json:"replica"`
 	}{}
 	switch p.Action {

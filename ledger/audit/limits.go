@@ -34,5 +34,6 @@ const (
 	unitsAhead          = 16   // bundles that are read and not yet replayed or written, of at most 40 MB each
 	knownKeysUnpacked   = 4096 // of about 40 kB each
 	directKeysUnpacked  = 64
-	exportFetchersAhead = 8 // requests to a source at a time
+	maxDisputedListed   = 32 // entries of one key that a report names
+	exportFetchersAhead = 8  // requests to a source at a time
 )

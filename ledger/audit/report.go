@@ -34,6 +34,7 @@ type Report struct {
 	Kinds      map[string]int `json:"kinds"`
 	Statements map[string]int `json:"statements"` // by type
 	Effects    map[string]int `json:"effects"`    // by type
+	Disputed   []DisputedKey  `json:"disputed,omitempty"`
 	View       bool           `json:"entries_jsonl_compared"`
 	Seconds    float64        `json:"seconds"`
 }
@@ -75,6 +76,9 @@ func (r *Report) Text() string {
 		if len(counts.of) > 0 {
 			line(counts.name, "%s", countsText(counts.of))
 		}
+	}
+	for _, d := range r.Disputed {
+		line("disputed", "%s", d.text())
 	}
 	if r.AtLeast > 0 {
 		line("extends", "the known checkpoint of size %d", r.AtLeast)

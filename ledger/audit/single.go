@@ -21,6 +21,7 @@ const (
 	FileStateProof  = "state-proof"           // canonical JSON, section 11
 	FileForkProof   = "fork-proof"            // canonical JSON, section 16
 	FileTransparent = "transparent-statement" // .cose, section 14
+	FileStatement   = "statement"             // .cose without a receipt, section 3
 )
 
 // FileReport is what a single proof file proves. Its JSON is stable.
@@ -46,6 +47,7 @@ type FileReport struct {
 	Absent     bool            `json:"absent,omitempty"`         // it is proven that there is no such record
 	Value      json.RawMessage `json:"value,omitempty"`
 	Fork       *ProvenFork     `json:"fork,omitempty"`
+	Signed     *SignedBy       `json:"signed_by,omitempty"` // of a statement, what the ledger says of its key
 }
 
 // ProvenFork is what a fork proof shows: a replica signed a head which is not of
@@ -67,7 +69,11 @@ type FileOptions struct {
 	// Export is the folder of an export, which a transparent statement needs:
 	// its receipt names a replica's key and shows an entry, and carries neither.
 	// "" stands for the export in whose folder proofs/ the file lies.
-	Export string
+	//
+	// A statement without a receipt is judged by an export too, a folder or an
+	// archive, which is verified whole for that.
+	Export  string
+	Workers int // 0: one a core
 }
 
 // VerifyFile proves a single proof file from the genesis hash. If the file is
@@ -104,6 +110,10 @@ func (r *FileReport) verify(ctx context.Context, path string, opts FileOptions) 
 		r.Kind = FileStateProof
 		err = r.stateProof(data, opts.Genesis)
 	case bytes.HasPrefix(data, []byte{0xd2, 0x84}):
+		if st, bare := ledger.ParseStatement(data); bare == nil {
+			r.Kind = FileStatement
+			return r.statement(ctx, st, base, opts)
+		}
 		r.Kind = FileTransparent
 		return r.transparent(ctx, data, path, opts)
 	default:
@@ -239,7 +249,12 @@ func (r *FileReport) transparent(ctx context.Context, data []byte, path string, 
 	if err := h.checkTransparent(t, data, receipt.Seq, entry); err != nil {
 		return badFile(StepProof, base, err)
 	}
-	if err := h.checkAuthor(envelope); err != nil {
+	if err := h.checkAuthor(envelope); errors.Is(err, errNotInChain) {
+		// A node's keys are in the log alone.
+		if err := r.author(ctx, envelope, base, opts); err != nil {
+			return err
+		}
+	} else if err != nil {
 		return badFile(StepProof, base, err)
 	}
 	e, err := ledger.ParseEntry(entry)
@@ -298,8 +313,10 @@ func (h *head) checkAuthor(envelope []byte) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("key %s of %s is nobody's in the authority chain", st.KeyID, st.Payload.Author)
+	return fmt.Errorf("key %s of %s %w", st.KeyID, st.Payload.Author, errNotInChain)
 }
+
+var errNotInChain = errors.New("is nobody's in the authority chain")
 
 func publicOf(a ledger.Authority, id ledger.Hash) []byte {
 	for _, m := range a.Council {
@@ -351,6 +368,17 @@ func (r *FileReport) Text() string {
 			line("value", "%s", r.Value)
 		}
 		line("sealed", "%s", r.Stamp.Format(time.RFC3339))
+	case FileStatement:
+		line("statement", "%s", r.Statement)
+		line("signed by", "%s", r.Signed.text())
+		if r.Seq != nil {
+			line("entry", "%d of this export", *r.Seq)
+		} else {
+			line("entry", "none: it is not on the ledger up to this size")
+		}
+		line("says", "%s", r.View)
+		fmt.Fprintf(&b, "its signature and key hold at size %d, last signed %s\n", r.Size, r.LastSigned.Format(time.RFC3339))
+		return b.String()
 	default:
 		line("entry", "%d, a %s of %s", *r.Seq, r.EntryKind, r.Stamp.Format(time.RFC3339))
 		line("says", "%s", r.View)

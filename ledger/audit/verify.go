@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 	"github.com/quorate/quorate/ledger/keys"
@@ -24,6 +25,8 @@ type Options struct {
 	AtLeast  []byte                   // a checkpoint that the export must extend; nil for none
 	Workers  int                      // 0: one a core
 	Progress func(done, total uint64) // entries; called from one goroutine; may be nil
+
+	wanted ledger.Hash // id of a statement to find
 }
 
 // Verify proves the export at path, a directory or a .tar.zst. A bad export
@@ -56,6 +59,9 @@ type verifier struct {
 	head    *head
 	genesis []byte
 	tree    *tree
+	known   *knownKeys // once the entries are verified
+	state   *fsm.State // that they derive
+	found   *uint64    // the entry that the wanted statement is
 }
 
 // exportFiles are the files of an export: all of them, or all but bundles.
@@ -110,7 +116,7 @@ func (v *verifier) archive(ctx context.Context, path string) (err error) {
 // run takes the steps of DESIGN.md in order.
 func (v *verifier) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		v.headFiles, v.names, v.upperTiles, v.atLeast, v.entries, v.proofFiles,
+		v.headFiles, v.names, v.upperTiles, v.atLeast, v.entries, v.disputed, v.proofFiles,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err

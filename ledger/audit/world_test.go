@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -29,6 +30,7 @@ type world struct {
 	now       uint64 // milliseconds
 	nonces    uint64
 	seqs      map[string]uint64
+	speaks    map[string]string // under whose key of the keyring a name signs, if not under its own
 	handovers []handover
 }
 
@@ -48,6 +50,20 @@ var (
 )
 
 func seedOf(name string) [32]byte { return sha256.Sum256([]byte("quorate test key " + name)) }
+
+// keyOfPublic finds a private key of the keyring.
+func keyOfPublic(t testing.TB, public []byte) *keys.PrivateKey {
+	t.Helper()
+	keyringMu.Lock()
+	defer keyringMu.Unlock()
+	for _, k := range keyring {
+		if bytes.Equal(k.Public().Bytes(), public) {
+			return k
+		}
+	}
+	t.Fatal("nobody's key")
+	return nil
+}
 
 func keyOf(name string) *keys.PrivateKey {
 	keyringMu.Lock()
@@ -71,7 +87,7 @@ func replica(name, operator string) ledger.Replica {
 }
 
 // newWorld has three governors of three operators and four replicas.
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB, change ...func(*ledger.Genesis)) *world {
 	t.Helper()
 	log := ledger.NewLogSigner(worldOrigin, seedOf("log ed25519"), seedOf("log mldsa44"))
 	g := &ledger.Genesis{
@@ -84,13 +100,16 @@ func newWorld(t testing.TB) *world {
 		Policy:    ledger.DefaultPolicy(3),
 		Replicas:  []ledger.Replica{replica("r1", "acme"), replica("r2", "bolt"), replica("r3", "core"), replica("r4", "acme")},
 	}
+	for _, f := range change {
+		f(g)
+	}
 	entry, err := g.Entry()
 	must(t, err)
 	state, err := fsm.New(entry)
 	must(t, err)
 	return &world{
 		t: t, log: log, state: state, verify: fsm.NewDirectVerifier(256), entries: [][]byte{entry},
-		now: g.Created, seqs: map[string]uint64{},
+		now: g.Created, seqs: map[string]uint64{}, speaks: map[string]string{},
 	}
 }
 
@@ -149,9 +168,17 @@ func (w *world) sign(author, typ string, body any) []byte {
 		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8, 16), w.nonces)
 		p.Expires = w.now + 3_600_000
 	}
-	envelope, err := ledger.Sign(keyOf(author), p, body)
+	envelope, err := ledger.Sign(w.keyOf(author), p, body)
 	must(w.t, err)
 	return envelope
+}
+
+// keyOf is the key that speaks for a name.
+func (w *world) keyOf(name string) *keys.PrivateKey {
+	if other, ok := w.speaks[name]; ok {
+		name = other
+	}
+	return keyOf(name)
 }
 
 func (w *world) propose(author, action string, args any) []byte {
