@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -69,6 +70,7 @@ func (a *app) openAgent(settings *agent.Config, logger *slog.Logger, alone bool)
 	runner, err := agent.New(settings, agent.Options{
 		Passphrase: a.passphrase(settings.PassphraseFile, settings.KeyFile),
 		Logger:     logger.With(slog.String("node", settings.Name)), Registry: registry,
+		Alone: alone && os.Getenv("GOMAXPROCS") == "", // who says how many means it
 	})
 	if wrong := (*agent.PackError)(nil); errors.As(err, &wrong) {
 		return nil, packRefused(settings.JoinPack, err)

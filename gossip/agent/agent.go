@@ -32,6 +32,9 @@ type Options struct {
 	Passphrase func() ([]byte, error)
 	Logger     *slog.Logger // nil: nothing is logged
 	Registry   *prometheus.Registry
+	// Alone says that the process is this agent and nothing else, which may set how many
+	// processors it uses.
+	Alone bool
 	// Observe sees every frame of the mesh that is sent or taken in. For tests.
 	Observe func(mesh.Frame)
 }
@@ -63,6 +66,7 @@ type Agent struct {
 	out     *sender
 	docket  *docket
 	early   *early
+	cores   *cores
 	judge   *judge
 	watch   *watcher
 	store   *vault
@@ -120,7 +124,10 @@ func New(config *Config, o Options) (*Agent, error) {
 	if a.out, err = newSender(a); err != nil {
 		return nil, err
 	}
-	a.docket, a.early = newDocket(a), newEarly()
+	a.docket, a.early, a.cores = newDocket(a), newEarly(), newCores(nil)
+	if o.Alone {
+		a.cores = newCores(setProcessors)
+	}
 	a.rotator = newRotator(a)
 	a.judge = newJudge(a)
 	a.watch = newWatcher(a)

@@ -81,6 +81,7 @@ func (a *Agent) fresh() bool {
 }
 
 func (a *Agent) takeEntry(e *client.Entry) error {
+	a.cores.worked(time.Now())
 	a.mu.Lock()
 	err := a.chronicle.add(e.Entry)
 	a.mu.Unlock()
@@ -97,20 +98,25 @@ func (a *Agent) takeEntry(e *client.Entry) error {
 }
 
 // followHeads asks replicas for the newest head: when entries came, and from
-// time to time, since the same head is signed anew every 10 s.
+// time to time, since the same head is signed anew every 10 s: less often while a
+// replica answers as it should.
 func (a *Agent) followHeads(ctx context.Context) error {
 	for {
-		a.syncReplicas(ctx)
+		calm := a.syncReplicas(ctx)
 		for pause := 10 * time.Millisecond; a.uncovered() && pause < time.Second; pause *= 2 {
 			// Another replica than the one whose watch we follow may be behind it.
 			if err := sleep(ctx, pause); err != nil {
 				return err
 			}
-			a.syncReplicas(ctx)
+			calm = a.syncReplicas(ctx)
 		}
-		wait := syncEvery*3/4 + rand.N(syncEvery/2)
+		every := syncEvery
+		if calm {
+			every = a.syncPause()
+		}
+		wait := every*3/4 + rand.N(every/2)
 		if a.lag.lags() {
-			wait = lagPatience
+			wait = a.patience()
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -131,8 +137,15 @@ func (a *Agent) uncovered() bool {
 	return len(a.chronicle.open) > 0
 }
 
-// syncReplicas takes new links and the newest head from the replicas.
-func (a *Agent) syncReplicas(ctx context.Context) {
+// syncPause is how long to wait for the next head of replicas that answer: so long
+// that the newest signature is never near to being stale.
+func (a *Agent) syncPause() time.Duration {
+	return min(max(a.maxHeadAge(a.view.Load())/3, syncEvery), syncCalm)
+}
+
+// syncReplicas takes new links and the newest head from the replicas, and reports whether
+// one gave a head that was signed lately.
+func (a *Agent) syncReplicas(ctx context.Context) (calm bool) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	head, err := a.client.Sync(ctx)
@@ -145,30 +158,35 @@ func (a *Agent) syncReplicas(ctx context.Context) {
 		a.trouble.set(troubleReplicas, err)
 	}
 	if head == nil {
-		return
+		a.trouble.failed()
+		return false
 	}
 	var old *client.StaleError
 	if errors.As(err, &old) {
-		a.trouble.set(troubleReplicas, err) // and peers are asked before long
+		a.trouble.set(troubleReplicas, err)
+		a.trouble.failed() // so peers are asked before long
 	} else {
+		calm = true
 		a.trouble.set(troubleReplicas, nil)
-		a.trouble.reached()
+		a.trouble.reached(a.syncPause()*5/4 + syncEvery)
 	}
 	a.unkept(err)
 	links := a.client.Links()
 	for _, raw := range links[min(a.linked(), len(links)):] {
 		if err := a.offerLink(raw); err != nil {
 			a.trouble.set(troubleReplicas, err)
-			return
+			return false
 		}
 	}
 	_, err = a.offerHead(head.Note, true)
 	next, _ := a.position()
-	a.lag.behind(errors.Is(err, errGap), next)
+	a.lag.behind(errors.Is(err, errGap), next, head.Size, a.patience())
 	if err != nil && !errors.Is(err, errGap) && !errors.Is(err, errBehind) {
 		a.beside(err)
 		a.logger.Warn("a replica's head is refused", "error", err)
+		return false
 	}
+	return calm
 }
 
 // unkept says that what a replica showed was verified and is in memory only.

@@ -33,6 +33,7 @@ var errNoState = errors.New("there is no certified state yet")
 
 // Statement implements mesh.Judge.
 func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
+	j.agent.cores.worked(time.Now())
 	c, ruling := j.rule(gossip.Statements, envelope)
 	if ruling.Reason == gossip.EarlyEpoch {
 		if ruling.Reason = j.agent.awaitEpoch(from.Name, envelope); ruling.Reason == gossip.Good {

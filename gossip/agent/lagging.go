@@ -7,12 +7,15 @@ import (
 )
 
 // lag is how long entries have been missing below a head that a replica showed. A
-// replica that keeps a watch alive and gives it nothing is left after a while: the
-// next watch begins at the replica that gave a head last.
+// replica that keeps a watch alive and gives it nothing, or drop by drop, is left after
+// a while: the next watch begins at the replica that gave a head last, where the one
+// before ended.
 type lag struct {
 	mu    sync.Mutex
-	next  uint64    // entry that was missing then
-	since time.Time // zero: none is
+	head  uint64    // size of the head that is to be reached
+	begun time.Time // when it was shown
+	next  uint64    // entry that was missing
+	since time.Time // at that time; zero: none is
 	turn  context.CancelFunc
 }
 
@@ -25,21 +28,36 @@ func (l *lag) watching(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, cancel
 }
 
-// behind takes note that a head is beyond the next entry, or that none is, and ends
-// the watch if that entry has not come for lagPatience.
-func (l *lag) behind(is bool, next uint64) {
+// behind takes note that a head is beyond the next entry, or that none is. It ends
+// the watch that in patience brought neither what was missing nor lagEntries, or in
+// lagMost not what was missing when that began.
+func (l *lag) behind(is bool, next, head uint64, patience time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	switch {
 	case !is:
 		l.since = time.Time{}
-	case l.since.IsZero() || next != l.next:
+	case l.since.IsZero() || next >= l.head:
+		l.head, l.begun, l.next, l.since = head, now, next, now
+	case now.Sub(l.since) < patience:
+	case next-min(next, l.next) >= lagEntries && now.Sub(l.begun) < lagMost:
 		l.next, l.since = next, now
-	case now.Sub(l.since) >= lagPatience && l.turn != nil:
+	case l.turn != nil:
 		l.turn()
 		l.turn, l.since = nil, time.Time{}
 	}
+}
+
+// patience is how long what is missing may take. Who gave entries that no head covers
+// has the rest of them, unless they are a lie.
+func (a *Agent) patience() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.chronicle.next() > a.chronicle.size() {
+		return doubtPatience
+	}
+	return lagPatience
 }
 
 // lags reports whether an entry is missing.

@@ -55,9 +55,11 @@ const (
 	// Work of its own.
 	probeTimeout    = 5 * time.Second
 	probesAtOnce    = 16
-	banEpochs       = 1_008 // as long as evidence counts
-	maxBans         = 4_096 // offenders that are dropped before the ledger says so
-	syncEvery       = 10 * time.Second
+	banEpochs       = 1_008            // as long as evidence counts
+	maxBans         = 4_096            // offenders that are dropped before the ledger says so
+	syncEvery       = 10 * time.Second // for the newest head, while replicas fail or max_head_age is short
+	syncCalm        = 20 * time.Second // else
+	cutOffAfter     = 20 * time.Second // of failures
 	syncTimeout     = 20 * time.Second
 	peerSyncTimeout = 10 * time.Second
 	saveEvery       = time.Minute // of the verified state, and at once after a change of a standing
@@ -93,9 +95,18 @@ const (
 )
 
 const (
+	busySpan = 100 * time.Millisecond // in which so many statements and entries
+	busyAt   = 16                     // are worth more than one processor,
+	busyFor  = 10 * time.Second       // and for so long after them
+)
+
+const (
 	headJitter      = 150 * time.Millisecond
-	doubtHeadAge    = 25 * time.Second       // of a head: then another replica is asked
-	lagPatience     = 5 * time.Second        // for entries below a replica's head, before another is watched
-	replicaPatience = 500 * time.Millisecond // for a replica to bring what a peer's head shows
-	recordAround    = 64                     // bytes of a record in an answer, beside key and value
+	doubtHeadAge    = 25 * time.Second        // of a head: then another replica is asked
+	lagPatience     = 5 * time.Second         // for entries below a replica's head, before another is watched
+	doubtPatience   = 1500 * time.Millisecond // the same, after entries that no head covers
+	lagEntries      = 64                      // that are progress enough,
+	lagMost         = 30 * time.Second        // for so long
+	replicaPatience = 500 * time.Millisecond  // for a replica to bring what a peer's head shows
+	recordAround    = 64                      // bytes of a record in an answer, beside key and value
 )

@@ -40,7 +40,8 @@ func (a *Agent) followPeers(ctx context.Context) error {
 			if err := a.reach(ctx, c); err != nil {
 				return err
 			}
-		case <-ticker.C:
+		case now := <-ticker.C:
+			a.cores.rest(now)
 			if !a.alone() {
 				continue
 			}
@@ -75,7 +76,7 @@ func (a *Agent) reach(ctx context.Context, c claim) error {
 }
 
 // alone reports whether no replica is configured or answers.
-func (a *Agent) alone() bool { return a.client == nil || a.trouble.cutOff(2*syncEvery) }
+func (a *Agent) alone() bool { return a.client == nil || a.trouble.cutOff() }
 
 // askPeer takes links, entries and the head from a peer until its head is reached.
 func (a *Agent) askPeer(ctx context.Context, peer ed25519.PublicKey) {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // TestTwentyAtRest measures 20 agents in one process, beside their three
@@ -77,14 +80,79 @@ func TestTwentyAtRest(t *testing.T) {
 // cpu is how much of a core this process uses for a while.
 func cpu(t *testing.T, d time.Duration) float64 {
 	t.Helper()
-	at := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	before := at()
+	before := cpuTime(t)
 	time.Sleep(d)
-	return (at() - before).Seconds() / d.Seconds()
+	return (cpuTime(t) - before).Seconds() / d.Seconds()
+}
+
+// cpuTime is what this process has used of all cores.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestJudgingRate measures how many statements of four authors one agent judges in a
+// second, in turn with bare verification of as many. By hand: QUORATE_REST=1.
+func TestJudgingRate(t *testing.T) {
+	if os.Getenv("QUORATE_REST") == "" {
+		t.Skip("a measurement: QUORATE_REST=1")
+	}
+	f := newFleet(t, 3, 5, func(g *ledger.Genesis) { g.Policy.Quota = 1 << 20 }, nil)
+	m := f.agents[0]
+	f.start(m)
+	f.await("it has a state", f.agents[:1], func(m *member) bool { return m.View().State != nil })
+	const rounds, each = 5, 2_000
+	seqs := map[string]uint64{}
+	for range rounds {
+		var statements []*ledger.Statement
+		for i := range each {
+			author := f.agents[1+i%4]
+			epoch, seq := m.View().State.Epoch(), seqs[author.name]
+			seqs[author.name]++
+			b, err := ledger.Sign(author.key, ledger.Payload{Author: author.name, Epoch: &epoch, Seq: &seq, Ledger: f.cluster.Hash, Type: ledger.TypeObserve},
+				ledger.Observe{Counter: seq + 1, Kind: ledger.LinkUp, Subject: "n1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, err := ledger.ParseStatement(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			statements = append(statements, st)
+		}
+		onAllCores := func(what func(i int) bool) time.Duration {
+			var next, good atomic.Int64
+			var wait sync.WaitGroup
+			began := time.Now()
+			for range runtime.GOMAXPROCS(0) {
+				wait.Go(func() {
+					for i := next.Add(1) - 1; i < each; i = next.Add(1) - 1 {
+						if what(int(i)) {
+							good.Add(1)
+						}
+					}
+				})
+			}
+			wait.Wait()
+			if good.Load() != each {
+				t.Errorf("%d of %d were good", good.Load(), each)
+			}
+			return time.Since(began)
+		}
+		publics := map[string]*keys.PublicKey{}
+		for _, a := range f.agents {
+			publics[a.name] = a.key.Public()
+		}
+		bare := onAllCores(func(i int) bool { return statements[i].Verify(publics[statements[i].Payload.Author]) })
+		used := cpuTime(t)
+		judged := onAllCores(func(i int) bool {
+			return m.judge.Statement(mesh.Member{}, statements[i].Envelope) == mesh.Accept
+		})
+		t.Logf("%.0f statements a second, %.0f us of processor each; %.2f of bare ML-DSA-65",
+			each/judged.Seconds(), (cpuTime(t)-used).Seconds()*1e6/each, bare.Seconds()/judged.Seconds())
+	}
 }

@@ -157,5 +157,5 @@ func (a *Agent) fastStart(ctx context.Context) {
 		a.logger.Warn("a replica's state is refused", "error", err)
 		return
 	}
-	a.trouble.reached()
+	a.trouble.reached(cutOffAfter)
 }

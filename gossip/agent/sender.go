@@ -30,6 +30,7 @@ type sender struct {
 
 	mu    sync.Mutex
 	queue []*outgoing
+	until time.Time // run waits; zero: it doesn't
 }
 
 // outgoing is a statement on its way to the ledger.
@@ -229,7 +230,11 @@ func (s *sender) add(o *outgoing) {
 	if o.own && own < submitQueue || !o.own && relays < relayQueue {
 		s.queue = append(s.queue, o)
 	}
+	soon := o.due.Before(s.until) // run looks at the whole queue: not for what is due later
 	s.mu.Unlock()
+	if !soon {
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -264,6 +269,10 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 		case best == nil || compareOutgoing(o, best) < 0:
 			best = o
 		}
+	}
+	s.until = time.Time{}
+	if best == nil {
+		s.until = now.Add(wait)
 	}
 	return best, wait
 }

@@ -45,7 +45,7 @@ func (a *Agent) Status() Status {
 		Name: a.config.Name, Ledger: a.genesis.String(), Standing: v.Standing(a.config.Name),
 		Size: v.Size, Root: v.Root.String(), Stale: a.stale(time.Now()), Trouble: trouble,
 		Alarm:    trouble[troubleConflict] != "" || trouble[troubleDivergence] != "",
-		Replicas: a.client != nil && !a.trouble.cutOff(2*syncEvery),
+		Replicas: a.client != nil && !a.trouble.cutOff(),
 		Peers:    len(a.mesh.Peers()), Waiting: a.out.waiting(), Quarantined: len(quarantineOf(v)),
 	}
 	if !v.Signed.IsZero() {

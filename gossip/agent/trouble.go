@@ -27,6 +27,7 @@ type troubles struct {
 	mu        sync.Mutex
 	now       map[string]string
 	last      time.Time // when a replica last answered
+	until     time.Time // from then on no replica answers
 	conflicts [][2][]byte
 }
 
@@ -50,17 +51,28 @@ func (t *troubles) list() map[string]string {
 	return maps.Clone(t.now)
 }
 
-func (t *troubles) reached() {
+// reached says that a replica answered, and that one is to answer again within patience.
+func (t *troubles) reached(patience time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last = time.Now()
+	t.until = t.last.Add(patience)
 }
 
-// cutOff reports whether no replica answered for so long.
-func (t *troubles) cutOff(patience time.Duration) bool {
+// failed says that none did now.
+func (t *troubles) failed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Since(t.last) > patience
+	if soon := t.last.Add(cutOffAfter); soon.Before(t.until) {
+		t.until = soon
+	}
+}
+
+// cutOff reports whether no replica answers.
+func (t *troubles) cutOff() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().After(t.until)
 }
 
 // conflict keeps a pair of heads, and reports whether it is new.

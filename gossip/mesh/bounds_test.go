@@ -201,6 +201,21 @@ func TestFewOperatorsLeavePlacesForOthers(t *testing.T) {
 	if n := take(newGater(nil, nil), "alone", maxInbound); n != crowdedInbound {
 		t.Errorf("one operator alone holds %d", n)
 	}
+	// In a fleet of few operators each gets its part, whatever all others take before.
+	for operators := 2; operators <= 32; operators++ {
+		g := newGater(nil, nil)
+		g.counts(operators)
+		for i := range operators - 1 {
+			take(g, fmt.Sprintf("bad-%d", i), maxInbound)
+		}
+		want := max((maxInbound-crowdedInbound)/operators, 1)
+		if operators > 17 {
+			want = 0 // eight of each fill it: see Known limits
+		}
+		if n := take(g, "newcomer", maxInbound); n < want {
+			t.Errorf("of %d operators the last gets %d places, not %d", operators, n, want)
+		}
+	}
 	// Those who come one by one are not kept out by their number.
 	g = newGater(nil, nil)
 	for i := range maxInbound {

@@ -40,6 +40,7 @@ type gater struct {
 
 	mu        sync.Mutex
 	met       map[netip.Addr]time.Time // where members were met, and when
+	fleet     int                      // operators of active members; 0: not known yet
 	operators map[string]int           // inbound connections
 	inbound   map[string]string        // id of an inbound connection: its operator
 	targets   map[peer.ID][]multiaddr.Multiaddr
@@ -173,9 +174,21 @@ func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReaso
 
 // room says whether an operator may have one more inbound connection. Once many
 // are taken, those that hold several get no more: a few operators with many nodes
-// must not keep the others out of a node that knows nobody else. g.mu is held.
+// must not keep the others out of a node that knows nobody else. Of a fleet of few
+// operators each gets its equal part of the places beyond those. g.mu is held.
 func (g *gater) room(operator string) bool {
-	return len(g.inbound) < crowdedInbound || g.operators[operator] < maxPerOperator
+	most := maxPerOperator
+	if g.fleet > 0 {
+		most = max(most, (maxInbound-crowdedInbound)/g.fleet)
+	}
+	return len(g.inbound) < crowdedInbound || g.operators[operator] < most
+}
+
+// counts takes how many operators have active members.
+func (g *gater) counts(operators int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fleet = operators
 }
 
 // connected and disconnected count inbound connections by operator.

@@ -98,10 +98,11 @@ func (m *Mesh) keepPeering(ctx context.Context, h *host) {
 // whose standing changed: GossipSub looks at a peer when it connects.
 func (m *Mesh) enforce(h *host) {
 	m.book.keep(func(key ed25519.PublicKey) bool { _, ok := m.config.Directory.Peer(key); return ok })
-	others := 0
+	others, operators := 0, map[string]bool{}
 	m.config.Directory.Members(func(member Member) bool {
 		if member.Standing == Active && !bytes.Equal(member.Peer, m.self) {
 			others++
+			operators[member.Operator] = true
 		}
 		for _, address := range member.Addresses[:min(len(member.Addresses), maxConfiguredAddress)] {
 			if at, err := netip.ParseAddrPort(address); err == nil && member.Standing != Excluded {
@@ -110,6 +111,7 @@ func (m *Mesh) enforce(h *host) {
 		}
 		return true
 	})
+	m.gate.counts(len(operators))
 	m.mu.Lock()
 	m.others = others
 	var cut []peer.ID
