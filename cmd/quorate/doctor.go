@@ -47,33 +47,39 @@ func (f *findings) fail(what, advice, format string, args ...any) {
 
 func (a *app) doctorCommand() *cobra.Command {
 	var server serverFlags
-	var config, key, passphraseFile string
+	var config, agentConfig, key, passphraseFile string
 	c := &cobra.Command{
 		Use:     "doctor",
 		Short:   "look for what is wrong: configuration, keys, disk, clock, ports, servers",
-		Long:    "doctor changes nothing. With --config it looks at a replica's machine, with\n--server at running servers, with --key at a key file.",
-		Example: "  quorate doctor --config r1.yaml\n  quorate doctor --server http://127.0.0.1:7400",
+		Long:    "doctor changes nothing. With --config it looks at a replica's machine, with --agent\nat an agent's, with --server at running servers, with --key at a key file; with\nboth a key or agent and servers also at how the key stands on the ledger.",
+		Example: "  quorate doctor --config r1.yaml\n  quorate doctor --agent edge-7.yaml --server https://r1.example:8100 --genesis genesis.cbor\n  quorate doctor --server http://127.0.0.1:7400",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var f findings
-			if config == "" && key == "" && len(a.servers(&server)) == 0 {
-				return usage("say --config FILE, --server URL or --key FILE", "there is nothing to look at")
+			if config == "" && agentConfig == "" && key == "" && len(a.servers(&server)) == 0 {
+				return usage("say --config FILE, --agent FILE, --server URL or --key FILE", "there is nothing to look at")
 			}
 			a.examineClock(&f)
+			var found []*examinedKey
 			if key != "" {
-				a.examineKey(&f, key, passphraseFile)
+				found = append(found, a.examineKey(&f, key, passphraseFile))
+				examineBackups(&f, filepath.Dir(key))
+			}
+			if agentConfig != "" {
+				found = append(found, a.examineAgent(&f, agentConfig))
 			}
 			if config != "" {
 				a.examineConfig(c.Context(), &f, config)
 			}
 			if len(a.servers(&server)) > 0 {
-				a.examineServers(c.Context(), &f, &server)
+				a.examineServers(c.Context(), &f, &server, found)
 			}
 			return a.reportFindings(f)
 		},
 	}
 	server.add(c.Flags())
 	c.Flags().StringVar(&config, "config", "", "a server's configuration")
+	c.Flags().StringVar(&agentConfig, "agent", "", "an agent's configuration")
 	c.Flags().StringVar(&key, "key", "", "a key file")
 	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "its passphrase")
 	return c
@@ -111,11 +117,12 @@ func (a *app) examineClock(f *findings) {
 	f.ok("clock", "%s", a.now().UTC().Format(time.RFC3339))
 }
 
-func (a *app) examineKey(f *findings, path, passphraseFile string) {
+// examineKey opens a key file, and gives what key it is if that can be told.
+func (a *app) examineKey(f *findings, path, passphraseFile string) *examinedKey {
 	info, err := os.Stat(path)
 	if err != nil {
 		f.fail("key", "check the path", "%s: %v", path, causeOf(err))
-		return
+		return nil
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		f.warn("key", "chmod 600 "+path, "others may read %s (mode %04o)", path, info.Mode().Perm())
@@ -128,11 +135,13 @@ func (a *app) examineKey(f *findings, path, passphraseFile string) {
 	switch {
 	case err == nil:
 		f.ok("key", "%s is the key of the %s %s: %s", path, file.Role, file.Name, file.Key.ID().Words())
+		return &examinedKey{id: ledger.Hash(file.Key.ID()), name: file.Name, role: file.Role}
 	case ask == nil && !errors.Is(err, os.ErrNotExist):
 		f.warn("key", "give --passphrase-file to open it", "%v", err)
 	default:
 		f.fail("key", "see above", "%v", err)
 	}
+	return nil
 }
 
 func (a *app) examineConfig(ctx context.Context, f *findings, path string) {
@@ -273,7 +282,7 @@ func examineDisk(f *findings, dir string) {
 	}
 }
 
-func (a *app) examineServers(ctx context.Context, f *findings, flags *serverFlags) {
+func (a *app) examineServers(ctx context.Context, f *findings, flags *serverFlags, found []*examinedKey) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	l, err := a.connect(ctx, flags)
@@ -310,6 +319,11 @@ func (a *app) examineServers(ctx context.Context, f *findings, flags *serverFlag
 	if err != nil {
 		f.fail("head", "quorate status tells more", "no certified head verifies: %v", err)
 		return
+	}
+	for _, k := range found {
+		if k != nil {
+			examineKeyOnLedger(ctx, f, l, k)
+		}
 	}
 	age := a.now().Sub(time.Unix(int64(head.Signed), 0))
 	limit := time.Minute
