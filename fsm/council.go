@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 type councilArgs struct {
@@ -81,6 +82,11 @@ func (t *transition) checkMembers(path string, members []ledger.Member, leaving 
 		ids[m.KeyID()] = true
 		if len(m.Recipient) > maxRecipient {
 			return refuse(BadField, path+".recipient", fmt.Sprintf("at most %d bytes", maxRecipient))
+		}
+		if t.rotates() && m.Recipient != "" { // or nobody could seal a share to it
+			if err := keys.CheckRecipient(m.Recipient); err != nil {
+				return refuse(BadField, path+".recipient", err.Error())
+			}
 		}
 		key, known := t.Key(m.KeyID())
 		again := known && key.Holder == m.Name && key.Role == RoleGovernor && !key.Revoked && leaving[m.Name]

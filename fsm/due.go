@@ -130,6 +130,7 @@ func (t *transition) announceEpoch(causes ...uint64) {
 	if t.protects() {
 		t.beginEpoch(seq)
 	}
+	t.raiseAlarms(seq)
 }
 
 // appendSeal appends the seal. A handover first refreshes the record

@@ -21,6 +21,7 @@ func (t *transition) rekeyLog(args ledger.LogKeys, _ occasion) *problem {
 		return refuse(NothingChanges, "body.args", "both keys must be new")
 	}
 	t.put(keyLog, &args)
+	t.changeMeta(func(m *Meta) { m.Exposed = nil })
 	t.touch("log")
 	return nil
 }

@@ -183,6 +183,9 @@ func (t *transition) execute(p *Proposal) {
 		t.noteAuthority(c.causes())
 	}
 	t.tellMended(seq)
+	if changesAlarms(p.Action) {
+		t.raiseAlarms(seq)
+	}
 	if p.Action == "epoch.advance" {
 		t.announceEpoch(seq)
 	}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/ledger"
 )
@@ -81,6 +82,11 @@ func (t *transition) removeReplica(args replicaRemoveArgs, _ occasion) *problem 
 		return p
 	}
 	t.unseatReplica(old, KeyRemoved, from)
+	if args.Cause && t.rotates() && !slices.Contains(t.meta.Exposed, old.Name) {
+		t.changeMeta(func(m *Meta) {
+			m.Exposed = slices.Sorted(slices.Values(append(slices.Clone(m.Exposed), old.Name)))
+		})
+	}
 	t.touch("replicas")
 	return nil
 }

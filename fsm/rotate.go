@@ -204,8 +204,13 @@ func (t *transition) ofKeys(st *ledger.Statement, a author) *problem {
 	if !t.rotates() {
 		return refuse(FormatTooLow, "type", fmt.Sprintf("%s is of format %d", st.Payload.Type, ledger.KeysFormat))
 	}
-	if st.Payload.Type == ledger.TypeRotate {
-		return t.rotate(st, a)
+	switch st.Payload.Type {
+	case ledger.TypeBackup:
+		return t.backup(st, a)
+	case ledger.TypeRestoreTest:
+		return t.restoreTest(st, a)
+	case ledger.TypeDestroy:
+		return t.destroy(st, a)
 	}
-	return refuse(WrongTyp, "type", "this program does not take it yet")
+	return t.rotate(st, a)
 }

@@ -101,6 +101,10 @@ func (r *storyteller) describeEffect(f *ledger.Effect) string {
 		return fmt.Sprintf(" %s from %s to %s", b.Name, r.keyName(b.Old), r.keyName(b.Key))
 	case EffectTick:
 		return ""
+	case EffectAlarm:
+		var b AlarmEffect
+		r.decode(f.Body, &b)
+		return " " + alarmText(b.Kind, b.Count, b.Names)
 	case EffectActive:
 		var b ReplicaEffect
 		r.decode(f.Body, &b)
@@ -152,6 +156,10 @@ func (r *storyteller) show(words []string) []string {
 		return []string{list(s.Nodes("", 1000), func(n NodeRecord) string { return n.Name + " " + n.Standing })}
 	case "key":
 		return r.showKey(words[1])
+	case "alarms":
+		return r.showAlarms()
+	case "backup":
+		return r.showBackup(words[1])
 	case "reputation":
 		return r.showReputation(words[1])
 	case "protection":

@@ -4,9 +4,12 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // The commands of stories about keys, of format 3.
@@ -151,4 +154,140 @@ func (r *storyteller) changeKeys(p *ledger.Policy, name, value string) {
 		rules.TestEpochs = r.number(value)
 	}
 	p.Keys = &rules
+}
+
+// testRecipients are the public halves of age identities that nobody keeps, by name.
+var testRecipients = sync.OnceValue(func() map[string]string {
+	text, err := os.ReadFile("testdata/recipients.txt")
+	if err != nil {
+		panic(err)
+	}
+	recipients := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, recipient, _ := strings.Cut(strings.TrimSpace(line), " ")
+		recipients[name] = recipient
+	}
+	return recipients
+})
+
+// recipientNamed is the recipient of whoever is seated under the key of that name, in
+// stories whose council has recipients.
+func recipientNamed(name string) string { return testRecipients()[name] }
+
+// seated gives a governor its recipient, if the story's have one.
+func (r *storyteller) seated(text string) ledger.Member {
+	m := memberOf(text)
+	if r.recipients {
+		_, _, key := parseSeat(text)
+		m.Recipient = recipientNamed(key)
+	}
+	return m
+}
+
+func (r *storyteller) named(label string) ledger.Hash {
+	return ledger.LeafHash([]byte("file " + label))
+}
+
+// backupBody is "AUTHOR backs-up KEY FILE k=2 shares=bob,carol [recipient=NAME] [share=...]".
+func (r *storyteller) backupBody(o options) ledger.Backup {
+	if len(o.plain) != 2 {
+		r.fatalf("backs-up KEY FILE, not %v", o.plain)
+	}
+	k, _ := o.take("k")
+	shares, _ := o.take("shares")
+	other, isOther := o.take("recipient")
+	same, _ := o.take("same")
+	body := ledger.Backup{
+		Ciphertext: r.named(o.plain[1]), Key: ledger.Hash(keyNamed(o.plain[0]).ID()), Set: filler("set "+o.plain[1], 16),
+		Shares: []ledger.BackupShare{}, Threshold: r.number(k),
+	}
+	for i, holder := range strings.Split(shares, ",") {
+		recipient := recipientNamed(holder)
+		if isOther && i == 0 {
+			recipient = recipientNamed(other)
+		}
+		share := ledger.LeafHash([]byte("share " + o.plain[1] + holder))
+		if same != "" {
+			share = ledger.LeafHash([]byte("one share"))
+		}
+		body.Shares = append(body.Shares, ledger.BackupShare{Holder: holder, Recipient: keys.RecipientHash(recipient), Share: share})
+	}
+	return body
+}
+
+// testBody is "AUTHOR tests KEY FILE holders=bob,carol [outcome=failed] [purpose=restore]".
+func (r *storyteller) testBody(o options) ledger.RestoreTest {
+	body := ledger.RestoreTest{
+		Ciphertext: r.named(o.plain[1]), Key: ledger.Hash(keyNamed(o.plain[0]).ID()), Holders: []string{},
+		Outcome: ledger.RestoreOpened, Purpose: ledger.RestoreForTest,
+	}
+	if v, ok := o.take("holders"); ok {
+		body.Holders = strings.Split(v, ",")
+	}
+	if v, ok := o.take("outcome"); ok {
+		body.Outcome = v
+	}
+	if v, ok := o.take("purpose"); ok {
+		body.Purpose = v
+	}
+	body.Reason, _ = o.take("reason")
+	return body
+}
+
+// destroyBody is "AUTHOR destroys KEY [FILE]".
+func (r *storyteller) destroyBody(o options) ledger.Destroy {
+	body := ledger.Destroy{Key: ledger.Hash(keyNamed(o.plain[0]).ID())}
+	if len(o.plain) > 1 {
+		body.Ciphertext = r.named(o.plain[1])
+	}
+	body.Reason, _ = o.take("reason")
+	return body
+}
+
+// showBackup is "show backup KEY".
+func (r *storyteller) showBackup(name string) []string {
+	id := ledger.Hash(keyNamed(name).ID())
+	b, ok := r.world.state.Backup(id)
+	if !ok {
+		return []string{"no backup"}
+	}
+	line := fmt.Sprintf("of %s %s, %d of %s, recorded in entry %d, %s", b.Role, b.Holder, b.Threshold,
+		list(b.Shares, func(s ledger.BackupShare) string { return s.Holder }), b.Seq, r.world.state.BackupStanding(id))
+	if b.TestedSeq > 0 {
+		line += fmt.Sprintf(", opened in epoch %d", b.Tested)
+	}
+	if b.Failed {
+		line += ", failed"
+	}
+	return []string{line}
+}
+
+func (r *storyteller) showAlarms() []string {
+	on := r.world.state.Alarms()
+	lines := []string{}
+	for _, kind := range AlarmKinds() {
+		if a, ok := on[kind]; ok {
+			lines = append(lines, fmt.Sprintf("%s, since epoch %d", alarmText(kind, a.Count, a.Names), a.Since))
+		}
+	}
+	if len(lines) == 0 {
+		return []string{"none"}
+	}
+	return lines
+}
+
+func alarmText(kind string, count uint64, names []string) string {
+	if count == 0 {
+		return kind + ": over"
+	}
+	text := fmt.Sprintf("%s: %d", kind, count)
+	for i, name := range names {
+		if len(name) == 64 {
+			name = "..."
+		}
+		if i < 6 {
+			text += " " + name
+		}
+	}
+	return text
 }

@@ -12,7 +12,8 @@ var verbs = map[string]string{
 	"proposes": ledger.TypePropose, "approves": ledger.TypeApprove, "rejects": ledger.TypeReject,
 	"withdraws": ledger.TypeWithdraw, "vetoes": ledger.TypeVeto, "records": ledger.TypeRecord,
 	"joins": ledger.TypeJoin, "ready": ledger.TypeReady, "recovers": ledger.TypeRecover,
-	"observes": ledger.TypeObserve, "attests": ledger.TypeAttest, "brings": ledger.TypeEvidence, "rotates": ledger.TypeRotate, "probes": ledger.TypeProbe, "acks": ledger.TypeAck,
+	"observes": ledger.TypeObserve, "attests": ledger.TypeAttest, "brings": ledger.TypeEvidence, "rotates": ledger.TypeRotate,
+	"backs-up": ledger.TypeBackup, "tests": ledger.TypeRestoreTest, "destroys": ledger.TypeDestroy, "probes": ledger.TypeProbe, "acks": ledger.TypeAck,
 }
 
 // say makes a statement: AUTHOR VERB ... and submits it, or puts it into the
@@ -112,6 +113,12 @@ func (r *storyteller) statement(author, typ string, words []string) []byte {
 		s.body = ledger.Probe{Nonce: filler(author, 16), Subject: o.plain[0], Tick: r.fleet().tick()}
 	case ledger.TypeAck:
 		s.body = ledger.Ack{Challenge: ledger.LeafHash([]byte(author)), Prober: o.plain[0], Tick: r.fleet().tick()}
+	case ledger.TypeBackup:
+		s.body = r.backupBody(o)
+	case ledger.TypeRestoreTest:
+		s.body = r.testBody(o)
+	case ledger.TypeDestroy:
+		s.body = r.destroyBody(o)
 	case ledger.TypeRotate:
 		s.body = r.rotation(author, s.key, o)
 	case ledger.TypeReady:
@@ -290,13 +297,13 @@ func (r *storyteller) args(action string, o options) canon.Raw {
 	case "council.change":
 		a := councilArgs{Remove: list("remove")}
 		for _, m := range list("add") {
-			a.Add = append(a.Add, memberOf(m))
+			a.Add = append(a.Add, r.seated(m))
 		}
 		args = a
 	case "council.reseat":
 		a := reseatArgs{Council: []ledger.Member{}}
 		for _, m := range list("council") {
-			a.Council = append(a.Council, memberOf(m))
+			a.Council = append(a.Council, r.seated(m))
 		}
 		args = a
 	case "operator.add":
