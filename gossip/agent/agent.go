@@ -48,7 +48,7 @@ type Agent struct {
 	logger  *slog.Logger
 	metrics *metrics
 	client  *client.Client // nil: no replica is configured
-	mesh    *mesh.Mesh
+	mesh    *meshes
 	verify  *fsm.DirectVerifier
 
 	mu        sync.Mutex // guards chronicle
@@ -135,8 +135,8 @@ func New(config *Config, o Options) (*Agent, error) {
 	if o.Registry != nil {
 		registerer = o.Registry
 	}
-	a.mesh, err = mesh.New(mesh.Config{
-		Ledger: a.genesis.String(), Identity: a.identity.Load().any().PeerKey(), Listen: []string{config.Gossip.Listen},
+	a.mesh, err = newMeshes(a, mesh.Config{
+		Ledger: a.genesis.String(), Listen: []string{config.Gossip.Listen},
 		Directory: directory{a}, Judge: a.judge, Logger: a.logger, Metrics: registerer, Observe: o.Observe,
 	})
 	if err != nil {
@@ -209,7 +209,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	loop(a.mesh.Run)
+	loop(a.mesh.run)
 	loop(func(ctx context.Context) error { return a.serveLocal(ctx, local) })
 	if a.client != nil {
 		loop(a.followEntries)
@@ -240,8 +240,8 @@ func (a *Agent) View() *View { return a.view.Load() }
 // Changed is closed at the next change of View.
 func (a *Agent) Changed() <-chan struct{} { return a.changed.wait() }
 
-// Mesh is the agent's mesh, for its addresses.
-func (a *Agent) Mesh() *mesh.Mesh { return a.mesh }
+// Mesh is the agent's mesh, for its addresses; another once its peer key changed.
+func (a *Agent) Mesh() *mesh.Mesh { return a.mesh.current() }
 
 // Judge is what the mesh asks of each frame that arrives. For measurements.
 func (a *Agent) Judge() mesh.Judge { return a.judge }

@@ -206,6 +206,11 @@ func (d directory) member(v *View, n *fsm.NodeRecord) mesh.Member {
 		Name: n.Name, Operator: n.Operator, Standing: v.Standing(n.Name), Peer: n.Peer,
 		Addresses: d.agent.addresses[n.Name],
 	}
+	if keys := peerKeysOf(v.State, n); len(keys) > 0 {
+		m.Also = keys[1:]
+	} else {
+		m.Standing = fsm.NodeExcluded // its key is revoked: nobody is to be met by it
+	}
 	if r, ok := v.State.Reputation(n.Name); ok {
 		m.Reputation = r.Reputation
 	}

@@ -231,8 +231,17 @@ func (k *keyring) announce(sign func(next *keys.File) ([]byte, error)) error {
 	return k.write(k.ring.announced(envelope))
 }
 
-// turn takes the successor into force: R7.
-func (k *keyring) turn(from uint64) error { return k.write(k.ring.turned(from)) }
+// turn takes a successor into force: R7.
+func (k *keyring) turn(to ledger.Hash, from uint64) error {
+	if k.held[to] == nil {
+		f, err := k.open(k.ring.find(to))
+		if err != nil {
+			return err
+		}
+		k.held[to] = f
+	}
+	return k.write(k.ring.turned(to, from))
+}
 
 // drop gives the successor up.
 func (k *keyring) drop(epoch uint64) error { return k.write(k.ring.dropped(epoch)) }
@@ -259,9 +268,9 @@ func (k *keyring) adopt(f *keys.File, name string, from uint64) error {
 	return nil
 }
 
-// recall finds the successor that the ledger has on the shelf: its ring was lost. It
-// reports whether it is there.
-func (k *keyring) recall(id ledger.Hash) (bool, error) {
+// recall finds the successor that the ledger has on the shelf: its ring was lost, or it
+// was given up. It reports whether it is there.
+func (k *keyring) recall(id ledger.Hash, epoch uint64) (bool, error) {
 	f, err := k.open(&ringKey{ID: id, File: keyName(id)})
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -269,7 +278,7 @@ func (k *keyring) recall(id ledger.Hash) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := k.write(k.ring.named(id, keyName(id), nil)); err != nil {
+	if err := k.write(k.ring.recalled(id, keyName(id), epoch)); err != nil {
 		return false, err
 	}
 	k.held[id] = f

@@ -16,6 +16,14 @@ const (
 	keysEvery   = time.Minute      // a look at what is due, beside every change of the view
 	behindDelay = 30 * time.Second // at most, for who could not rotate when it was due
 
+	// Change of the peer key.
+	changePatience = 5 * time.Second // for the new mesh to find half of its peers
+	changeLook     = 50 * time.Millisecond
+	changeLinger   = 3 * time.Second // of the old one, once the new one listens
+	changeAgain    = time.Minute     // after one that failed
+	listenPatience = 3 * time.Second
+	listenPause    = 100 * time.Millisecond
+
 	// The verified ledger.
 	keptEntries     = 2_048   // newest certified entries, for peers that reach no replica
 	keptEntryBytes  = 8 << 20 // and at most so much of them

@@ -18,6 +18,7 @@ type metrics struct {
 	probes    *prometheus.CounterVec
 	roundTrip prometheus.Histogram
 	rotations *prometheus.CounterVec
+	changes   *prometheus.CounterVec
 }
 
 func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
@@ -41,6 +42,9 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 	m.rotations = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "quorate_agent_rotations_total", Help: "Rotations of the node's key, by result: done, or a step that failed and is tried again.",
 	}, []string{"result"})
+	m.changes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_agent_mesh_changes_total", Help: "Changes of the peer key, by result: done, or failed and tried again.",
+	}, []string{"result"})
 	if registry == nil {
 		return m
 	}
@@ -48,7 +52,7 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations,
+	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations, m.changes,
 		gauge("quorate_agent_size", "Certified entries that are enforced.", func() float64 { return float64(a.View().Size) }),
 		gauge("quorate_agent_head_age_seconds", "Since the newest head was signed; -1 without one.", func() float64 {
 			if v := a.View(); !v.Signed.IsZero() {

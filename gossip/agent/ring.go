@@ -76,6 +76,10 @@ func (r *ring) find(id ledger.Hash) *ringKey {
 	return nil
 }
 
+func (r *ring) index(id ledger.Hash) int {
+	return slices.IndexFunc(r.Keys, func(k ringKey) bool { return k.ID == id })
+}
+
 // lineage is the active key's line: the keys whose seqs it shares.
 func (r *ring) lineage() []ringKey {
 	at := slices.IndexFunc(r.Keys, func(k ringKey) bool { return k.ID == r.Line })
@@ -102,6 +106,9 @@ type keyFacts struct {
 	Next              *ledger.Hash // that of the node's record
 	Able              bool         // a rotation would be taken: the head is fresh, nothing is in doubt
 	Due               bool         // it is time for one
+	// Taken is whether the ledger knows the ring's successor and will not have it follow: it
+	// is somebody's, or revoked.
+	Taken bool
 	// Said is whether the ring's announcement can still be taken: its epoch is not over,
 	// it is of this generation.
 	Said bool
@@ -119,13 +126,14 @@ const (
 	keyAnnounce                // R5: sign what announces it; it is in the ring before anybody hears it
 	keySend                    // R6: send that until the ledger has it
 	keyTurn                    // R7: the ledger has it in force
+	keyDrop                    // the ledger will never have it
 	keyAdopt                   // the ledger has a key in force that people put there
 	keyForeign                 // somebody else announced a successor to our key
 	keyDestroy                 // R9: a key file is of no more use
 )
 
 func (s keyStep) String() string {
-	return [...]string{"rest", "make", "announce", "send", "turn", "adopt", "foreign", "destroy"}[s]
+	return [...]string{"rest", "make", "announce", "send", "turn", "drop", "adopt", "foreign", "destroy"}[s]
 }
 
 // plan is what is to be done, from what is on disk and what the ledger says, and
@@ -134,12 +142,14 @@ func (r *ring) plan(f *keyFacts) keyStep {
 	switch {
 	case r.find(f.Current) == nil:
 		return keyAdopt
-	case r.Next != nil && f.Current == *r.Next:
+	case r.index(f.Current) > r.index(r.Active):
 		return keyTurn
 	case f.Current != r.Active:
 		return keyRest // what we know of the ledger is from before the ring turned
 	case f.Next != nil && (r.Next == nil || *f.Next != *r.Next):
 		return keyForeign
+	case r.Next != nil && f.Taken:
+		return keyDrop
 	}
 	for i := range r.Keys {
 		if k := &r.Keys[i]; k.Ended != nil && !k.Gone && f.Lapsed(k) {
@@ -165,9 +175,22 @@ func (r *ring) plan(f *keyFacts) keyStep {
 // named is the ring once a key file is durable (R4).
 func (r *ring) named(id ledger.Hash, file string, backup *ledger.Hash) *ring {
 	next := r.copy()
-	if next.find(id) == nil {
-		next.add(ringKey{ID: id, File: file, Backup: backup})
+	next.add(ringKey{ID: id, File: file, Backup: backup})
+	next.Next, next.Said = &id, nil
+	return next
+}
+
+// recalled is the ring once the ledger has a successor that the ring had lost or given
+// up, in an epoch.
+func (r *ring) recalled(id ledger.Hash, file string, epoch uint64) *ring {
+	next := r.copy()
+	if other := next.Next; other != nil && *other != id {
+		next.find(*other).Ended = &epoch
 	}
+	if next.find(id) == nil {
+		next.add(ringKey{ID: id, File: file})
+	}
+	next.find(id).Ended = nil
 	next.Next, next.Said = &id, nil
 	return next
 }
@@ -179,8 +202,7 @@ func (r *ring) announced(envelope []byte) *ring {
 	return next
 }
 
-// dropped is the ring without a successor that the ledger will never take. Its file
-// is of no use.
+// dropped is the ring without a successor that the ledger will never take.
 func (r *ring) dropped(epoch uint64) *ring {
 	next := r.copy()
 	next.find(*r.Next).Ended = &epoch
@@ -188,12 +210,18 @@ func (r *ring) dropped(epoch uint64) *ring {
 	return next
 }
 
-// turned is the ring once the successor is in force, from an epoch on (R7).
-func (r *ring) turned(from uint64) *ring {
+// turned is the ring once a successor is in force, from an epoch on (R7).
+func (r *ring) turned(to ledger.Hash, from uint64) *ring {
 	next := r.copy()
 	ended := from - min(from, 1)
-	next.find(r.Active).Ended = &ended
-	next.Active, next.Next, next.Said = *r.Next, nil, nil
+	for i := range next.Keys {
+		if k := &next.Keys[i]; k.ID == to {
+			k.Ended = nil
+		} else if k.Ended == nil {
+			k.Ended = &ended
+		}
+	}
+	next.Active, next.Next, next.Said = to, nil, nil
 	return next
 }
 

@@ -265,7 +265,7 @@ func (w *ringWorld) act(k *keyring, s *Seqs) error {
 	case keySend:
 		w.send(k.ring.Said)
 	case keyTurn:
-		return k.turn(w.from)
+		return k.turn(w.current, w.from)
 	case keyDestroy:
 		_, err := k.destroy(f.Lapsed)
 		return err
@@ -355,10 +355,12 @@ func TestAnnouncementThatIsLostIsMadeAnew(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	one, two, three := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}
+	one, two, three, four := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}, ledger.Hash{4}
 	named := newRing(one).named(two, "two", nil)
 	said := named.announced([]byte("next"))
-	turned := said.turned(7)
+	turned := said.turned(two, 7)
+	given := said.dropped(6) // up
+	other := given.named(four, "four", nil).announced([]byte("next"))
 	never := func(*ringKey) bool { return false }
 	for name, c := range map[string]struct {
 		ring *ring
@@ -377,6 +379,11 @@ func TestPlan(t *testing.T) {
 		"an old view":             {turned, keyFacts{Current: one, Next: &two, Able: true, Due: true}, keyRest},
 		"a thief's":               {newRing(one), keyFacts{Current: one, Next: &three, Able: true, Due: true}, keyForeign},
 		"a thief was first":       {said, keyFacts{Current: one, Next: &three, Said: true}, keyForeign},
+		"known as another's":      {said, keyFacts{Current: one, Said: true, Taken: true}, keyDrop},
+		"given up, and taken":     {given, keyFacts{Current: one, Next: &two, Able: true}, keyForeign},
+		"given up, and in force":  {given, keyFacts{Current: two}, keyTurn},
+		"the former is taken":     {other, keyFacts{Current: one, Next: &two, Said: true}, keyForeign},
+		"the former is in force":  {other, keyFacts{Current: two}, keyTurn},
 		"re-keyed":                {said, keyFacts{Current: three}, keyAdopt},
 	} {
 		c.f.Lapsed = never
@@ -390,6 +397,24 @@ func TestPlan(t *testing.T) {
 	}
 	if got := turned.destroyed(one).plan(&old); got != keyRest {
 		t.Errorf("an old key that is gone: step %d", got)
+	}
+}
+
+// A successor that was given up is found again when the ledger has it after all, and
+// the other that was made meanwhile ends.
+func TestSuccessorIsRecalled(t *testing.T) {
+	one, two, three := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}
+	other := newRing(one).named(two, "two", nil).announced([]byte("a")).dropped(6).named(three, "three", nil).announced([]byte("b"))
+	for name, r := range map[string]*ring{
+		"announced": other.recalled(two, "two", 7).turned(two, 9),
+		"in force":  other.turned(two, 9),
+	} {
+		if r.Active != two || r.find(two).Ended != nil || r.find(one).Ended == nil || r.find(three).Ended == nil || r.Next != nil || r.Said != nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := other.recalled(two, "two", 7); *r.Next != two || r.Said != nil || *r.find(three).Ended != 7 {
+		t.Errorf("recalled: %+v", r)
 	}
 }
 
@@ -479,7 +504,7 @@ func TestDamagedRing(t *testing.T) {
 	if f, _, err := k.waiting(id); f == nil || err != nil {
 		t.Errorf("the successor is in force: %v, %v", f, err)
 	}
-	if ok, err := k.recall(id); !ok || err != nil || *k.ring.Next != id || k.held[id] == nil {
+	if ok, err := k.recall(id, 7); !ok || err != nil || *k.ring.Next != id || k.held[id] == nil {
 		t.Errorf("the successor is announced: %v, %v", ok, err)
 	}
 }

@@ -34,7 +34,7 @@ func (r *rotator) run(ctx context.Context) error {
 	for {
 		changed := r.agent.changed.wait()
 		wait := r.next(ctx, time.Now())
-		if wait == 0 {
+		if wait == 0 && ctx.Err() == nil {
 			continue
 		}
 		timer := time.NewTimer(wait)
@@ -106,18 +106,20 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 		}
 		return true, err
 	case keySend:
-		return r.send(ctx, view)
+		return r.send(ctx)
 	case keyTurn:
-		err := ring.turn(me.ValidFrom)
+		err := ring.turn(me.Key, me.ValidFrom)
 		if err == nil {
 			r.agent.metrics.rotated("done")
 			r.agent.logger.Info("the node's key changed", "key", me.Key.String(), "from", me.ValidFrom, "to", me.ValidTo)
 		}
 		return true, err
+	case keyDrop:
+		return true, errors.Join(fmt.Errorf("the ledger will not have %s follow the node's key: another is made", ring.ring.Next), ring.drop(f.Epoch))
 	case keyAdopt:
 		return r.adopt(me)
 	case keyForeign:
-		return r.foreign(me)
+		return r.foreign(me, f.Epoch)
 	case keyDestroy:
 		gone, err := ring.destroy(f.Lapsed)
 		for _, id := range gone {
@@ -145,13 +147,17 @@ func (r *rotator) facts(view *certified, me *fsm.NodeRecord, now time.Time) (*ke
 	}
 	policy := view.State.Policy()
 	rules := policy.KeyRules()
-	f.Lapsed = func(k *ringKey) bool { return lapsed(view.State, &rules, k) }
+	stale := a.stale(now)
+	f.Lapsed = func(k *ringKey) bool { return !stale && lapsed(view.State, &rules, k) }
+	if next := a.keyring.ring.Next; next != nil && !stale && (me.Next == nil || me.Next.Key != *next) && me.Key != *next {
+		_, f.Taken = view.State.Key(*next)
+	}
 	a.trouble.set(troubleKey, r.ends(&meta, &rules, me))
 	if meta.Format < ledger.KeysFormat || a.config.Rotation.Off {
 		return f, keysEvery
 	}
 	f.Able = me.Standing != fsm.NodeExcluded && !me.Revoked && me.ValidFrom <= f.Epoch && f.Epoch <= me.ValidTo &&
-		!a.stale(now) && a.identity.Load().seqs.Trouble(f.Epoch) == nil
+		!stale && a.identity.Load().seqs.Trouble(f.Epoch) == nil
 	if said := a.keyring.ring.Said; said != nil {
 		st, err := ledger.ParseStatement(said)
 		f.Said = err == nil && st.KeyID == me.Key && st.Payload.Generation == f.Generation && *st.Payload.Epoch+1 >= f.Epoch
@@ -215,11 +221,12 @@ func (r *rotator) ends(meta *fsm.Meta, rules *ledger.Keys, me *fsm.NodeRecord) e
 }
 
 // lapsed reports whether a key that ended is of no more use here: nobody may need what
-// it could open or sign, or its backup has it.
+// it could open or sign, or its backup has it. One that the ledger does not know may
+// still be announced by others, for as long as what announced it is taken.
 func lapsed(s *fsm.State, rules *ledger.Keys, k *ringKey) bool {
 	record, known := s.Key(k.ID)
 	if !known {
-		return true // it was never announced
+		return s.Epoch() > *k.Ended+s.Policy().GraceEpochs+1
 	}
 	if record.Ended == "" && !record.Revoked {
 		return false // the ledger has it in force, whatever we thought
@@ -275,7 +282,7 @@ func (r *rotator) announcement(view *certified, me *fsm.NodeRecord, next *keys.F
 
 // send brings the announcement to the ledger, and to others, who relay it for a node
 // that reaches no replica. The view shows when it was taken.
-func (r *rotator) send(ctx context.Context, view *certified) (again bool, err error) {
+func (r *rotator) send(ctx context.Context) (again bool, err error) {
 	a := r.agent
 	st, err := ledger.ParseStatement(a.keyring.ring.Said)
 	if err != nil {
@@ -297,12 +304,10 @@ func (r *rotator) send(ctx context.Context, view *certified) (again bool, err er
 	case !errors.As(err, &problem) || problem.Status >= http.StatusInternalServerError || problem.Status == http.StatusTooManyRequests:
 		return false, nil // it is tried again, and others bring it
 	}
+	// A refusal is one replica's word: the successor is kept until the certified view says
+	// that it cannot follow, since others may have brought the announcement.
 	a.metrics.submitted(ledger.TypeRotate, problem.Code)
-	if problem.Code == fsm.KeyTaken.String() || problem.Code == fsm.BadProof.String() {
-		// Another successor is made.
-		return true, errors.Join(fmt.Errorf("the ledger refused %s: %s", a.keyring.ring.Next, problem.Code), a.keyring.drop(view.State.Epoch()))
-	}
-	return false, fmt.Errorf("the ledger refused the rotation for now: %s", problem.Code)
+	return false, fmt.Errorf("a replica refused the rotation for now: %s", problem.Code)
 }
 
 // adopt takes into use a key that people made and the ledger put in force.
@@ -328,6 +333,6 @@ func (r *rotator) adopt(me *fsm.NodeRecord) (again bool, err error) {
 
 // foreign looks whether the successor that the ledger has is ours after all: the ring
 // may have been lost. If not, somebody else holds our key, and trouble says so.
-func (r *rotator) foreign(me *fsm.NodeRecord) (again bool, err error) {
-	return r.agent.keyring.recall(me.Next.Key)
+func (r *rotator) foreign(me *fsm.NodeRecord, epoch uint64) (again bool, err error) {
+	return r.agent.keyring.recall(me.Next.Key, epoch)
 }

@@ -17,6 +17,7 @@ const (
 	troubleSeqs       = "seqs"       // no statement may be signed
 	troubleKey        = "key"        // the node's key ends, ended, is lost, or somebody else announced its successor
 	troubleRotation   = "rotation"   // a step of the rotation of the node's key fails, and is tried again
+	troublePeerKey    = "peer_key"   // the peer key could not be changed, and is tried again
 	troublePack       = "pack"       // the history that is shown is not the join pack's
 	troubleHook       = "hook"
 	troublePublish    = "publish"

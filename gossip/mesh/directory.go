@@ -15,6 +15,9 @@ type Member struct {
 	Operator string
 	Standing string            // Active, Quarantined or Excluded; anything else counts as Excluded
 	Peer     ed25519.PublicKey // 32 bytes; the peer key that the ledger binds to the node
+	// Also are the other peer keys by which the node may be met while it changes its own:
+	// the one that is to follow, or the one before.
+	Also []ed25519.PublicKey
 	// Reputation is in basis points, 0 to 10,000.
 	Reputation uint64
 	// Addresses, host:port, are where configuration says it listens; the mesh
@@ -26,7 +29,7 @@ type Member struct {
 // connection and message, by many goroutines: answers come from memory, at once.
 // Whoever is not in it is not connected. After a change of it, call Mesh.Refresh.
 type Directory interface {
-	// Peer finds a member by its peer key, 32 bytes.
+	// Peer finds a member by any of its peer keys, 32 bytes.
 	Peer(key ed25519.PublicKey) (Member, bool)
 	// Members yields every member once, until yield says false.
 	Members(yield func(Member) bool)

@@ -23,7 +23,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate/ledger/keys"
@@ -213,25 +212,11 @@ func (m *Mesh) Run(ctx context.Context) error {
 
 // listen comes last: whoever connects finds everything in its place.
 func (m *Mesh) listen(ctx context.Context, h *host) error {
-	var addresses []multiaddr.Multiaddr
-	for _, address := range m.config.Listen {
-		a, err := listenMultiaddr(address)
-		if err != nil {
-			return err
-		}
-		addresses = append(addresses, a)
+	at, err := h.listen(m.config.Listen)
+	if err != nil {
+		return err
 	}
-	for _, a := range addresses {
-		if err := h.swarm.Listen(a); err != nil {
-			return fmt.Errorf("listen on %s: %w", a, err)
-		}
-	}
-	r := &running{ctx: ctx, host: h}
-	for _, a := range h.swarm.ListenAddresses() {
-		if address := hostPort(a); address != "" {
-			r.listening = append(r.listening, address)
-		}
-	}
+	r := &running{ctx: ctx, host: h, listening: at}
 	m.live.Store(r)
 	close(m.ready)
 	return nil
@@ -317,7 +302,8 @@ func (m *Mesh) request(ctx context.Context, v *service, to ed25519.PublicKey, re
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+v.timeout)
 	defer cancel()
-	if err := m.connect(ctx, r, id, member); err != nil {
+	id, err = m.connect(ctx, r, member)
+	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", member.Name, err)
 	}
 	response, err := m.ask(ctx, r.host, v, id, request)

@@ -38,11 +38,13 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Namespace: "quorate", Subsystem: "mesh", Name: "peers", Help: "Members connected.",
 		}, []string{"standing"}),
 	}
-	if registerer != nil {
-		for _, c := range []prometheus.Collector{m.messages, m.out, m.outBytes, m.drops, m.denials, m.streams, m.asked, m.dials, m.judging, m.peers} {
-			registerer.MustRegister(c)
-		}
+	if registerer == nil {
+		return m
 	}
+	for _, c := range []**prometheus.CounterVec{&m.messages, &m.out, &m.outBytes, &m.drops, &m.denials, &m.streams, &m.asked, &m.dials} {
+		*c = register(registerer, *c)
+	}
+	m.judging, m.peers = register(registerer, m.judging), register(registerer, m.peers)
 	return m
 }
 

@@ -100,9 +100,12 @@ func (m *Mesh) enforce(h *host) {
 	m.book.keep(func(key ed25519.PublicKey) bool { _, ok := m.config.Directory.Peer(key); return ok })
 	others, operators := 0, map[string]bool{}
 	m.config.Directory.Members(func(member Member) bool {
-		if member.Standing == Active && !bytes.Equal(member.Peer, m.self) {
+		if member.Standing == Active && !m.isSelf(&member) {
 			others++
 			operators[member.Operator] = true
+		}
+		if len(member.Also) > 0 {
+			m.book.inherit(&member)
 		}
 		for _, address := range member.Addresses[:min(len(member.Addresses), maxConfiguredAddress)] {
 			if at, err := netip.ParseAddrPort(address); err == nil && member.Standing != Excluded {
@@ -176,14 +179,15 @@ func (m *Mesh) candidates() []candidate {
 	now := time.Now()
 	var list []candidate
 	m.config.Directory.Members(func(member Member) bool {
-		if member.Standing != Active || bytes.Equal(member.Peer, m.self) {
+		if member.Standing != Active || m.isSelf(&member) {
 			return true
 		}
 		rank, may := m.book.turn(member, now)
 		if !may {
 			return true
 		}
-		if id, err := idOf(member.Peer); err == nil && !m.isLinked(id) {
+		_, linked := m.linkedAs(&member)
+		if id, err := idOf(member.Peer); err == nil && !linked {
 			list = append(list, candidate{member, id, rank})
 		}
 		return true
@@ -219,8 +223,9 @@ func (m *Mesh) isLinked(id peer.ID) bool {
 
 // dial is one attempt to connect; all who want that peer wait for it.
 type dial struct {
-	done chan struct{}
-	err  error // once done
+	done    chan struct{}
+	reached peer.ID // once done, unless err
+	err     error   // once done
 }
 
 // dialInBackground begins to connect, unless somebody has.
@@ -238,13 +243,13 @@ func (m *Mesh) dialInBackground(ctx context.Context, h *host, id peer.ID, member
 	}
 	m.dialing[id] = d
 	m.background.Go(func() {
-		d.err = m.dial(ctx, h, id, member)
+		d.reached, d.err = m.dialMember(ctx, h, member)
 		m.mu.Lock()
 		delete(m.dialing, id)
 		m.mu.Unlock()
 		close(d.done)
 		if d.err == nil {
-			m.exchange(ctx, h, id)
+			m.exchange(ctx, h, d.reached)
 		}
 		m.stir()
 	})
@@ -280,17 +285,23 @@ func (m *Mesh) dial(ctx context.Context, h *host, id peer.ID, member Member) err
 	return nil
 }
 
-// connect is for requests: it waits for a connection to member.
-func (m *Mesh) connect(ctx context.Context, r *running, id peer.ID, member Member) error {
-	if r.host.swarm.Connectedness(id) == network.Connected {
-		return nil
+// connect is for requests: it waits for a connection to member, and gives its peer id.
+func (m *Mesh) connect(ctx context.Context, r *running, member Member) (peer.ID, error) {
+	for _, key := range member.keys() {
+		if id, err := idOf(key); err == nil && r.host.swarm.Connectedness(id) == network.Connected {
+			return id, nil
+		}
+	}
+	id, err := idOf(member.Peer)
+	if err != nil {
+		return "", err
 	}
 	d := m.dialInBackground(r.ctx, r.host, id, member)
 	select {
 	case <-d.done:
-		return d.err
+		return d.reached, d.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 }
 
