@@ -27,6 +27,8 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"protection-with-test-keys.json":   func(t testing.TB) any { return makeProtection(t) },
 	"forks-with-test-keys.json":        func(t testing.TB) any { return makeForks(t) },
 	"joinpacks-with-test-keys.json":    func(t testing.TB) any { return makePacks(t) },
+	"keyslife-with-test-keys.json":     func(t testing.TB) any { return makeKeysLife(t) },
+	"rotation-with-test-keys.json":     func(t testing.TB) any { return makeReplicaRotation(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

@@ -40,6 +40,8 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"protection-with-test-keys.json":   checks(checkProtection),
 	"forks-with-test-keys.json":        checks(checkForks),
 	"joinpacks-with-test-keys.json":    checks(checkPacks),
+	"keyslife-with-test-keys.json":     checks(checkKeysLife),
+	"rotation-with-test-keys.json":     checks(checkAuthority),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

@@ -6,7 +6,7 @@ import { ml_dsa44, ml_dsa65 } from '@noble/post-quantum/ml-dsa.js';
 import { H, Refused, hex, text, unhex, utf8, within } from './bytes.js';
 import * as canon from './canon.js';
 import { Chain, recordShape } from './authority.js';
-import { parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { branchOf, parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { parseCommand } from './command.js';
 import { keyID, parseOuter, parseStatement, verifySignature } from './cose.js';
 import { effect, leafHash, parseEntry, seal } from './entry.js';
@@ -15,6 +15,8 @@ import { verifyJoinPack } from './joinpack.js';
 import { verifyProofFile } from './prooffile.js';
 import { digest, parseProof, verifyProof } from './trie.js';
 import { attests, draw, judge } from './protection.js';
+import { rotationMessage, verifyPossession } from './rotation.js';
+import { combine, shareHash } from './shares.js';
 import { words } from './words.js';
 
 const files = {
@@ -32,6 +34,8 @@ const files = {
   'recoveruntil-with-test-keys.json': authorityFile,
   'protection-with-test-keys.json': { offences: offenceCase, draws: drawCase },
   'joinpacks-with-test-keys.json': { cases: packCase },
+  'keyslife-with-test-keys.json': { rotations: rotationCase, shares: shareCase, combined: combinedCase },
+  'rotation-with-test-keys.json': authorityFile,
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */
@@ -230,4 +234,21 @@ function packCase(c, { genesis, strings }) {
   if (!shown) return;
   same('size', shown.size, c.size);
   same('endorsed', shown.endorsed, c.endorsed);
+}
+
+function rotationCase(c) {
+  const s = parseStatement(unhex(c.envelope));
+  expect(c.holds, () => verifyPossession(s, s, c.role));
+  if (c.holds) same('message', hex(rotationMessage(branchOf(s), s.kid, s.author, s.body)), c.message);
+}
+
+const shareOf = ({ set, index, value }) => ({ set: unhex(set), index, value: unhex(value) });
+
+function shareCase(c) {
+  same('hash', hex(shareHash(shareOf(c))), c.hash);
+}
+
+function combinedCase(c) {
+  const fileKey = expect(!!c.file_key, () => combine(c.threshold, c.shares.map(shareOf)));
+  if (fileKey) same('file_key', hex(fileKey), c.file_key);
 }
