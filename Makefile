@@ -38,8 +38,8 @@ attack: build ## what a lying replica of four and attacking nodes can do, staged
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/byzantine ./test/byzantine/liar ./test/byzantine/observer
 	@exec bin/byzantine -bin bin -only "$(STAGE)"
 
-keyloss: build ## keys that are lost, stolen and rotated, and the ways back, rehearsed with real processes; ONLY=letters of stories (abc…)
-	$(GO) build $(GOFLAGS_) -o bin/ ./test/keyloss
+keyloss: build bin/fsck ## keys that are lost, stolen and rotated, and the ways back, rehearsed with real processes; ONLY=letters of stories (abc…)
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/keyloss ./test/byzantine/observer
 	@exec bin/keyloss -bin bin -only "$(ONLY)"
 
 chaos: chaos-build chaos-older ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name, OLDER=commit

@@ -27,6 +27,10 @@ func (t *total) ending(ctx context.Context, w io.Writer, h *house) bool {
 	}
 	h.bundles(ctx)
 	h.close()
+	h.rotated()
+	if len(h.known) > 0 {
+		h.Says("agents", "rotated by themselves meanwhile: %d new keys", len(h.known))
+	}
 	if err := h.altered(ctx); err != nil {
 		h.Fail("%v", err)
 	}
@@ -103,7 +107,7 @@ func (h *house) altered(ctx context.Context) error {
 			if at+2+size > len(content) {
 				break
 			}
-			note(last, path, at+2, content[at+2:at+2+size])
+			noteStatement(last, path, at+2, content[at+2:at+2+size])
 			at += 2 + size
 		}
 	}
@@ -126,8 +130,8 @@ type place struct {
 	seq      uint64
 }
 
-// note keeps the newest statement of each type; proposals by their action.
-func note(last map[string]place, path string, at int, raw []byte) {
+// noteStatement keeps the newest statement of each type; proposals by their action.
+func noteStatement(last map[string]place, path string, at int, raw []byte) {
 	e, err := ledger.ParseEntry(raw)
 	if err != nil || e.Kind != ledger.KindStatement {
 		return

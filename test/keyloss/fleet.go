@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +30,10 @@ var holders = []string{"rita", "rosa", "ruth"}
 
 // plan says what a story's ledger is to be.
 type plan struct {
-	nodes  int
-	policy string // of the ceremony, in YAML: what differs from the default
+	nodes int
+	// watchers are the last of them, which run the agent with its hook for tests.
+	watchers int
+	policy   string // of the ceremony, in YAML: what differs from the default
 }
 
 // replica is one replica's process. Its key is keys/NAME.key, or that of another
@@ -50,6 +51,8 @@ func (r *replica) url() string { return "https://" + r.api }
 type agent struct {
 	name, operator string
 	listen         string
+	watches        bool // it runs as an observer, which takes orders
+	orders         io.WriteCloser
 	process        *stagehand.Process
 }
 
@@ -145,7 +148,7 @@ func (h *house) ceremony(ctx context.Context) error {
 	}
 	for i := range h.plan.nodes {
 		h.agents = append(h.agents, &agent{name: fmt.Sprintf("n%d", i+1), operator: governors[i%len(governors)].operator,
-			listen: fmt.Sprintf("127.0.0.1:%d", port+2*replicasOfFleet+i)})
+			listen: fmt.Sprintf("127.0.0.1:%d", port+2*replicasOfFleet+i), watches: i >= h.plan.nodes-h.plan.watchers})
 	}
 	return nil
 }
@@ -175,8 +178,14 @@ func (h *house) ready(ctx context.Context, list ...*replica) error {
 		if err != nil {
 			return err
 		}
-		last := ""
+		last, ended := "", error(nil)
 		err = stagehand.Await(ctx, foundLimit, r.name+" is ready", func() bool {
+			if err, gone := r.process.Gone(); gone {
+				ended, r.process = fmt.Errorf("%s ended by itself: %w", r.name, err), nil
+			}
+			if ended != nil {
+				return true
+			}
 			status, err := c.Status(ctx)
 			if err != nil {
 				last = err.Error()
@@ -186,6 +195,9 @@ func (h *house) ready(ctx context.Context, list ...*replica) error {
 			return status.Ready && status.Certified > 0 && status.GapTo == 0
 		})
 		c.Close()
+		if ended != nil {
+			return ended
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, last)
 		}
@@ -289,6 +301,10 @@ func (h *house) configures(path, line string) error {
 }
 
 func (h *house) startAgent(a *agent) (err error) {
+	if a.watches {
+		a.process, a.orders, err = h.observer(a.name, filepath.Join(a.dir(), a.name+".yaml"), filepath.Join(a.dir(), "seen"))
+		return err
+	}
 	a.process, err = h.Start(a.name, "quorate", "agent", "--config", filepath.Join(a.dir(), a.name+".yaml"))
 	return err
 }
@@ -324,20 +340,7 @@ func (h *house) asks(ctx context.Context, a *agent, path string, out any) error 
 }
 
 func (h *house) readsAgent(ctx context.Context, a *agent, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	got, err := unix(filepath.Join(h.Dir, a.dir(), a.name+".state", "agent.sock")).Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer got.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(got.Body, maxAnswer))
-	if err == nil && got.StatusCode != http.StatusOK {
-		err = fmt.Errorf("agent %s: %s: %d: %.200s", a.name, path, got.StatusCode, b)
-	}
-	return b, err
+	return stagehand.Get(ctx, unix(filepath.Join(h.Dir, a.dir(), a.name+".state", "agent.sock")), "http://agent"+path)
 }
 
 // follows waits until an agent has a certified state in which it is active.

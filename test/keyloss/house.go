@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type house struct {
 	agents   []*agent
 	pins     []ledger.Hash // of replicas' TLS keys, as people know them
 	commands atomic.Int64  // run
+	known    []string      // key files that agents made, whose secrets are noted
 
 	mu      sync.Mutex
 	secrets []secretscan.Secret
@@ -189,10 +191,59 @@ func (h *house) secretsOf(path string) error {
 
 // open reads a key file with its passphrase.
 func (h *house) open(path string) (*keys.File, error) {
-	return keys.ReadFile(filepath.Join(h.Dir, path+".key"), func() ([]byte, error) {
-		b, err := os.ReadFile(filepath.Join(h.Dir, path+".pass"))
+	return h.openWith(path+".key", path+".pass")
+}
+
+func (h *house) openWith(path, passphrase string) (*keys.File, error) {
+	return keys.ReadFile(filepath.Join(h.Dir, path), func() ([]byte, error) {
+		b, err := os.ReadFile(filepath.Join(h.Dir, passphrase))
 		return bytes.TrimSpace(b), err
 	})
+}
+
+// mayStand says that a known secret stands in one file more, as it is.
+func (h *house) mayStand(b []byte, path string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.secrets {
+		if bytes.Equal(h.secrets[i].Bytes, b) {
+			h.secrets[i].Own = append(h.secrets[i].Own, path)
+		}
+	}
+}
+
+// keyFiles lists the key files of an agent: its first, and those that it made.
+func (h *house) keyFiles(a *agent) []string {
+	list := []string{filepath.Join(a.dir(), a.name+".key")}
+	made, _ := filepath.Glob(filepath.Join(h.Dir, a.dir(), a.name+".state", "keys", "*.key"))
+	for _, path := range made {
+		if name, err := filepath.Rel(h.Dir, path); err == nil {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// rotated takes note of the secrets of keys that agents have made by themselves.
+func (h *house) rotated() int {
+	count := 0
+	for _, a := range h.agents {
+		for _, path := range h.keyFiles(a)[1:] {
+			if slices.Contains(h.known, path) {
+				continue
+			}
+			file, err := h.openWith(path, filepath.Join(a.dir(), a.name+".pass"))
+			if err != nil {
+				continue // it was destroyed in the meantime
+			}
+			h.known = append(h.known, path)
+			seed := file.Key.Seed()
+			h.secret("the seed of "+path, seed[:])
+			h.secret("the peer key of "+path, file.Key.PeerKey().Seed())
+			count++
+		}
+	}
+	return count
 }
 
 // client is a verifying client of these replicas; trust is where it keeps what it

@@ -17,6 +17,9 @@ const (
 	atOnce    = 2 // commands that a person's many keys take side by side
 
 	workFactor      = "12" // log2 of scrypt's N: a rehearsal opens hundreds of key files
+	thefts          = 5    // of one node, each time that it is just rotating
+	thiefStatements = 200
+	thiefSubmitted  = 60 // of them, to replicas; agents judge all
 	passphraseBytes = 18
 	nodesOfFleet    = 10
 	replicasOfFleet = 4

@@ -294,16 +294,17 @@ func (h *house) agentsFollow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range h.agents {
+	running := slices.DeleteFunc(slices.Clone(h.agents), func(a *agent) bool { return a.process == nil })
+	for _, a := range running {
 		var s agentStatus
-		if err := stagehand.Await(ctx, patience, a.name+" follows the new council's ledger", func() bool {
+		if err := stagehand.Await(ctx, patience, a.name+" follows on", func() bool {
 			s = agentStatus{}
 			return h.asks(ctx, a, "/v1/status", &s) == nil && s.Size >= size && !s.Stale && !s.Alarm
 		}); err != nil {
 			return fmt.Errorf("%w: %+v", err, s)
 		}
 	}
-	h.Says("agents", "all %d follow on to size %d and more, without an alarm", len(h.agents), size)
+	h.Says("agents", "%d follow on to size %d and more, without an alarm", len(running), size)
 	return nil
 }
 

@@ -23,10 +23,15 @@ type options struct {
 }
 
 // common is the ledger on which most stories play, one after the other.
-var common = plan{nodes: nodesOfFleet, policy: `{epoch_millis: 4000, tick_millis: 1000, max_skew_millis: 3000, rules: {council.reseat: {delay_millis: 6000}}}`}
+//
+// A node's key lives for 40 epochs and may be rotated from its second one on, so
+// that each agent rotates every 20 epochs or so, in the middle of whatever happens.
+var common = plan{nodes: nodesOfFleet, watchers: 2,
+	policy: `{epoch_millis: 4000, tick_millis: 1000, max_skew_millis: 3000, key_epochs: 40, keys: {rotate_epochs: 40, late_epochs: 2}}`}
 
 var stories = []story{
 	{letter: "b", name: "a node that has no backup is re-keyed by decision", loss: "n4's machine is gone, with its key and its state", run: nodeRekeyed},
+	{letter: "c", name: "a node's stolen key is revoked from an epoch on, with the key that the thief rotated to", loss: "a thief has n5's machine, and speaks with its key", run: nodeKeyStolen},
 	{letter: "d", name: "a governor's lost key: the council re-seats its holder", loss: "erin's key file is gone", run: governorReseated},
 	{letter: "f", name: "a replica loses its disk and keys: removed, and another admitted and backfilled", loss: "r3 is killed; its disk, its key and its TLS key are gone", run: replicaReplaced},
 	{letter: "g", name: "a replica's stolen key signs heads that never count, and is revoked", loss: "a thief has r4's key and TLS key, and speaks in its name", run: replicaKeyStolen},
@@ -112,6 +117,7 @@ func (t *total) tell(ctx context.Context, w io.Writer, h *house, s story) {
 		h.Fail("%v", err)
 	}
 	h.alive()
+	h.rotated()
 	if len(h.Faults) > 0 {
 		h.tails()
 	}

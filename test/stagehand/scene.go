@@ -113,7 +113,7 @@ func Await(ctx context.Context, limit time.Duration, what string, holds func() b
 }
 
 // Get reads a URL.
-func (s *Scene) Get(ctx context.Context, url string) ([]byte, error) { return get(ctx, s.HTTP, url) }
+func (s *Scene) Get(ctx context.Context, url string) ([]byte, error) { return Get(ctx, s.HTTP, url) }
 
 // GetJSON reads a URL's JSON.
 func (s *Scene) GetJSON(ctx context.Context, url string, out any) error {
@@ -133,7 +133,8 @@ func Unix(socket string, limit time.Duration) *http.Client {
 		}}}
 }
 
-func get(ctx context.Context, h *http.Client, url string) ([]byte, error) {
+// Get reads a URL; any status but 200 is an error.
+func Get(ctx context.Context, h *http.Client, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -52,6 +53,10 @@ func run(ctx context.Context, path, out string) error {
 	w := &writer{file: f, to: bufio.NewWriter(f)}
 	a, err := agent.New(config, agent.Options{
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Registry: prometheus.NewRegistry(), Observe: w.frame,
+		Passphrase: func() ([]byte, error) {
+			b, err := os.ReadFile(config.PassphraseFile)
+			return bytes.TrimSpace(b), err
+		},
 	})
 	if err != nil {
 		return errors.Join(err, f.Close())
