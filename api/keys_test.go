@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // TestKeysAreTold: a key by its id, by its first digits and by its holder, as the
@@ -171,3 +173,75 @@ func TestBackupStandings(t *testing.T) {
 }
 
 func sum256(text string) ledger.Hash { return sha256.Sum256([]byte(text)) }
+
+// TestRotationsAreTold: a node's rotation in its history, in its story and in the
+// life of both keys; then the revocation of one, with what is disputed.
+func TestRotationsAreTold(t *testing.T) {
+	f := newFleet(t)
+	ts := newServer(t, f.fake, Config{})
+	c := newClient(t, f.world, t.TempDir(), ts.URL)
+	ctx := short(t)
+	rules := ledger.DefaultKeys()
+	rules.RotateEpochs = ledger.DefaultPolicy(3).KeyEpochs
+	policy := f.state.Policy()
+	policy.Keys = &rules
+	f.decide("policy.change", map[string]any{"policy": policy})
+	f.decide("epoch.advance", struct{}{}) // the window begins with epoch 1
+
+	old, next := seeded("n-acme"), seeded("n-acme, the next")
+	oldID, nextID := ledger.Hash(old.ID()), ledger.Hash(next.ID())
+	peer := ed25519.NewKeyFromSeed(make([]byte, 32))
+	body := ledger.Rotate{Public: next.Public().Bytes(), Peer: peer.Public().(ed25519.PublicKey)}
+	message := ledger.RotationMessage(f.state.Authority().Branch(), oldID, "n-acme", body)
+	body.Proof, body.PeerProof = next.Sign(message), ed25519.Sign(peer, message)
+	say := func(k *keys.PrivateKey, seq uint64, typ string, body any) uint64 {
+		t.Helper()
+		epoch := f.state.Epoch()
+		return f.submit(f.world.sayAs(t, k, ledger.Payload{Author: "n-acme", Type: typ, Ledger: f.world.hash, Epoch: &epoch, Seq: &seq}, body)).First
+	}
+	rotated := say(old, 0, ledger.TypeRotate, body)
+	node, err := c.Node(ctx, "n-acme", client.Read{})
+	if err != nil || node.NextKey == nil || node.NextKey.ID != nextID.String() || node.NextKey.From != f.state.Epoch()+2 {
+		t.Fatalf("the node: %+v, %v", node, err)
+	}
+	if k, err := c.VerifiedKey(ctx, nextID); err != nil || k.Standing != client.KeyNext || k.Previous != oldID.String() || k.Since != rotated {
+		t.Errorf("the next key: %+v, %v", k, err)
+	}
+	for range 2 {
+		f.decide("epoch.advance", struct{}{})
+	}
+	last := say(next, 1, ledger.TypeRecord, ledger.Record{Text: "under the next key"})
+	list, err := c.HolderKeys(ctx, "n-acme", client.Read{})
+	if err != nil || len(list.Keys) != 2 || list.Keys[0].Standing != client.KeyInForce || list.Keys[1].Standing != fsm.KeyRotated {
+		t.Errorf("the node's keys: %+v, %v", list, err)
+	}
+	for _, whole := range []bool{false, true} {
+		story, err := c.Story(ctx, "n-acme", client.StoryOptions{Whole: whole})
+		if err != nil || !slices.ContainsFunc(story.Events, func(e client.StoryEvent) bool { return e.Type == ledger.TypeRotate && e.Seq == rotated }) {
+			t.Errorf("whole %v: the story has no rotation: %+v, %v", whole, story, err)
+		}
+	}
+	epochs, err := c.Epochs(ctx, client.Read{})
+	if err != nil || len(epochs.Epochs) < 2 || epochs.Epochs[0].Rotated == nil || *epochs.Epochs[0].Rotated != 1 || *epochs.Epochs[0].Count < 12 {
+		t.Errorf("epochs: %+v, %v", epochs, err)
+	}
+
+	f.decide(ledger.ActionRevoke, map[string]any{"from": f.state.Epoch(), "key": nextID, "reason": "stolen"})
+	told, err := c.StoryOfKey(ctx, nextID, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told.Standing != fsm.KeyRevoked || told.Revoked == nil || told.Revoked.Reason != "stolen" || !slices.Equal(told.Revoked.By, []string{"alice", "bob"}) ||
+		!slices.Equal(told.Disputed, []uint64{last}) || told.Signed == nil || told.Signed.Seq != last {
+		t.Errorf("the story of the revoked key: %+v, revoked %+v", told, told.Revoked)
+	}
+	for _, whole := range []bool{false, true} {
+		story, err := c.Story(ctx, "n-acme", client.StoryOptions{Whole: whole})
+		if err != nil || story.Events[len(story.Events)-1].Type != fsm.EffectExecuted {
+			t.Errorf("whole %v: the story does not end in the revocation: %+v, %v", whole, story, err)
+		}
+	}
+	if other, err := c.Story(ctx, "n-blue", client.StoryOptions{Whole: true}); err != nil || len(other.Events) != 1 {
+		t.Errorf("another node's story: %+v, %v", other, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,15 +16,16 @@ func (a *app) proveCommand() *cobra.Command {
 	var server serverFlags
 	var out string
 	c := &cobra.Command{
-		Use:   "prove SEQ | prove node NAME | prove record KEY",
+		Use:   "prove SEQ | prove node NAME | prove key ID | prove record KEY",
 		Short: "write a proof that others check offline",
 		Long: `prove SEQ writes a C2SP .tlog-proof of an entry; prove node NAME a proof of the
-node's standing, or that there is no such node; prove record KEY the same of any
+node's standing, or that there is no such node; prove key ID a proof of how a key
+stands, beside that of a statement under it; prove record KEY the same of any
 record of the state. Each carries the authority chain, so that
 quorate verify FILE --genesis HEX needs nothing else.`,
 		Example: "  quorate prove 17 --out 17.tlog-proof\n  quorate prove node edge-7 --out edge-7.proof",
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 1 || len(args) == 2 && (args[0] == "node" || args[0] == "record") {
+			if len(args) == 1 || len(args) == 2 && (args[0] == "node" || args[0] == "key" || args[0] == "record") {
 				return nil
 			}
 			return usage("usage: "+c.UseLine(), "say what to prove")
@@ -78,6 +80,13 @@ func (l *link) prove(ctx context.Context, args []string) (data []byte, what stri
 			return nil, "", usage("give a node's name", "%w", err)
 		}
 		key = "node/" + args[1]
+	}
+	if args[0] == "key" {
+		id, err := ledger.ParseHash(strings.ToLower(args[1]))
+		if err != nil {
+			return nil, "", usage("quorate explain key shows whole ids", "%q is no key id of 64 hex digits", args[1])
+		}
+		key = "key/" + id.String()
 	}
 	proof, err := l.ProveState(ctx, key)
 	if err != nil {

@@ -184,6 +184,7 @@ func (a *Agent) openClient() error {
 		}
 		options.Pins = append(options.Pins, pin)
 	}
+	options.LearnPins = len(options.Pins) > 0 // replicas rotate their TLS keys
 	c, err := client.New(options)
 	if err != nil {
 		return err
