@@ -72,7 +72,7 @@ func (a *attestations) look(f mesh.Frame) {
 		return
 	}
 	body, err := ledger.DecodeBody[ledger.Attest](st)
-	if err != nil {
+	if err != nil || len(body.Epochs) == 0 {
 		return
 	}
 	a.mu.Lock()

@@ -84,7 +84,8 @@ func (f *fleet) checkEarly(members []*member) {
 	judge.agent.early.patience = 2 * patience
 	judge.agent.early.mu.Unlock()
 	verdict := make(chan mesh.Verdict, 1)
-	go func() { verdict <- judge.Statement(from, said(30_001, epoch+1)) }()
+	waits := said(30_001, epoch+1)
+	go func() { verdict <- judge.Statement(from, waits) }()
 	f.await("it waits", members[:1], func(*member) bool {
 		judge.agent.early.mu.Lock()
 		defer judge.agent.early.mu.Unlock()
@@ -107,6 +108,9 @@ func (f *fleet) checkEarly(members []*member) {
 	f.decide("epoch.advance", struct{}{})
 	if v := <-verdict; v != mesh.Accept {
 		f.t.Errorf("once its epoch has begun: %s", v)
+	}
+	if v := judge.Statement(from, waits); v != mesh.Known {
+		f.t.Errorf("the same once more: %s", v)
 	}
 	checkPlaces(f.t)
 }

@@ -61,6 +61,9 @@ func (j *judge) Statement(from mesh.Member, envelope []byte) mesh.Verdict {
 }
 
 func verdictOf(r gossip.Ruling) mesh.Verdict {
+	if r.Reason == gossip.Replayed {
+		return mesh.Known // GossipSub shows nothing twice: the ledger was quicker
+	}
 	switch r.Verdict() {
 	case gossip.Accept:
 		return mesh.Accept

@@ -43,6 +43,7 @@ const (
 	Ignore Verdict = iota // dropped; the relay is not to blame
 	Accept                // relayed on
 	Reject                // dropped, and counted against the relay, who could have known
+	Known                 // dropped: this node has it, from elsewhere than gossip
 )
 
 // String names v for logs and metrics.
@@ -52,6 +53,8 @@ func (v Verdict) String() string {
 		return "accept"
 	case Reject:
 		return "reject"
+	case Known:
+		return "known"
 	}
 	return "ignore"
 }

@@ -89,7 +89,7 @@ func (t *talker) note(s *nodetest.Seen) {
 		switch s.Verdict {
 		case "accept":
 			first(t.accepted, s.ID, s.At)
-		case "ignore":
+		case "known":
 			first(t.known, s.ID, s.At)
 		}
 		if s.Author != "" {
