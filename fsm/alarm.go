@@ -91,12 +91,12 @@ func (t *transition) raise(kind string, names []string, seq uint64) {
 // findAlarms walks once over the nodes, the backups and the proposals that are live.
 func (t *transition) findAlarms() alarms {
 	found, rules := alarms{}, t.policy.KeyRules()
-	tested := t.testedSharers()
+	backed := t.backers()
 	backup := func(role, name string, id ledger.Hash, since uint64) {
 		if !rules.WantsBackup(role) || t.meta.Epoch < since+alarmPatience {
 			return
 		}
-		switch t.backupStanding(id, tested) {
+		switch backed.standing(id) {
 		case BackupMissing:
 			found.add(AlarmBackupMissing, name)
 		case BackupUntested:

@@ -222,20 +222,6 @@ func (v *view) hasEnded(id ledger.Hash, key *KeyRecord) bool {
 	return key.Revoked || key.Ended != ""
 }
 
-// covers reports whether a backup can be opened by those whom it names: enough of them
-// sit in the council still, with the same recipient.
-func (v *view) covers(b *BackupRecord) bool { return v.seatedHolders(b) >= b.Threshold }
-
-func (v *view) seatedHolders(b *BackupRecord) (seated uint64) {
-	for _, s := range b.Shares {
-		g, ok := lookup[Governor](v, tableCouncil+s.Holder)
-		if ok && g.Recipient != "" && keys.RecipientHash(g.Recipient) == s.Recipient {
-			seated++
-		}
-	}
-	return seated
-}
-
 // The standings of a principal's backup.
 const (
 	BackupTested   = "tested"
@@ -243,47 +229,71 @@ const (
 	BackupMissing  = "missing"
 )
 
-// backupStanding says how the key of a principal is backed up. A backup counts as tested
-// too if another one of the same holder was opened lately by the same recipients: so
-// rotations do not call governors together each time.
-func (v *view) backupStanding(id ledger.Hash, tested map[string]bool) string {
-	b, ok := lookup[BackupRecord](v, backupOf(id))
+// backers is what the standings of backups rest on, made once for many of them.
+type backers struct {
+	view       *view
+	recipients map[string]ledger.Hash // of governors, by name
+	tested     map[string]bool        // groups of sharers that opened a backup lately
+	lately     uint64                 // since this epoch
+}
+
+func (v *view) backers() *backers {
+	rules := v.policy.KeyRules()
+	b := &backers{view: v, recipients: map[string]ledger.Hash{}, tested: map[string]bool{}, lately: v.meta.Epoch - min(v.meta.Epoch, rules.TestEpochs)}
+	each(v, tableCouncil, func(name string, g *Governor) bool {
+		if g.Recipient != "" {
+			b.recipients[name] = keys.RecipientHash(g.Recipient)
+		}
+		return true
+	})
+	each(v, tableBackup, func(_ string, r *BackupRecord) bool {
+		if b.opened(r) {
+			b.tested[sharers(r)] = true
+		}
+		return true
+	})
+	return b
+}
+
+func (b *backers) opened(r *BackupRecord) bool {
+	return r.TestedSeq > 0 && !r.Failed && r.Tested >= b.lately
+}
+
+// covers reports whether a backup can be opened by those whom it names: enough of them
+// sit in the council still, with the same recipient.
+func (b *backers) covers(r *BackupRecord) bool {
+	seated := uint64(0)
+	for _, s := range r.Shares {
+		if recipient, ok := b.recipients[s.Holder]; ok && recipient == s.Recipient {
+			seated++
+		}
+	}
+	return seated >= r.Threshold
+}
+
+// standing says how a key is backed up. A backup counts as tested too if another one of
+// the same holder was opened lately by the same recipients: so rotations do not call
+// governors together each time.
+func (b *backers) standing(id ledger.Hash) string {
+	r, ok := lookup[BackupRecord](b.view, backupOf(id))
 	switch {
-	case !ok || !v.covers(b):
+	case !ok || !b.covers(r):
 		return BackupMissing
-	case !b.Failed && (v.openedLately(b) || tested[sharers(b)]):
+	case b.opened(r), !r.Failed && b.tested[sharers(r)]:
 		return BackupTested
 	}
 	return BackupUntested
 }
 
-func (v *view) openedLately(b *BackupRecord) bool {
-	return b.TestedSeq > 0 && !b.Failed && b.Tested+v.policy.KeyRules().TestEpochs >= v.meta.Epoch
-}
-
 // sharers names a holder and those who open its backup.
-func sharers(b *BackupRecord) string {
-	name := append([]byte(b.Holder), 0, byte(b.Threshold))
-	for _, s := range b.Shares {
+func sharers(r *BackupRecord) string {
+	name := append([]byte(r.Holder), 0, byte(r.Threshold))
+	for _, s := range r.Shares {
 		name = append(append(append(name, s.Holder...), 0), s.Recipient[:]...)
 	}
 	return string(name)
 }
 
-// testedSharers gives those groups that opened a backup lately.
-func (v *view) testedSharers() map[string]bool {
-	tested := map[string]bool{}
-	each(v, tableBackup, func(_ string, b *BackupRecord) bool {
-		if v.openedLately(b) {
-			tested[sharers(b)] = true
-		}
-		return true
-	})
-	return tested
-}
-
 // BackupStanding says how a key is backed up: tested, untested or missing. It walks over
 // all backups.
-func (v *view) BackupStanding(id ledger.Hash) string {
-	return v.backupStanding(id, v.testedSharers())
-}
+func (v *view) BackupStanding(id ledger.Hash) string { return v.backers().standing(id) }
