@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
@@ -25,20 +26,27 @@ import (
 // to the file. Every key can be overridden by a flag (api.listen is
 // --api-listen) and by the environment (QUORATE_API_LISTEN).
 type serverConfig struct {
-	Name           string    `yaml:"name"`
-	Dir            string    `yaml:"dir"`             // data; made if it is missing
-	GenesisFile    string    `yaml:"genesis_file"`    // entry 0
-	KeyFile        string    `yaml:"key_file"`        // of this replica
-	PassphraseFile string    `yaml:"passphrase_file"` // of key_file; none: asked for
-	TLSCertFile    string    `yaml:"tls_cert_file"`
-	TLSKeyFile     string    `yaml:"tls_key_file"`
-	LogKeyFile     string    `yaml:"log_key_file"` // none: fetched from a peer
-	Listen         string    `yaml:"listen"`       // for other replicas, host:port
-	Seeds          []string  `yaml:"seeds"`        // peers that a replica unknown to genesis asks first
-	LogStore       string    `yaml:"log_store"`    // bolt or wal
-	Socket         string    `yaml:"socket"`       // unix socket of quorate operator; default DIR/operator.sock
-	API            apiConfig `yaml:"api"`
-	Log            logConfig `yaml:"log"`
+	Name           string         `yaml:"name"`
+	Dir            string         `yaml:"dir"`             // data; made if it is missing
+	GenesisFile    string         `yaml:"genesis_file"`    // entry 0
+	KeyFile        string         `yaml:"key_file"`        // of this replica
+	PassphraseFile string         `yaml:"passphrase_file"` // of key_file; none: asked for
+	TLSCertFile    string         `yaml:"tls_cert_file"`
+	TLSKeyFile     string         `yaml:"tls_key_file"`
+	LogKeyFile     string         `yaml:"log_key_file"`    // none: fetched from a peer
+	Listen         string         `yaml:"listen"`          // for other replicas, host:port
+	Seeds          []string       `yaml:"seeds"`           // peers that a replica unknown to genesis asks first
+	LogStore       string         `yaml:"log_store"`       // bolt or wal
+	Socket         string         `yaml:"socket"`          // unix socket of quorate operator; default DIR/operator.sock
+	LogOverlap     time.Duration  `yaml:"log_overlap"`     // how long the log key before signs on after log.rekey; 0: a day
+	Rotation       rotationConfig `yaml:"rotation"`        // of this replica's own key
+	KeyWorkFactor  int            `yaml:"key_work_factor"` // scrypt's, of the key files that it makes; 0: the default
+	API            apiConfig      `yaml:"api"`
+	Log            logConfig      `yaml:"log"`
+}
+
+type rotationConfig struct {
+	Off bool `yaml:"off"` // make no new key; quorate propose replica.rekey is then all that does
 }
 
 type apiConfig struct {
@@ -205,6 +213,9 @@ func (c *serverConfig) check() error {
 	}
 	if err := c.API.checkSPIFFE(); err != nil {
 		return err
+	}
+	if c.KeyWorkFactor != 0 && (c.KeyWorkFactor < 10 || c.KeyWorkFactor > 20) {
+		return fmt.Errorf("key_work_factor: want 10 to 20, got %d", c.KeyWorkFactor)
 	}
 	if c.LogStore != replica.LogStoreBolt && c.LogStore != replica.LogStoreWAL {
 		return fmt.Errorf("log_store: want %s or %s, got %q", replica.LogStoreBolt, replica.LogStoreWAL, c.LogStore)

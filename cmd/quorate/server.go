@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -92,7 +93,15 @@ type server struct {
 // openServer reads keys, opens the replica and listens. Whatever is wrong with
 // the configuration is found here, before anything runs.
 func (a *app) openServer(ctx context.Context, c *serverConfig, logger *slog.Logger) (opened *server, err error) {
-	key, err := keys.ReadFile(c.KeyFile, a.passphrase(c.PassphraseFile, c.KeyFile))
+	rotation := replica.Rotation{Off: c.Rotation.Off, WorkFactor: c.KeyWorkFactor}
+	ask := a.passphrase(c.PassphraseFile, c.KeyFile)
+	key, err := keys.ReadFile(c.KeyFile, func() ([]byte, error) {
+		passphrase, err := ask()
+		// The keys that this replica rotates to are encrypted as its first one is.
+		held := keys.SecretOf(bytes.Clone(passphrase))
+		rotation.Passphrase = func() ([]byte, error) { return bytes.Clone(held.Bytes()), nil }
+		return passphrase, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +142,7 @@ func (a *app) openServer(ctx context.Context, c *serverConfig, logger *slog.Logg
 	r, err := replica.Open(replica.Config{
 		Dir: c.Dir, Name: c.Name, Genesis: genesis, Key: key.Key, Certificate: certificate, LogKey: logKey,
 		Listen: c.Listen, Seeds: c.Seeds, LogStore: c.LogStore, Logger: logger, Registerer: registry,
+		Rotation: rotation, LogOverlap: c.LogOverlap,
 	})
 	if err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -141,13 +151,13 @@ func (a *app) openServer(ctx context.Context, c *serverConfig, logger *slog.Logg
 		return nil, refused("quorate doctor --config FILE looks closer", "open replica: %w", err)
 	}
 	s := &server{config: c, logger: logger, replica: r, identity: identity}
-	if err := s.serveAPI(certificate, registry); err != nil {
+	if err := s.serveAPI(registry); err != nil {
 		return nil, err
 	}
 	return s, s.listen()
 }
 
-func (s *server) serveAPI(certificate tls.Certificate, registry *prometheus.Registry) error {
+func (s *server) serveAPI(registry *prometheus.Registry) error {
 	backend := api.FromReplica(s.replica)
 	config := api.Config{
 		InsecureLoopback: s.config.API.InsecureLoopback, Version: versionText(), Logger: s.logger,
@@ -165,13 +175,15 @@ func (s *server) serveAPI(certificate tls.Certificate, registry *prometheus.Regi
 			return err
 		}
 	} else if !s.config.API.InsecureLoopback {
+		// The replica's own certificate, which rotates, unless the API has one.
+		config.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.replica.Certificate(), nil }}
 		if s.config.API.TLSCertFile != "" {
-			var err error
-			if certificate, _, err = readTLS(s.config.API.TLSCertFile, s.config.API.TLSKeyFile); err != nil {
+			certificate, _, err := readTLS(s.config.API.TLSCertFile, s.config.API.TLSKeyFile)
+			if err != nil {
 				return err
 			}
+			config.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 		}
-		config.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	}
 	var err error
 	s.api, err = api.New(backend, config)

@@ -30,6 +30,7 @@ type Config struct {
 	Seeds       []string         // host:port of peers that a replica unknown to genesis may learn the set from
 	LogStore    string           // LogStoreBolt (default) or LogStoreWAL
 	LogOverlap  time.Duration    // how long the log key before goes on making its lines; 0: a day, below 0: not at all
+	Rotation    Rotation         // of its own key
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Network     Network    // nil: TCP

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,14 +61,13 @@ func parseCosigned(origin string, b []byte) (cosigned, error) {
 // cosigner signs heads. Its loop alone uses it.
 type cosigner struct {
 	r        *Replica
-	c44      *keys.Cosigner44
 	head     headRecord // durable: nothing below it is signed, nothing else at it
 	kept     uint64     // newest handover whose cosignature of ours is durable
 	lastSign time.Time
 }
 
 func newCosigner(r *Replica) (*cosigner, error) {
-	c := &cosigner{r: r, c44: r.cfg.Key.Cosigner44()}
+	c := &cosigner{r: r}
 	if _, err := r.files.readChecked(headFile, &c.head); err != nil {
 		return nil, err
 	}
@@ -130,7 +130,8 @@ func (c *cosigner) owes(s *sealedState) bool {
 
 // sign cosigns a head if this replica may, and sends it to its peers.
 func (c *cosigner) sign(s *sealedState) error {
-	if !isActive(s.authority, c.r.keyID) && !(s.handover() && !s.opens() && isActive(s.old, c.r.keyID)) {
+	signers := c.signers(s)
+	if len(signers) == 0 {
 		return nil
 	}
 	if s.head.Size == c.head.Size && s.head.Root != c.head.Root {
@@ -154,20 +155,64 @@ func (c *cosigner) sign(s *sealedState) error {
 		c.r.headSize.Store(head.Size)
 	}
 	now := c.r.now() / 1000
-	signed := cosigned{s.head, ledger.Cosign(s.authority.Branch(), c.r.cfg.Key, c.c44, c.r.cfg.Name, s.head, now)}
+	var signed []cosigned
+	for _, by := range signers {
+		signed = append(signed, cosigned{s.head, ledger.Cosign(s.authority.Branch(), by.key, by.c44, c.r.cfg.Name, s.head, now)})
+	}
 	if s.handover() {
 		// Kept, because once a newer head is signed this one can't be signed again.
-		if err := c.r.files.replaceChecked(handoverName(s.seal.Handover), signed.message()); err != nil {
+		if err := c.r.files.replaceChecked(handoverName(s.seal.Handover), handoverOf(signed)); err != nil {
 			return err
 		}
 		c.kept = max(c.kept, s.seal.Handover)
 	}
 	c.lastSign = time.Now()
-	c.r.certifier.collect(signed)
-	c.r.peers.spread(signed, s.handover())
+	for _, one := range signed {
+		c.r.certifier.collect(one)
+		c.r.peers.spread(one, s.handover())
+	}
 	c.r.metrics.cosigned.Inc()
 	c.r.cfg.Hooks.signed(s.head)
 	return nil
+}
+
+// signers are our keys that a head's certification counts: of the handover of our
+// own rotation the old one and the new one.
+func (c *cosigner) signers(s *sealedState) []*identity {
+	g := c.r.ring.Load()
+	var list []*identity
+	if one := g.in(s.authority); one != nil {
+		list = append(list, one)
+	}
+	if s.handover() && !s.opens() {
+		if one := g.in(s.old); one != nil && !slices.Contains(list, one) {
+			list = append(list, one)
+		}
+	}
+	return list
+}
+
+// handoverMessage is the file handover/N: our cosignature of it, and of our own
+// rotation's both.
+type handoverMessage struct {
+	cosignMessage
+	Also *cosignMessage `json:"also,omitempty"`
+}
+
+func handoverOf(signed []cosigned) handoverMessage {
+	m := handoverMessage{cosignMessage: signed[0].message()}
+	if len(signed) > 1 {
+		also := signed[1].message()
+		m.Also = &also
+	}
+	return m
+}
+
+func (m handoverMessage) messages() []cosignMessage {
+	if m.Also == nil {
+		return []cosignMessage{m.cosignMessage}
+	}
+	return []cosignMessage{m.cosignMessage, *m.Also}
 }
 
 // vouched says whether the time of the newest head, and so of all before it,
@@ -203,15 +248,17 @@ func (r *Replica) loadHandovers() error {
 			continue
 		}
 		r.cosigner.kept = max(r.cosigner.kept, n)
-		var m cosignMessage
+		var m handoverMessage
 		if _, err := r.files.readChecked(handoverName(n), &m); err != nil {
 			return err
 		}
-		signed, err := m.cosigned(r.origin)
-		if err != nil {
-			return &FileError{File: handoverName(n), Reason: err.Error()}
+		for _, one := range m.messages() {
+			signed, err := one.cosigned(r.origin)
+			if err != nil {
+				return &FileError{File: handoverName(n), Reason: err.Error()}
+			}
+			r.certifier.collect(signed)
 		}
-		r.certifier.collect(signed)
 	}
 	return nil
 }

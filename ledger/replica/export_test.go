@@ -145,6 +145,9 @@ func (r *Replica) AskSeed(ctx context.Context, address string) (map[string]ledge
 	return names, nil
 }
 
+// Pins says whether connections under a pin are taken.
+func (r *Replica) Pins(pin ledger.Hash) bool { return r.pins.now.Load().byPin(pin) != nil }
+
 // DumpLog gives Raft's log, term and votes as text.
 func (r *Replica) DumpLog() (string, error) {
 	var dump strings.Builder

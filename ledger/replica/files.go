@@ -152,7 +152,7 @@ func (f files) lock() (io.Closer, error) { return archive.OS().Lock(f.path(lockF
 
 // makeDirs makes the data directory and its folders.
 func (f files) makeDirs() error {
-	for _, dir := range []string{"", authorityDir, handoverDir, raftDir} {
+	for _, dir := range []string{"", authorityDir, handoverDir, keysDir, raftDir} {
 		if err := os.MkdirAll(f.path(dir), 0o700); err != nil {
 			return fmt.Errorf("make data directory: %w", err)
 		}

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
 )
 
 // forkRecord is what the file forks keeps of one replica that cosigned a head
@@ -153,7 +155,22 @@ func (c *certifier) present(one *forkRecord) bool {
 	if one.Ours == "" && one.Generation != state.Meta().Generation {
 		return false
 	}
-	return slices.ContainsFunc(state.Authority().Replicas, func(r ledger.AuthorityReplica) bool { return r.KeyID() == one.Key })
+	key := successorOf(state, one.Key)
+	return slices.ContainsFunc(state.Authority().Replicas, func(r ledger.AuthorityReplica) bool { return r.KeyID() == key })
+}
+
+// successorOf follows a key over its holder's own rotations: whoever rotates is
+// accused still.
+func successorOf(state *fsm.State, key ledger.Hash) ledger.Hash {
+	for range maxRing {
+		value, ok := state.Record(keyTable + key.String())
+		var record fsm.KeyRecord
+		if !ok || canon.Unmarshal(value, &record) != nil || record.Ended != fsm.KeyRotated || record.Next == nil {
+			break
+		}
+		key = *record.Next
+	}
+	return key
 }
 
 // prove looks for a cosignature of the accused on our own history, at the size of

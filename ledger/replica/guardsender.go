@@ -26,13 +26,7 @@ func (p *pins) pinnedPeers(conn net.Conn) []*peer {
 	if err != nil {
 		return nil
 	}
-	var found []*peer
-	for _, one := range p.now.Load().peers {
-		if one.TLSPin == pin {
-			found = append(found, one)
-		}
-	}
-	return found
+	return p.now.Load().pinned(pin)
 }
 
 // mayVote says whether any source that the pins stand on has a replica as

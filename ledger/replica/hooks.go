@@ -54,6 +54,9 @@ type Hooks struct {
 	Record func(seq uint64, entry []byte) []byte
 	// Signed hears of each head once it is cosigned.
 	Signed func(ledger.Head)
+	// Rotation is called after each step of the own rotation, and may end it there:
+	// "file", "ring", "said", "accepted", "active".
+	Rotation func(step string) error
 	// Point is called around what a crash may fall between: "snapshot" and
 	// "snapshotted", when a snapshot gets its name.
 	Point func(point string)
@@ -165,6 +168,13 @@ func (h *Hooks) verify(st *ledger.Statement, good bool) bool {
 		return good
 	}
 	return h.Verify(st, good)
+}
+
+func (h *Hooks) rotation(step string) error {
+	if h == nil || h.Rotation == nil {
+		return nil
+	}
+	return h.Rotation(step)
 }
 
 func (h *Hooks) point(point string) {

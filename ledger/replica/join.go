@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -117,7 +118,12 @@ func (r *Replica) stateReady(ctx context.Context) error {
 	}
 	payload := ledger.Payload{Author: r.cfg.Name, Epoch: &epoch, Seq: &seq, Generation: state.Meta().Generation,
 		Ledger: r.genesis, Type: ledger.TypeReady}
-	envelope, err := ledger.Sign(r.cfg.Key, payload, ledger.Ready{Format: fsm.Format, Root: sealed.head.Root, Size: sealed.head.Size})
+	me, _ := state.Replica(r.cfg.Name)
+	by := r.ring.Load().identity(me.KeyID())
+	if by == nil {
+		return errors.New("the key that the ledger names is not here")
+	}
+	envelope, err := ledger.Sign(by.key, payload, ledger.Ready{Format: fsm.Format, Root: sealed.head.Root, Size: sealed.head.Size})
 	if err != nil {
 		return err
 	}
@@ -145,12 +151,14 @@ func (r *Replica) checkAge(ctx, live context.Context) error {
 		others := r.pins.voters(r.id)
 		need := (len(others) + 1) / 2
 		var older error
-		r.peers.askAll(ctx, pathMine, maxPeerNotes, func(from *peer, answer []byte) {
+		r.peers.askAll(ctx, r.askMine(), maxPeerNotes, func(from *peer, answer []byte) {
 			answered[from.id] = true
 			if len(answer) == 0 || older != nil {
 				return
 			}
-			older = r.compareAge(answer)
+			if older = r.compareAge(answer); older == nil && !r.recognises(answer) {
+				older = r.compareKey(ctx, from)
+			}
 		})
 		if older != nil {
 			r.halt(older.Error())
@@ -171,6 +179,44 @@ func (r *Replica) checkAge(ctx, live context.Context) error {
 	}
 }
 
+// recognises says whether an answer is a signature of ours, as far as we know.
+func (r *Replica) recognises(answer []byte) bool {
+	s, err := parseCosigned(r.origin, answer)
+	return err == nil && r.ownSignature(s)
+}
+
+// compareKey errs when a peer proves that the ledger knows this replica under a key
+// that it has not: its disk is from before a rotation, so it can't recognise what it
+// signed since.
+func (r *Replica) compareKey(ctx context.Context, from *peer) error {
+	b, err := r.peers.get(ctx, from, pathSet, r.limits.PeerBody)
+	if err != nil {
+		return nil // it proves nothing
+	}
+	found, _, err := r.takeSet(b)
+	if err != nil {
+		r.log.Warn("ask for the replica set", "peer", from.Name, "error", err)
+		return nil
+	}
+	for _, one := range found {
+		if one.id == r.id && !r.ring.Load().knows(one.KeyID()) {
+			return fmt.Errorf("older data: the ledger knows this replica under key %s, to which it rotated, its disk does not; re-key it (replica.rekey)", one.KeyID())
+		}
+	}
+	return nil
+}
+
+// askMine asks for the newest head under any of our newest keys. A program that
+// knows no keys here answers for the one under which it knows us.
+func (r *Replica) askMine() string {
+	all := r.ring.Load().record.Keys
+	query := url.Values{}
+	for _, one := range all[max(len(all)-maxOwnKeys, 0):] {
+		query.Add("key", one.id().String())
+	}
+	return pathMine + "?" + query.Encode()
+}
+
 // compareAge errs when our own signature is on a head that we don't know of. It
 // believes nobody: the signature is ours.
 func (r *Replica) compareAge(answer []byte) error {
@@ -178,8 +224,7 @@ func (r *Replica) compareAge(answer []byte) error {
 	if err != nil {
 		return nil
 	}
-	me := ledger.AuthorityReplica{Name: r.cfg.Name, Public: r.cfg.Key.Public().Bytes(), Cosigner: r.cfg.Key.Cosigner44().Public()}
-	if s.Verify(ledger.Branch(r.genesis, r.generation.Load()), s.head, me) != nil {
+	if !r.ownSignature(s) {
 		return nil
 	}
 	head := r.cosigner.head

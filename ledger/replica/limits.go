@@ -44,6 +44,7 @@ type Limits struct {
 	ScrubInterval  time.Duration // one bundle of the history is read again each
 	DiskStall      time.Duration // a write that takes longer makes its replica unfit to lead
 	Linger         time.Duration // how long a removed replica may still talk to us
+	PinLinger      time.Duration // how long one that rotated may still show its former certificate
 	CensorLimit    time.Duration // how long a leader may leave a statement uncommitted that we would accept
 }
 
@@ -57,7 +58,7 @@ func (l Limits) withDefaults() Limits {
 		SealInterval: 250 * time.Millisecond, SealGather: 50 * time.Millisecond,
 		UrgentInterval: 50 * time.Millisecond, TickCheck: 250 * time.Millisecond,
 		Recosign: 10 * time.Second, CertifyPull: time.Second, Membership: time.Second,
-		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second, ScrubInterval: time.Second, CensorLimit: 10 * time.Second,
+		PeerTimeout: 10 * time.Second, HandshakeLimit: 5 * time.Second, ShutdownLimit: 10 * time.Second, Linger: 5 * time.Second, PinLinger: time.Minute, OutOfTouch: 30 * time.Second, DiskStall: 2 * time.Second, ScrubInterval: time.Second, CensorLimit: 10 * time.Second,
 	}
 	orInt(&l.Pending, d.Pending)
 	orInt(&l.Forwarded, d.Forwarded)
@@ -91,6 +92,7 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.DiskStall, d.DiskStall)
 	orInt(&l.ScrubInterval, d.ScrubInterval)
 	orInt(&l.Linger, d.Linger)
+	orInt(&l.PinLinger, d.PinLinger)
 	orInt(&l.OutOfTouch, d.OutOfTouch)
 	orInt(&l.CensorLimit, d.CensorLimit)
 	return l
@@ -104,6 +106,11 @@ func orInt[T ~int | ~int64](field *T, standard T) {
 
 // Bounds that no configuration changes.
 const (
+	rotateLook       = 100 * time.Millisecond // between two looks at the own rotation
+	rotateRetry      = 2 * time.Second        // after a step that failed
+	retireEpochs     = 2                      // after which the secret of a key that ended is destroyed
+	maxRing          = 64                     // keys that a replica remembers
+	maxOwnKeys       = 4                      // of them, by which peers are asked for its newest signature
 	logOverlap       = 24 * time.Hour
 	lostSeqs         = 1_024    // that a replica skips which lost the file seq
 	maxPeerNotes     = 64 << 10 // a small JSON answer of the peer service

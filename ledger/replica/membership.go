@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/ledger"
 )
 
 // membershipLoop brings Raft's configuration after the certified replica set,
@@ -37,11 +36,11 @@ func (r *Replica) membershipLoop(ctx context.Context, node *raft.Raft) error {
 	}
 }
 
-// certifiedMember says whether the certified set has a replica still: its
-// cosignature may be what its own removal waits for.
-func (r *Replica) certifiedMember(id ledger.Hash) bool {
+// certifiedPin says whether the certified set has a replica under this pin still:
+// its cosignature may be what its own removal, or rotation, waits for.
+func (r *Replica) certifiedPin(p *peer) bool {
 	sealed := r.shell.certified.Load()
-	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return one.Server() == id })
+	return sealed != nil && slices.ContainsFunc(sealed.state.Replicas(), func(one fsm.ReplicaRecord) bool { return one.Server() == p.id && one.TLSPin == p.TLSPin })
 }
 
 // step is one change of Raft's configuration.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -23,21 +24,55 @@ const (
 
 // wire listens and dials for peers: TLS 1.3, both sides pinned.
 type wire struct {
-	network     Network
-	certificate tls.Certificate
-	pins        *pins
-	limits      Limits
-	strangers   func() // counts refused handshakes
-	generation  func() uint64
+	network    Network
+	own        atomic.Pointer[ownCertificates]
+	unsure     func() bool // whether the ledger has gone on without us, as it may be
+	turn       atomic.Uint64
+	pins       *pins
+	limits     Limits
+	strangers  func() // counts refused handshakes
+	generation func() uint64
 
 	mu      sync.Mutex
 	shaking []*pinnedConn            // handshakes under way, oldest first
 	conns   map[*pinnedConn]struct{} // of pinned replicas
 }
 
-func newWire(cfg *Config, p *pins, strangers func()) *wire {
-	return &wire{network: cfg.Network, certificate: cfg.Certificate, pins: p, limits: cfg.Limits,
+// ownCertificates is one immutable version of what this replica shows.
+type ownCertificates struct {
+	use   *tls.Certificate
+	maybe *tls.Certificate            // that peers may want by now instead; nil: none
+	named map[string]*tls.Certificate // all that are its own, by the hint of their pins
+}
+
+// pinHint is how a dialer names, in the place of a host's name, the pin that it
+// wants: a peer that has not applied a rotation yet knows the former one alone.
+func pinHint(pin ledger.Hash) string { return pin.String()[:32] }
+
+// shown gives the certificate for a connection that a peer dialed.
+func (w *wire) shown(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	own := w.own.Load()
+	if named := own.named[hello.ServerName]; named != nil {
+		return named, nil
+	}
+	return own.use, nil
+}
+
+// chosen gives the certificate for a connection that we dial: the one in use, and
+// while it can't be known whether peers want the next one already, either in turn.
+func (w *wire) chosen() *tls.Certificate {
+	own := w.own.Load()
+	if own.maybe != nil && w.unsure() && w.turn.Add(1)%2 == 0 {
+		return own.maybe
+	}
+	return own.use
+}
+
+func newWire(cfg *Config, p *pins, g *ring, strangers func()) *wire {
+	w := &wire{network: cfg.Network, pins: p, unsure: func() bool { return false }, limits: cfg.Limits,
 		strangers: strangers, generation: func() uint64 { return 0 }, conns: map[*pinnedConn]struct{}{}}
+	w.own.Store(g.certificates())
+	return w
 }
 
 // config is what both sides share. Curve preferences stay Go's, which put the
@@ -45,7 +80,7 @@ func newWire(cfg *Config, p *pins, strangers func()) *wire {
 // against the pins of its own time.
 func (w *wire) config(verify func(tls.ConnectionState) error, protocols ...string) *tls.Config {
 	return &tls.Config{
-		Certificates:           []tls.Certificate{w.certificate},
+		GetCertificate:         w.shown,
 		MinVersion:             tls.VersionTLS13,
 		ClientAuth:             tls.RequireAnyClientCert,
 		InsecureSkipVerify:     true, // names and issuers say nothing here: VerifyConnection checks the pin
@@ -55,15 +90,16 @@ func (w *wire) config(verify func(tls.ConnectionState) error, protocols ...strin
 	}
 }
 
-// dial connects to an address, whose certificate must satisfy accept.
-func (w *wire) dial(ctx context.Context, address, protocol string, accept func(ledger.Hash) bool) (net.Conn, error) {
+// dial connects to an address, whose certificate must satisfy accept; hint is the
+// pin that is asked for, or zero.
+func (w *wire) dial(ctx context.Context, address, protocol string, hint ledger.Hash, accept func(ledger.Hash) bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.limits.HandshakeLimit)
 	defer cancel()
 	raw, err := w.network.Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, w.config(func(state tls.ConnectionState) error {
+	config := w.config(func(state tls.ConnectionState) error {
 		pin, err := peerPin(state)
 		if err != nil {
 			return err
@@ -72,7 +108,13 @@ func (w *wire) dial(ctx context.Context, address, protocol string, accept func(l
 			return errUnpinned
 		}
 		return nil
-	}, protocol))
+	}, protocol)
+	mine := w.chosen()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine, nil }
+	if !hint.IsZero() {
+		config.ServerName = pinHint(hint)
+	}
+	conn := tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("handshake with %s: %w", address, err)
@@ -293,13 +335,13 @@ type streams struct {
 func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	conn, err := s.wire.dial(ctx, string(address), raftProtocol(s.wire.generation()), func(pin ledger.Hash) bool {
-		for _, p := range s.wire.pins.now.Load().atAddress(string(address)) {
-			if p.TLSPin == pin {
-				return true
-			}
-		}
-		return false
+	at := s.wire.pins.now.Load().atAddress(string(address))
+	var hint ledger.Hash
+	if len(at) > 0 {
+		hint = at[0].TLSPin
+	}
+	conn, err := s.wire.dial(ctx, string(address), raftProtocol(s.wire.generation()), hint, func(pin ledger.Hash) bool {
+		return slices.ContainsFunc(at, func(p *peer) bool { return p.TLSPin == pin })
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,12 +68,15 @@ func (p *peers) dial(ctx context.Context, _, hostport string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	to := p.r.pins.now.Load().byID(id)
+	set := p.r.pins.now.Load()
+	to := set.byID(id)
 	if to == nil {
 		return nil, fmt.Errorf("replica %s: %w", host, errUnpinned)
 	}
 	return p.dials.make(ctx, func(ctx context.Context) (net.Conn, error) {
-		return p.r.wire.dial(ctx, to.Peer, protocolHTTP, func(pin ledger.Hash) bool { return pin == to.TLSPin })
+		return p.r.wire.dial(ctx, to.Peer, protocolHTTP, to.TLSPin, func(pin ledger.Hash) bool {
+			return slices.ContainsFunc(set.pinned(pin), func(one *peer) bool { return one.id == id })
+		})
 	})
 }
 
@@ -208,7 +212,7 @@ func (p *peers) loop(ctx context.Context) error {
 	for {
 		changed := p.r.pinsChanged.wait()
 		var leavers <-chan time.Time
-		if next := p.r.pins.expire(p.r.certifiedMember); !next.IsZero() {
+		if next := p.r.pins.expire(p.r.certifiedPin); !next.IsZero() {
 			leavers = time.After(time.Until(next))
 		}
 		wanted := map[ledger.Hash]*peer{}

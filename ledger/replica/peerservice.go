@@ -21,7 +21,7 @@ const (
 	pathCosignature  = "/cosignature"  // POST: a cosignature of the caller's
 	pathCosignatures = "/cosignatures" // ?size=: all that are held of heads of a size
 	waitingQuery     = "waiting=1"     // of /submit: it is under watch, and takes the lane for that
-	pathMine         = "/mine"         // the newest head that the caller cosigned, as a message
+	pathMine         = "/mine"         // ?key=, repeated: the newest head that the caller cosigned under any of its keys, as a message
 	pathCheckpoint   = "/checkpoint"   // the newest certified checkpoint
 	pathAuthority    = "/authority"    // ?index=
 	pathEntries      = "/entries"      // ?from=&count=: u32 length and entry, repeated
@@ -148,8 +148,21 @@ func (r *Replica) serveCosignatures(w http.ResponseWriter, q *http.Request, _ *p
 	return err
 }
 
-func (r *Replica) serveMine(w http.ResponseWriter, _ *http.Request, from *peer) error {
-	s, ok := r.certifier.newestOf(from.KeyID())
+func (r *Replica) serveMine(w http.ResponseWriter, q *http.Request, from *peer) error {
+	key := from.KeyID()
+	if now := r.pins.now.Load().byID(from.id); now != nil {
+		key = now.KeyID() // it may show a former certificate
+	}
+	s, ok := r.certifier.newestOf(key)
+	for i, text := range q.URL.Query()["key"] {
+		key, err := ledger.ParseHash(text)
+		if err != nil || i >= maxOwnKeys {
+			break
+		}
+		if one, known := r.certifier.newestOf(key); known && (!ok || one.head.Size > s.head.Size) {
+			s, ok = one, true
+		}
+	}
 	if !ok {
 		return nil // an empty answer is an answer: we know of none
 	}

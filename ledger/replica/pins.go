@@ -29,7 +29,8 @@ func (p *peer) serverAddr() raft.ServerAddress { return raft.ServerAddress(p.Pee
 
 // pinSet is one immutable version of who may talk to us.
 type pinSet struct {
-	peers    []*peer              // by name
+	peers    []*peer              // by name, each replica once
+	also     []*peer              // the same ones with pins or addresses that they had, or have by now
 	outcasts map[ledger.Hash]bool // pins of those that a recovery left out
 }
 
@@ -39,15 +40,16 @@ type pinSet struct {
 type pins struct {
 	now atomic.Pointer[pinSet]
 
-	mu       sync.Mutex
-	applied  []*peer
-	size     uint64  // of the state that applied is of; an older one does not replace it
-	founding []*peer // of genesis; forgotten once caught up
-	learned  []*peer // from a seed; forgotten once caught up
-	settled  bool    // caught up: the applied state alone counts
-	leaving  []leaver
-	outcasts map[ledger.Hash]bool // by TLS pin; never changed in place
-	linger   time.Duration
+	mu        sync.Mutex
+	applied   []*peer
+	size      uint64  // of the state that applied is of; an older one does not replace it
+	founding  []*peer // of genesis; forgotten once caught up
+	learned   []*peer // from a seed; forgotten once caught up
+	settled   bool    // caught up: the applied state alone counts
+	leaving   []leaver
+	outcasts  map[ledger.Hash]bool // by TLS pin; never changed in place
+	linger    time.Duration
+	pinLinger time.Duration // of the former pin of one that rotated
 }
 
 // leaver was removed or re-keyed a moment ago. It lingers, so that it still
@@ -55,10 +57,11 @@ type pins struct {
 type leaver struct {
 	*peer
 	until time.Time
+	last  bool // the certified set has it no more: it goes at that time
 }
 
 func newPins(founding *ledger.Genesis, linger time.Duration) *pins {
-	p := &pins{linger: linger}
+	p := &pins{linger: linger, pinLinger: linger}
 	for _, r := range founding.Replicas {
 		p.founding = append(p.founding, &peer{Replica: r, id: r.KeyID(), standing: fsm.ReplicaActive})
 	}
@@ -78,9 +81,12 @@ func (p *pins) apply(size uint64, records []fsm.ReplicaRecord) {
 	}
 	p.size = size
 	for _, old := range p.applied {
-		stays := slices.ContainsFunc(peers, func(one *peer) bool { return one.id == old.id })
-		if !stays && p.linger > 0 {
-			p.leaving = append(p.leaving, leaver{old, time.Now().Add(p.linger)})
+		at := slices.IndexFunc(peers, func(one *peer) bool { return one.id == old.id })
+		switch {
+		case at < 0 && p.linger > 0:
+			p.leaving = append(p.leaving, leaver{peer: old, until: time.Now().Add(p.linger)})
+		case at >= 0 && peers[at].TLSPin != old.TLSPin && p.pinLinger > 0:
+			p.leaving = append(p.leaving, leaver{peer: old, until: time.Now().Add(p.pinLinger)})
 		}
 	}
 	p.applied = peers
@@ -89,7 +95,7 @@ func (p *pins) apply(size uint64, records []fsm.ReplicaRecord) {
 
 // expire drops the leavers whose time is over, and says when the next one's
 // is; zero when there is none. Who is needed stays.
-func (p *pins) expire(needed func(ledger.Hash) bool) (next time.Time) {
+func (p *pins) expire(needed func(*peer) bool) (next time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.leaving) == 0 {
@@ -97,8 +103,13 @@ func (p *pins) expire(needed func(ledger.Hash) bool) (next time.Time) {
 	}
 	now := time.Now()
 	for i, l := range p.leaving {
-		if !l.until.After(now) && needed(l.id) {
+		rotated := slices.ContainsFunc(p.applied, func(one *peer) bool { return one.id == l.id })
+		switch {
+		case l.until.After(now) || l.last:
+		case needed(l.peer) && !rotated:
 			p.leaving[i].until = now.Add(p.linger)
+		case rotated: // it shows the other one for a while after it is certified
+			p.leaving[i].until, p.leaving[i].last = now.Add(p.pinLinger), !needed(l.peer)
 		}
 	}
 	p.leaving = slices.DeleteFunc(p.leaving, func(l leaver) bool { return !l.until.After(now) })
@@ -144,6 +155,8 @@ func (p *pins) publish() {
 			if !seen[one.id] {
 				seen[one.id] = true
 				set.peers = append(set.peers, one)
+			} else if !slices.ContainsFunc(set.pinned(one.TLSPin), func(p *peer) bool { return p.id == one.id }) {
+				set.also = append(set.also, one)
 			}
 		}
 	}
@@ -159,11 +172,22 @@ func (p *pins) publish() {
 	p.now.Store(set)
 }
 
-func (s *pinSet) byPin(pin ledger.Hash) *peer {
-	for _, p := range s.peers {
-		if p.TLSPin == pin {
-			return p
+// pinned lists the replicas that a pin is taken of.
+func (s *pinSet) pinned(pin ledger.Hash) []*peer {
+	var found []*peer
+	for _, list := range [][]*peer{s.peers, s.also} {
+		for _, p := range list {
+			if p.TLSPin == pin {
+				found = append(found, p)
+			}
 		}
+	}
+	return found
+}
+
+func (s *pinSet) byPin(pin ledger.Hash) *peer {
+	if found := s.pinned(pin); len(found) > 0 {
+		return found[0]
 	}
 	return nil
 }
@@ -187,12 +211,14 @@ func (s *pinSet) byName(name string) *peer {
 }
 
 // atAddress lists the replicas that the ledger places at an address: two while
-// a re-keyed one takes the other's place.
+// a re-keyed one takes the other's place, or one shows a new pin.
 func (s *pinSet) atAddress(address string) []*peer {
 	var found []*peer
-	for _, p := range s.peers {
-		if p.Peer == address {
-			found = append(found, p)
+	for _, list := range [][]*peer{s.peers, s.also} {
+		for _, p := range list {
+			if p.Peer == address {
+				found = append(found, p)
+			}
 		}
 	}
 	return found

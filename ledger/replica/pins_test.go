@@ -44,7 +44,7 @@ func TestPins(t *testing.T) {
 	if got := pinNames(p); got != "bc" {
 		t.Fatalf("who left lingers: %q", got)
 	}
-	for next := p.expire(func(ledger.Hash) bool { return false }); !next.IsZero(); next = p.expire(func(ledger.Hash) bool { return false }) {
+	for next := p.expire(func(*peer) bool { return false }); !next.IsZero(); next = p.expire(func(*peer) bool { return false }) {
 		<-time.After(time.Until(next))
 	}
 	if got := pinNames(p); got != "c" {

@@ -19,7 +19,8 @@ func (r *Replica) EntryReceipt(seq uint64) ([]byte, error) {
 	if now == nil || seq >= now.checkpoint.Head.Size {
 		return nil, fmt.Errorf("receipt of entry %d: %w", seq, archive.ErrNotFound)
 	}
-	if !isActive(now.authority, r.keyID) {
+	by := r.ring.Load().in(now.authority)
+	if by == nil {
 		return nil, fmt.Errorf("receipt of entry %d: %w: this replica does not certify", seq, ErrCatchingUp)
 	}
 	head := now.checkpoint.Head
@@ -31,5 +32,5 @@ func (r *Replica) EntryReceipt(seq uint64) ([]byte, error) {
 	for i, h := range path {
 		proof[i] = ledger.Hash(h)
 	}
-	return ledger.SignReceipt(r.cfg.Key, seq, head.Size, head.Root, proof).Encode(), nil
+	return ledger.SignReceipt(by.key, seq, head.Size, head.Root, proof).Encode(), nil
 }

@@ -28,10 +28,9 @@ type Replica struct {
 	genesis  ledger.Hash
 	origin   string
 	founding *ledger.Genesis
-	kept     *foundersRecord // the file peers; with certifier.publishing
-	id       ledger.Hash     // its server (seats.go)
-	keyID    ledger.Hash     // of the key that it signs with
-	pin      ledger.Hash     // of its certificate
+	kept     *foundersRecord      // the file peers; with certifier.publishing
+	id       ledger.Hash          // its server (seats.go)
+	ring     atomic.Pointer[ring] // its keys
 
 	files     files
 	lock      io.Closer // of the data directory
@@ -101,19 +100,22 @@ func Open(cfg Config) (r *Replica, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	pin, err := CertificatePin(cfg.Certificate)
+	watchdog := newWatchdog(cfg.Limits.DiskStall)
+	ring, err := openRing(&cfg, files{cfg.Dir, watchdog})
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
-		id: ledger.Hash(cfg.Key.ID()), keyID: ledger.Hash(cfg.Key.ID()), pin: pin, pins: newPins(founding, cfg.Limits.Linger),
+		id: ring.record.Line, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{}, futures: newFutures(),
-		watchdog: newWatchdog(cfg.Limits.DiskStall), patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},
+		watchdog: watchdog, patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},
 		damages: damages{found: map[uint64]*archive.DamageError{}, wake: make(chan struct{}, 1)},
 	}
 	r.files = files{cfg.Dir, r.watchdog}
+	r.ring.Store(ring)
+	r.pins.pinLinger = cfg.Limits.PinLinger
 	r.log = cfg.Logger.With("replica", cfg.Name)
 	if r.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
@@ -122,8 +124,9 @@ func Open(cfg Config) (r *Replica, err error) {
 	r.censors = newCensorship(cfg.Limits.CensorLimit, censorBan*cfg.Raft.Election)
 	r.elections = newElections(r)
 	r.followed.patience = cfg.Raft.Heartbeat
-	r.wire = newWire(&r.cfg, r.pins, r.metrics.strangers.Inc)
+	r.wire = newWire(&r.cfg, r.pins, ring, r.metrics.strangers.Inc)
 	r.wire.generation = r.generation.Load
+	r.wire.unsure = func() bool { return !r.caughtUp.Load() || r.outOfTouch() }
 	r.peers = newPeers(r)
 	defer func() {
 		if err != nil {
@@ -146,6 +149,9 @@ func (r *Replica) open() error {
 		return err
 	}
 	if err := r.files.makeDirs(); err != nil {
+		return err
+	}
+	if err := r.sweepKeys(); err != nil {
 		return err
 	}
 	var halt haltedRecord

@@ -79,7 +79,7 @@ func (r *Replica) vote(ctx, live context.Context, group *errgroup.Group, conns *
 	defer quit()
 	inner, loops := errgroup.WithContext(loops)
 	for _, loop := range []func(context.Context) error{
-		r.certifier.loop, r.pullLoop, r.cosigner.loop, r.leadershipLoop, r.catchUpLoop, r.backfillLoop, r.joinLoop, r.logKeyLoop, r.watchLoop, r.censorLoop, r.stallLoop, r.watchdogLoop, r.patienceLoop, r.repairLoop, r.scrubLoop,
+		r.certifier.loop, r.pullLoop, r.cosigner.loop, r.leadershipLoop, r.catchUpLoop, r.backfillLoop, r.joinLoop, r.logKeyLoop, r.rotateLoop, r.watchLoop, r.censorLoop, r.stallLoop, r.watchdogLoop, r.patienceLoop, r.repairLoop, r.scrubLoop,
 	} {
 		inner.Go(func() error { return loop(loops) })
 	}

@@ -31,6 +31,7 @@ type replicaSet struct {
 const (
 	replicaTable = "replica/"
 	windowTable  = "window/"
+	keyTable     = "key/"
 )
 
 func (r *Replica) serveSet(w http.ResponseWriter, _ *http.Request, _ *peer) error {
@@ -252,7 +253,7 @@ func (r *Replica) seedAddresses() []string {
 func (r *Replica) askSeed(ctx context.Context, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.PeerTimeout)
 	defer cancel()
-	conn, err := r.wire.dial(ctx, address, protocolHTTP, func(ledger.Hash) bool { return true })
+	conn, err := r.wire.dial(ctx, address, protocolHTTP, ledger.Hash{}, func(ledger.Hash) bool { return true })
 	if err != nil {
 		return nil, err
 	}
