@@ -36,6 +36,7 @@ type wire struct {
 	mu      sync.Mutex
 	shaking []*pinnedConn            // handshakes under way, oldest first
 	conns   map[*pinnedConn]struct{} // of pinned replicas
+	dialed  map[*dialedConn]struct{} // Raft's, by us
 }
 
 // ownCertificates is one immutable version of what this replica shows.
@@ -70,7 +71,7 @@ func (w *wire) chosen() *tls.Certificate {
 
 func newWire(cfg *Config, p *pins, g *ring, strangers func()) *wire {
 	w := &wire{network: cfg.Network, pins: p, unsure: func() bool { return false }, limits: cfg.Limits,
-		strangers: strangers, generation: func() uint64 { return 0 }, conns: map[*pinnedConn]struct{}{}}
+		strangers: strangers, generation: func() uint64 { return 0 }, conns: map[*pinnedConn]struct{}{}, dialed: map[*dialedConn]struct{}{}}
 	w.own.Store(g.certificates())
 	return w
 }
@@ -113,6 +114,9 @@ func (w *wire) dial(ctx context.Context, address, protocol string, hint ledger.H
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine, nil }
 	if !hint.IsZero() {
 		config.ServerName = pinHint(hint)
+	}
+	if protocol != protocolHTTP {
+		raw = w.remember(raw, mine)
 	}
 	conn := tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -190,6 +194,54 @@ func (w *wire) keep(c *pinnedConn, pin ledger.Hash, protocol string) bool {
 	c.pin = pin
 	w.conns[c] = struct{}{}
 	return true
+}
+
+// dialedConn is a raw connection of Raft's that we made, remembered so that it can
+// be made anew once another certificate is to be shown.
+type dialedConn struct {
+	net.Conn
+	wire *wire
+	mine *tls.Certificate
+}
+
+func (w *wire) remember(raw net.Conn, mine *tls.Certificate) net.Conn {
+	c := &dialedConn{Conn: raw, wire: w, mine: mine}
+	w.mu.Lock()
+	w.dialed[c] = struct{}{}
+	w.mu.Unlock()
+	return c
+}
+
+func (c *dialedConn) Close() error {
+	c.wire.mu.Lock()
+	delete(c.wire.dialed, c)
+	c.wire.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// know takes further certificates for who asks for them by name; the one in use
+// stays until show.
+func (w *wire) know(own *ownCertificates) {
+	own.use = w.own.Load().use
+	w.own.Store(own)
+}
+
+// show shows other certificates from now on. Raft's own connections would stay for
+// ever under the former one, and be refused once peers drop its pin; a request that
+// is cut is made again.
+func (w *wire) show(own *ownCertificates) {
+	w.own.Store(own)
+	var former []*dialedConn
+	w.mu.Lock()
+	for c := range w.dialed {
+		if c.mine != own.use {
+			former = append(former, c)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range former {
+		_ = c.Close()
+	}
 }
 
 // prune cuts the accepted connections of those who are no longer pinned.

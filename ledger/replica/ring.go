@@ -205,6 +205,7 @@ func (r *Replica) changeRing(g *ring) error {
 		return err
 	}
 	r.ring.Store(g)
+	r.wire.know(g.certificates())
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (r *Replica) rotateLoop(ctx context.Context) error {
 // showCertificate shows the active key's certificate from now on. Peers take the
 // one before for PinLinger after they applied the rotation, and this one since.
 func (r *Replica) showCertificate() {
-	r.wire.own.Store(r.ring.Load().certificates())
+	r.wire.show(r.ring.Load().certificates())
 	r.peers.client.CloseIdleConnections()
 	r.log.Info("TLS key in use", "pin", r.ring.Load().active().pin.String())
 }

@@ -22,7 +22,7 @@ func rotating(g *ledger.Genesis) {
 	g.Policy.Keys = &k
 }
 
-func quickPins(cfg *replica.Config) { cfg.Limits.PinLinger = 2 * time.Second }
+func quickPins(cfg *replica.Config) { cfg.Limits.PinLinger = 3 * time.Second }
 
 // keyOf is the key under which the newest certified state knows a replica.
 func keyOf(t *testing.T, n *replicatest.Node, name string) (key, server ledger.Hash) {

@@ -19,6 +19,7 @@ type decisions struct {
 	proposals  map[ledger.Hash]ledger.Propose
 	members    *members
 	count      int
+	rotations  int // of replicas, by themselves
 }
 
 type governor struct {
@@ -69,6 +70,9 @@ func (d *decisions) add(e *ledger.Entry) error {
 		effect, err := e.Effect()
 		if err != nil {
 			return err
+		}
+		if effect.Type == fsm.EffectRotated {
+			d.rotations++
 		}
 		if effect.Type == "decision" || effect.Type == "executed" {
 			return d.decided(e.Seq, effect)

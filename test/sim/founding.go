@@ -58,6 +58,9 @@ func found(t testing.TB, n int) *founding {
 		Log: f.logKey.Public(origin), Policy: ledger.DefaultPolicy(len(operators)),
 	}
 	g.Policy.MaxSkewMillis = maxSkew
+	lives := ledger.DefaultKeys()
+	lives.ReplicaKeyEpochs = replicaKeyEpochs
+	g.Policy.Keys = &lives
 	for i, name := range []string{"alice", "bob", "carol", "dave"} {
 		p := principal{name, operators[i], keyOf(name)}
 		f.council = append(f.council, p)

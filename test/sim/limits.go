@@ -25,7 +25,8 @@ const (
 	pace           = time.Minute
 	lookEvery      = 5 * time.Minute
 
-	maxSkew = 10_000 // milliseconds: the policy's
+	maxSkew          = 10_000 // milliseconds: the policy's
+	replicaKeyEpochs = 8      // after which a replica rotates its keys: little more than an hour
 )
 
 // The replicas' own timing: long, so that a virtual hour is cheap.

@@ -21,6 +21,7 @@ type result struct {
 	entries   int
 	acks      int
 	decisions int
+	rotations int
 	resumed   time.Duration // longest from healing to certified again
 	tally     tally
 	total     uint64 // deliveries
@@ -28,8 +29,8 @@ type result struct {
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("%s in %s: %d entries, %d acknowledgements, %d decisions executed, %d deliveries, certified again after at most %s; %+v",
-		r.virtual.Round(time.Second), r.wall.Round(100*time.Millisecond), r.entries, r.acks, r.decisions, r.total, r.resumed.Round(time.Millisecond), r.tally)
+	return fmt.Sprintf("%s in %s: %d entries, %d acknowledgements, %d decisions executed, %d keys of replicas rotated, %d deliveries, certified again after at most %s; %+v",
+		r.virtual.Round(time.Second), r.wall.Round(100*time.Millisecond), r.entries, r.acks, r.decisions, r.rotations, r.total, r.resumed.Round(time.Millisecond), r.tally)
 }
 
 // run carries out a plan in a bubble of its own. bend may plant a bug or a liar
@@ -113,6 +114,7 @@ func (w *world) live() result {
 	}
 	res.violation, res.virtual, res.tally = w.failed(), time.Since(w.began), traffic.tally
 	res.entries, res.acks, res.decisions = len(w.checks.history), w.checks.counted, w.checks.decision.count
+	res.rotations = w.checks.decision.rotations
 	return res
 }
 

@@ -38,6 +38,9 @@ func TestSim(t *testing.T) {
 			if res.acks < 20*p.Rounds || res.decisions < 2*p.Rounds {
 				t.Errorf("%d acknowledgements and %d decisions in %d rounds: hardly anything was tried", res.acks, res.decisions, p.Rounds)
 			}
+			if p.Rounds >= 6 && res.rotations == 0 { // of half an hour each
+				t.Errorf("no replica rotated its key in %d rounds", p.Rounds)
+			}
 		})
 	}
 }

@@ -111,7 +111,7 @@ func (s *steward) carryOut(f fault) error {
 	}
 	seated := func(st *fsm.State) bool {
 		r, ok := st.Replica(f.Target)
-		return ok && ledger.Hash(r.KeyID()) == ledger.Hash(one.key.ID())
+		return ok && r.Server() == ledger.Hash(one.key.ID())
 	}
 	if err := s.decide(action, replicaArgs{one.record}, seated); err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/test/freeport"
 )
@@ -71,6 +73,64 @@ func startDev(t *testing.T, bin, dir string, port int) {
 	}
 }
 
+// rekeyLog has the council change the log's key. Whoever pins the key before, the
+// new one or both reads on: the former pair's lines go on for a day, and log.vkeys
+// names both.
+func rekeyLog(t *testing.T, run func(...string) string, dir string, key func(string) string, url, old string) {
+	t.Helper()
+	var fresh struct {
+		Ed25519 string `json:"ed25519"`
+		MLDSA44 string `json:"mldsa44"`
+	}
+	answer := run("operator", "log-key", "--config", filepath.Join(dir, "r0.yaml"), "--output", "json")
+	if err := json.Unmarshal([]byte(answer), &fresh); err != nil {
+		t.Fatalf("%v in %s", err, answer)
+	}
+	before := verifier(t, string(get(t, url+"/log.vkey")))
+	var proposal struct {
+		ID string `json:"id"`
+	}
+	answer = run("propose", "log.rekey", "ed25519="+fresh.Ed25519, "mldsa44="+fresh.MLDSA44, "--key", key("alice"), "--yes", "--output", "json")
+	if err := json.Unmarshal([]byte(answer), &proposal); err != nil {
+		t.Fatalf("%v in %s", err, answer)
+	}
+	run("approve", proposal.ID, "--key", key("bob"), "--yes", "--wait", "certified")
+	run("record", "--text", "under the new key", "--key", key("alice"), "--wait", "certified")
+
+	lines := strings.Split(strings.TrimSpace(string(get(t, url+"/log.vkeys"))), "\n")
+	if len(lines) != 2 || strings.Fields(lines[0])[0] != "1" {
+		t.Fatalf("log.vkeys:\n%s", strings.Join(lines, "\n"))
+	}
+	newest := strings.Fields(lines[1])
+	after, after44 := verifier(t, newest[1]), verifier(t, newest[2])
+	if string(get(t, url+"/log.vkey")) != newest[1]+"\n" {
+		t.Errorf("log.vkey is not the newest of log.vkeys")
+	}
+	raw := get(t, url+"/checkpoint")
+	for deadline := time.Now().Add(time.Minute); !signedBy(raw, after) && time.Now().Before(deadline); raw = get(t, url+"/checkpoint") {
+		time.Sleep(100 * time.Millisecond) // the replica takes the new key in use
+	}
+	for name, known := range map[string][]note.Verifier{
+		"the key before": {before}, "the new key": {after}, "both": {before, after}, "the new pair": {after, after44},
+	} {
+		n, err := note.Open(raw, note.VerifierList(known...))
+		if err != nil || len(n.Sigs) != len(known) {
+			t.Errorf("with %s: %v", name, err)
+		}
+	}
+	fresher := writeFile(t, filepath.Join(t.TempDir(), "log.vkey"), newest[1]+"\n")
+	for name, vkey := range map[string]string{"the key before": old, "the new key": fresher} {
+		if out, ok := runFsck(t, url+"/", vkey); !ok {
+			t.Errorf("fsck with %s:\n%s", name, out)
+		}
+	}
+}
+
+func signedBy(raw []byte, v note.Verifier) bool {
+	_, err := note.Open(raw, note.VerifierList(v))
+	return err == nil
+}
+
 // A ledger that runs, as third parties see it: what the replicas serve and what
 // an export holds, with decisions and a handover on it.
 func TestARunningReplicaAndItsExport(t *testing.T) {
@@ -120,13 +180,14 @@ func TestARunningReplicaAndItsExport(t *testing.T) {
 			t.Errorf("fsck of replica %d:\n%s", i, out)
 		}
 	}
+	rekeyLog(t, run, dir, key, url, vkey)
 	export := filepath.Join(t.TempDir(), "export")
 	run("export", "--decisions", "--out", export)
 	if out, ok := runFsck(t, "file://"+export+"/", filepath.Join(export, "log.vkey")); !ok {
 		t.Errorf("fsck of the export:\n%s", out)
 	}
 	run("verify", export, "--genesis", genesis.String())
-	if out, ok := runVerifier(t, export, genesis); !ok || !strings.Contains(out, "authority 1") {
-		t.Errorf("the verifier in JavaScript, with one handover:\n%s", out)
+	if out, ok := runVerifier(t, export, genesis); !ok || !strings.Contains(out, "authority 2") {
+		t.Errorf("the verifier in JavaScript, with two handovers:\n%s", out)
 	}
 }
