@@ -318,7 +318,11 @@ const patience = 2 * time.Minute
 
 // withServer gives a command its connection and closes it afterwards.
 func (a *app) withServer(c *cobra.Command, f *serverFlags, run func(ctx context.Context, l *link) error) error {
-	ctx, cancel := context.WithTimeout(c.Context(), f.timeout)
+	return a.withServerContext(c.Context(), f, run)
+}
+
+func (a *app) withServerContext(ctx context.Context, f *serverFlags, run func(ctx context.Context, l *link) error) error {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	l, err := a.connect(ctx, f)
 	if err != nil {

@@ -13,13 +13,14 @@ import (
 func (a *app) keyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
-		Short: "show a key file, and sign with keys that are elsewhere",
+		Short: "back keys up, restore, test and destroy them; sign with keys that are elsewhere",
 		Args:  exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return usage("see quorate key --help", "say what to do")
 		},
 	}
-	c.AddCommand(a.keyShowCommand(), a.keySignerCommand(), a.keyCheckSignerCommand())
+	c.AddCommand(a.keyBackupCommand(), a.keyRestoreCommand(), a.keyShareCommand(), a.keyVerifyCommand(), a.keyListCommand(),
+		a.keyDestroyCommand(), a.keyShowCommand(), a.keySignerCommand(), a.keyCheckSignerCommand())
 	return c
 }
 

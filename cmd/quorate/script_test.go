@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"flip":     flip,
 			"capture":  capture,
 			"eventual": eventual,
+			"reseal":   reseal,
 			"agent":    agents().command,
 			"observes": observes,
 			"convicts": convicts,

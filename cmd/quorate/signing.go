@@ -35,6 +35,15 @@ func (f *signFlags) addKey(flags *pflag.FlagSet, what string) {
 	f.addSigner(flags)
 }
 
+// addSign adds them for commands where --key is another key than the one that
+// signs.
+func (f *signFlags) addSign(flags *pflag.FlagSet) {
+	flags.StringVar(&f.key, "sign", "", "the governor's key file that signs")
+	flags.StringVar(&f.passphraseFile, "sign-passphrase-file", "", "read its passphrase from this file (or QUORATE_PASSPHRASE_FILE)")
+	f.addSigner(flags)
+	addWait(flags, &f.wait)
+}
+
 // addSigner adds those of a signer that is another program.
 func (f *signFlags) addSigner(flags *pflag.FlagSet) {
 	flags.StringVar(&f.signer, "signer", "", "exec:PROGRAM that signs, in place of --key (or QUORATE_SIGNER)")

@@ -311,7 +311,7 @@ func (b *Backup) judge(a Answer, identity, record string, requests map[string][s
 	plain, err := OpenWith(identity, a.Content)
 	defer WipeBytes(plain)
 	if errors.Is(err, ErrNotForUs) {
-		return Share{}, "", bad(err, "answers another request: it is not sealed to this one's restore.key")
+		return Share{}, "", bad(err, "answers another request: it is not sealed to this one's restore.key, or was changed on its way")
 	}
 	if err != nil {
 		return Share{}, "", bad(err, "is damaged (%v): ask whoever sent it again", err)

@@ -1,0 +1,444 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+const (
+	// roleRestore is the role in a restoring's key file: no ledger knows it.
+	roleRestore  = "restore"
+	restoreFile  = "restore.key"
+	requestFile  = ".request.cose" // after the holder's name
+	endedSuffix  = "-ended"        // after the role of a key that is no longer in force
+	restorePlain = "do not encrypt what is written: development only"
+
+	// requestLife is how long holders may answer, if nothing is said.
+	requestLife = 7 * 24 * time.Hour
+)
+
+type keyRestoreFlags struct {
+	backup         backupFlags
+	sign           signFlags
+	dir            string
+	passphraseFile string
+	plain          bool
+	workFactor     int
+	purpose        string
+	life           time.Duration
+	answers        []string
+	statement      string
+}
+
+func (a *app) keyRestoreCommand() *cobra.Command {
+	var f keyRestoreFlags
+	c := &cobra.Command{
+		Use:   "restore FILE.backup --out DIR (--sign GOVERNOR.key | --answers FILE,…)",
+		Short: "ask the holders of a backup's shares, then restore the key from their answers",
+		Long: `restore has two steps. First, with --sign, it compares the backup with what the
+ledger records, makes DIR/restore.key, to which the answers will be sealed, and a
+signed request DIR/NAME.request.cose for each holder. Send each its request, and
+compare its twelve words aloud; the holder answers with quorate key share.
+
+Then, with --answers, it opens each answer, says of each whether it is good, and
+when there are enough writes DIR/NAME.key and removes restore.key, requests and
+answers. With --sign it also puts on the ledger that the backup was opened.
+
+A node's key comes without the memory of what it signed: its agent says nothing
+until two epochs after the epoch in force, so that nothing is signed twice. Refused
+are old copies (the key was rotated since), altered files, and revoked keys. Without
+a server, --offline --record PROOF takes the record from a proof.`,
+		Example: `  quorate key restore edge-7-77c0b1e2.backup --out new --sign alice.key
+  quorate key restore edge-7-77c0b1e2.backup --out new --answers bob.share.age,carol.share.age,dave.share.age --sign alice.key`,
+		Args: exactArgs("FILE.backup"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.dir == "" {
+				return usage("say --out DIR", "the output directory is missing")
+			}
+			if len(f.answers) == 0 && f.sign.key == "" && f.sign.signer == "" {
+				return usage("say --sign GOVERNOR.key to ask for shares, or --answers FILE,… when they are there", "say what to do")
+			}
+			if f.purpose != keys.RestorePurpose && f.purpose != keys.TestPurpose {
+				return usage("say restore or test", "--purpose is %q", f.purpose)
+			}
+			b, err := openBackup(args[0])
+			if err != nil {
+				return err
+			}
+			return a.withRecord(c.Context(), &f.backup, b, func(ctx context.Context, l *link, r *backupRecord) error {
+				if len(f.answers) > 0 {
+					return a.restoreFrom(ctx, l, b, r, &f)
+				}
+				return a.requestShares(ctx, l, b, r, &f)
+			})
+		},
+	}
+	f.backup.add(c, true)
+	f.sign.addSign(c.Flags())
+	c.Flags().StringVar(&f.dir, "out", "", "the directory of requests and of the restored key")
+	c.Flags().StringSliceVar(&f.answers, "answers", nil, "the holders' answers, with commas")
+	c.Flags().StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase of restore.key, and of the new key file, from this file")
+	c.Flags().BoolVar(&f.plain, "insecure-plain", false, restorePlain)
+	addWorkFactor(c.Flags(), &f.workFactor)
+	c.Flags().StringVar(&f.purpose, "purpose", keys.RestorePurpose, "restore, or test: then quorate key verify-backup takes the answers")
+	c.Flags().DurationVar(&f.life, "for", requestLife, "how long the holders may answer")
+	c.Flags().StringVar(&f.statement, "statement", "", "with --answers: write the signed restore.test to this file instead of submitting it")
+	return c
+}
+
+// add adds the flags by which a record is found.
+func (f *backupFlags) add(c *cobra.Command, ended bool) {
+	f.server.add(c.Flags())
+	c.Flags().BoolVar(&f.offline, "offline", false, "ask no server; the record comes from --record")
+	c.Flags().StringVar(&f.record, "record", "", "with --offline: a proof of the record backup/KEY, by quorate prove record")
+	if ended {
+		c.Flags().BoolVar(&f.ended, "ended", false, "restore a key that is no longer in force, marked as such, for what was sealed to it")
+	}
+}
+
+// requested is what the first step prints.
+type requested struct {
+	Key      string       `json:"key"`
+	Holder   string       `json:"holder"`
+	Needed   uint64       `json:"needed"`
+	Words    string       `json:"words"`
+	Expires  uint64       `json:"expires"` // milliseconds
+	Requests []requestOut `json:"requests"`
+	Source   string       `json:"source"`
+}
+
+type requestOut struct {
+	Holder string `json:"holder"`
+	File   string `json:"file"`
+}
+
+// requestShares is the first step.
+func (a *app) requestShares(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, f *keyRestoreFlags) error {
+	if _, err := os.Lstat(filepath.Join(f.dir, restoreFile)); err == nil {
+		return refused("give --answers, or name another directory", "%s exists: shares were asked for already", filepath.Join(f.dir, restoreFile))
+	}
+	author, err := a.governor(ctx, &f.sign)
+	if err != nil {
+		return asRefusal(err)
+	}
+	defer author.close()
+	if author.Role != fsm.RoleGovernor {
+		return refused("have a governor sign the requests", "%s is a recovery holder, whom nobody gives a share", author.Name)
+	}
+	if l != nil {
+		if err := author.seated(ctx, l); err != nil {
+			return err
+		}
+	}
+	identity, recipient, err := keys.NewIdentity()
+	if err != nil {
+		return err
+	}
+	out := requested{Key: b.Key.String(), Holder: b.Holder, Needed: b.Threshold, Expires: uint64(a.now().Add(f.life).UnixMilli()), Source: r.source}
+	var envelopes [][]byte
+	for _, s := range b.Shares {
+		request, err := b.Request(s.Holder)
+		if err != nil {
+			return err
+		}
+		request.Author, request.Expires, request.Generation = author.Name, out.Expires, r.generation
+		request.Purpose, request.Recipient = f.purpose, recipient
+		out.Words = request.Words()
+		envelope, err := request.Sign(ctx, author.signer, []string{"ask " + s.Holder + " for its share of the key of " + b.Holder, "to " + f.purpose, "words " + out.Words})
+		if err != nil {
+			return err
+		}
+		envelopes = append(envelopes, envelope)
+		out.Requests = append(out.Requests, requestOut{s.Holder, filepath.Join(f.dir, s.Holder+requestFile)})
+	}
+	if err := a.writeRequests(b, identity, envelopes, out.Requests, f); err != nil {
+		return err
+	}
+	return a.print(out, func(w io.Writer) {
+		fmt.Fprintf(w, "the backup is the recorded one (%s, %s)\n", r.entry(), r.source)
+		fmt.Fprintf(w, "any %d of these %d holders restore key %s… of %s; their answers are sealed to the words\n  %s\n", out.Needed, len(out.Requests), out.Key[:8], out.Holder, out.Words)
+		for _, q := range out.Requests {
+			fmt.Fprintf(w, "  %-16s %s\n", q.Holder, q.File)
+		}
+		fmt.Fprintf(w, "next: send each its request and compare the words aloud; each answers: quorate key share REQUEST --key KEY --out NAME.share.age\n")
+	})
+}
+
+// writeRequests writes restore.key and the requests, or nothing.
+func (a *app) writeRequests(b *keys.Backup, identity string, envelopes [][]byte, requests []requestOut, f *keyRestoreFlags) (err error) {
+	key, err := keys.Generate() // a key file has one; nobody uses it
+	if err != nil {
+		return err
+	}
+	file := &keys.File{Name: b.Holder, Role: roleRestore, Created: a.now().UnixMilli(), Key: key, Identity: identity}
+	defer file.Wipe()
+	made, err := makeDirs(f.dir)
+	var written []string
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, path := range written {
+			err = errors.Join(err, os.Remove(path))
+		}
+		for _, dir := range made {
+			_ = os.Remove(dir) // only what is empty, and was made here
+		}
+	}()
+	if err != nil {
+		return refused("name a directory that can be written", "make %s: %w", f.dir, causeOf(err))
+	}
+	path := filepath.Join(f.dir, restoreFile)
+	if err := a.writeSecretFile(path, file, f); err != nil {
+		return asRefusal(err)
+	}
+	written = append(written, path)
+	for i, q := range requests {
+		if err := writeNew(q.File, envelopes[i], 0o600); err != nil {
+			return asRefusal(err)
+		}
+		written = append(written, q.File)
+	}
+	return nil
+}
+
+// makeDirs is MkdirAll that says which directories it made, the innermost first.
+func makeDirs(dir string) ([]string, error) {
+	var missing []string
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	return missing, os.MkdirAll(dir, 0o700)
+}
+
+// writeSecretFile writes a key file as the flags say.
+func (a *app) writeSecretFile(path string, file *keys.File, f *keyRestoreFlags) error {
+	if f.plain {
+		a.note("WARNING: %s is not encrypted (--insecure-plain): for development only", path)
+		return keys.WriteInsecureFile(path, file)
+	}
+	if err := a.checkWorkFactor(f.workFactor); err != nil {
+		return err
+	}
+	passphrase, err := a.newPassphrase(f.passphraseFile, path)
+	if err != nil {
+		return err
+	}
+	defer keys.WipeBytes(passphrase)
+	return keys.WriteFile(path, file, passphrase, keys.WorkFactor(f.workFactor))
+}
+
+// restored is what the second step prints.
+type restored struct {
+	Key       string     `json:"key"`
+	Holder    string     `json:"holder"`
+	Role      string     `json:"role"`
+	File      string     `json:"file"`
+	Good      []string   `json:"good"`
+	Statement string     `json:"statement,omitempty"`
+	Answer    *submitted `json:"answer,omitempty"`
+}
+
+// restoreFrom is the second step: what it refuses it refuses before it writes.
+func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, f *keyRestoreFlags) error {
+	out := restored{Key: b.Key.String(), Holder: b.Holder, Role: b.Role, File: filepath.Join(f.dir, b.Holder+".key"), Statement: f.statement}
+	if _, err := os.Lstat(out.File); err == nil {
+		return refused("nothing is ever overwritten: name another directory, or move it away", "%s exists", out.File)
+	}
+	judged, err := a.judge(b, r, f.dir, f.passphraseFile, f.answers)
+	if err != nil {
+		return err
+	}
+	defer judged.Wipe()
+	file, err := openJudged(b, r, judged)
+	if err != nil {
+		return err
+	}
+	defer file.Wipe()
+	out.Good = judged.Holders
+	envelope, err := a.signRestoreTest(ctx, l, b, r, judged, &f.sign, ledger.RestoreForRestore)
+	if err != nil {
+		return err
+	}
+	if f.backup.ended {
+		file.Role += endedSuffix
+	}
+	if err := a.writeSecretFile(out.File, file, f); err != nil {
+		return asRefusal(err)
+	}
+	public, err := file.Public()
+	if err != nil {
+		return err
+	}
+	if err := a.afterRestore(b, f); err != nil {
+		return err
+	}
+	if out.Answer, err = a.sendStatement(ctx, l, envelope, f.statement, f.sign.wait); err != nil {
+		a.note("note: the key is restored; that the backup was opened is not on the ledger: %v", err)
+	}
+	return a.print(out, func(w io.Writer) {
+		judgedText(w, b, judged)
+		fmt.Fprintf(w, "restored key %s… of %s: %s\n  words  %s\n", out.Key[:8], out.Holder, out.File, public.Words)
+		if b.Role == fsm.RoleNode && !f.backup.ended {
+			fmt.Fprintf(w, "what this key signed before is not known: its agent, started with no memory, says nothing until two epochs after the epoch in force\n")
+		}
+		if f.backup.ended {
+			fmt.Fprintf(w, "it is no longer in force and marked %s: nothing starts with it\n", file.Role)
+		}
+		if out.Answer != nil {
+			out.Answer.text(w)
+		}
+	})
+}
+
+// afterRestore destroys what the restoring needed and nobody needs any more.
+func (a *app) afterRestore(b *keys.Backup, f *keyRestoreFlags) error {
+	list := slices.Clone(f.answers)
+	list = append(list, filepath.Join(f.dir, restoreFile))
+	for _, s := range b.Shares {
+		if path := filepath.Join(f.dir, s.Holder+requestFile); exists(path) {
+			list = append(list, path)
+		}
+	}
+	for _, path := range list {
+		if err := destroyFile(path); err != nil {
+			return refused("remove it by hand", "the key is restored, and %s could not be destroyed: %w", path, causeOf(err))
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// judge opens the answers with restore.key.
+func (a *app) judge(b *keys.Backup, r *backupRecord, dir, passphraseFile string, answers []string) (*keys.Judged, error) {
+	path := filepath.Join(dir, restoreFile)
+	file, err := a.openKey(path, passphraseFile)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Wipe()
+	if file.Role != roleRestore || file.Identity == "" {
+		return nil, refused("name the directory into which quorate key restore wrote the requests", "%s is the key of a %s, not of a restoring", path, file.Role)
+	}
+	if len(answers) > keys.MaxShares {
+		return nil, refused("give each answer once", "there are %d answers, at most %d", len(answers), keys.MaxShares)
+	}
+	ids := map[string][32]byte{}
+	for _, s := range b.Shares {
+		raw, err := readBounded(filepath.Join(dir, s.Holder+requestFile), keys.MaxEnvelope)
+		if err != nil {
+			continue // not here any more: then the sealing binds
+		}
+		if request, err := keys.ParseShareRequest(raw); err == nil {
+			ids[s.Holder] = request.ID
+		}
+	}
+	var list []keys.Answer
+	for _, path := range answers {
+		content, err := readBounded(path, 2*keys.MaxSealedShare)
+		if err != nil {
+			return nil, refused("check --answers", "read %s: %w", path, err)
+		}
+		list = append(list, keys.Answer{File: filepath.Base(path), Content: content})
+	}
+	return b.Judge(list, file.Identity, r.entry(), ids), nil
+}
+
+// openJudged opens the backup with what is good, or says what is missing.
+func openJudged(b *keys.Backup, r *backupRecord, j *keys.Judged) (*keys.File, error) {
+	file, err := b.Open(j.Good)
+	switch {
+	case err == nil:
+		return file, nil
+	case errors.Is(err, keys.ErrTooFewShares):
+		return nil, tooFew(b, j)
+	case errors.Is(err, keys.ErrMismatch), errors.Is(err, keys.ErrShares):
+		return nil, refused(newRestore, "the shares are the recorded ones and do not open it: whoever made this backup (%s) recorded shares of something else: %w", r.entry(), err)
+	}
+	return nil, err
+}
+
+// tooFew names each wrong answer, then says how many are missing, and whose.
+func tooFew(b *keys.Backup, j *keys.Judged) error {
+	var text strings.Builder
+	for _, bad := range j.Bad {
+		fmt.Fprintf(&text, "%s\n", clean(bad.Error()))
+	}
+	missing := int(b.Threshold) - len(j.Good)
+	verb, shares := "are", "shares"
+	if missing == 1 {
+		verb = "is"
+	}
+	if len(j.Good) == 1 {
+		shares = "share"
+	}
+	have := "have"
+	if len(j.Missing) == 1 {
+		have = "has"
+	}
+	wrongly := ""
+	if len(j.Bad) > 0 {
+		wrongly = " (or answered wrongly, above)"
+	}
+	fmt.Fprintf(&text, "%d good %s of %d needed: %d %s missing; %s %s not answered%s", len(j.Good), shares, b.Threshold, missing, verb, strings.Join(j.Missing, ", "), have, wrongly)
+	return refused("send the requests of the missing ones to them: quorate key share REQUEST --key KEY --out FILE", "%s", text.String())
+}
+
+func judgedText(w io.Writer, b *keys.Backup, j *keys.Judged) {
+	for i, holder := range j.Holders {
+		fmt.Fprintf(w, "%-12s good (%s)\n", holder, j.Files[i])
+	}
+	for _, bad := range j.Bad {
+		fmt.Fprintf(w, "%-12s %s\n", clean(orText(bad.Holder, "?")), clean(bad.Error()))
+	}
+}
+
+// signRestoreTest says that the backup was opened. Without a key to sign with, or
+// with no spot to sign it for, it gives nil.
+func (a *app) signRestoreTest(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, j *keys.Judged, sign *signFlags, purpose string) ([]byte, error) {
+	if sign.key == "" && sign.signer == "" {
+		return nil, nil
+	}
+	author, err := a.governor(ctx, sign)
+	if err != nil {
+		return nil, asRefusal(err)
+	}
+	defer author.close()
+	holders := slices.Sorted(slices.Values(j.Holders))
+	body := &ledger.RestoreTest{Ciphertext: b.Hash(), Holders: holders, Key: ledger.Hash(b.Key), Outcome: ledger.RestoreOpened, Purpose: purpose}
+	return a.signKeyStatement(ctx, l, author, spot{genesis: r.ledger, generation: r.generation}, ledger.TypeRestoreTest, body,
+		"restore.test of key "+b.Key.String()+" of "+b.Holder)
+}
+
+// sendStatement submits a statement, or writes it to a file; nil for nil.
+func (a *app) sendStatement(ctx context.Context, l *link, envelope []byte, path, wait string) (*submitted, error) {
+	switch {
+	case envelope == nil:
+		return nil, nil
+	case path != "":
+		return nil, writeStatements(path, [][]byte{envelope})
+	case l == nil:
+		return nil, usage("say --statement FILE, and submit it later", "without a server nothing can be submitted")
+	}
+	return a.submitAll(ctx, l, [][]byte{envelope}, wait)
+}
