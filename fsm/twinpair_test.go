@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -31,6 +32,7 @@ func TestAgainstTwin(t *testing.T) {
 			p.compare(standings)
 		}
 	})
+	t.Logf("%v %v", seen, standings)
 	for _, c := range []Code{OK, RevokedKey, NameTaken, ThresholdUnreachable, ThresholdTooLow, ProposalClosed, AlreadyVoted, OperatorVoted, NotAuthor, Expired, NonceUsed, WrongEpoch, SeqTooOld, SeqUsed, QuotaExceeded, AlreadyDecided} {
 		if seen[c] == 0 {
 			t.Errorf("no history met the code %s: %v", c, seen)
@@ -90,6 +92,22 @@ func (p *pair) expect(s saying, decide func() Code) []byte {
 	return envelope
 }
 
+// decided are the proposals that wait for their delay.
+func (p *pair) decided() []string {
+	return slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool {
+		one := p.twin.proposals[id]
+		return one == nil || one.standing != ProposalDecided
+	})
+}
+
+// silent are the governors who have not voted on a proposal.
+func (p *pair) silent(id string) []string {
+	one := p.twin.proposals[id]
+	return slices.DeleteFunc(sortedKeys(p.twin.council), func(name string) bool {
+		return slices.ContainsFunc(append(slices.Clone(one.approvals), one.rejections...), func(v twinVote) bool { return v.author == name })
+	})
+}
+
 func (p *pair) step() {
 	w := p.w
 	p.counter++
@@ -118,6 +136,12 @@ func (p *pair) step() {
 			return
 		}
 		id, approve := p.draw("proposal", p.ids...), p.draw("vote", "yes", "yes", "no") == "yes"
+		if waiting := p.decided(); len(waiting) > 0 && p.draw("which", "any", "decided") == "decided" {
+			id = p.draw("proposal", waiting...) // few are, and not for long
+			if late := p.silent(id); len(late) > 0 {
+				author, approve = p.draw("author", late...), p.draw("vote", "no", "yes") == "yes"
+			}
+		}
 		typ := ledger.TypeApprove
 		if !approve {
 			typ = ledger.TypeReject
@@ -146,7 +170,7 @@ func (p *pair) step() {
 			epoch = now - min(now, epoch%2)
 		}
 		near := p.twin.top[fmt.Sprint(author, "/", epoch)]
-		seq := rapid.OneOf(rapid.Uint64Range(0, 8), rapid.Uint64Range(near, near+20), rapid.Uint64Range(0, 1100), rapid.Uint64Range(0, 6000)).Draw(p.rt, "seq")
+		seq := rapid.OneOf(rapid.Uint64Range(0, 8), rapid.Uint64Range(near, near+20), rapid.Uint64Range(0, 1100), rapid.Uint64Range(4_990, 5_010), rapid.Uint64Range(0, 6000)).Draw(p.rt, "seq")
 		p.expect(saying{author: author, typ: ledger.TypeRecord, body: ledger.Record{Text: fmt.Sprint(p.counter)},
 			change: func(x *ledger.Payload) { x.Nonce, x.Expires, x.Epoch, x.Seq = nil, 0, &epoch, &seq }},
 			func() Code { return p.twin.recordSeq(author, epoch, seq) })
