@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -85,6 +87,31 @@ func inJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
+// TestAlarmsAreMeasured: a scrape tells what the ledger warns of.
+func TestAlarmsAreMeasured(t *testing.T) {
+	f := newFleet(t)
+	f.decide("epoch.advance", struct{}{})
+	registry := prometheus.NewRegistry()
+	if _, err := New(f.fake, Config{Registerer: registry}); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() == "quorate_alarms" {
+			for _, m := range family.GetMetric() {
+				kinds[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	if kinds[fsm.AlarmCouncilThin] < 2 {
+		t.Errorf("measured: %v", kinds)
+	}
+}
+
 // TestKeyStandings: how a key stands follows from its record and its holder's.
 func TestKeyStandings(t *testing.T) {
 	id, other, from := ledger.Hash{1}, ledger.Hash{2}, uint64(7)
@@ -157,7 +184,7 @@ func TestBackupStandings(t *testing.T) {
 	}{
 		{"never opened", record(0), council, nil, 6, client.BackupUntested},
 		{"opened", record(5), council, nil, 6, client.BackupCovered},
-		{"opened long ago", record(5), council, nil, 5 + policy.KeyRules().TestEpochs, client.BackupUntested},
+		{"opened long ago", record(5), council, nil, 6 + policy.KeyRules().TestEpochs, client.BackupUntested},
 		{"could not be opened", failed, council, nil, 6, client.BackupUntested},
 		{"one holder has another recipient", record(5), moved[:0:0], nil, 6, client.BackupMissing},
 		{"two of three hold other ones", record(5), moved, nil, 6, client.BackupMissing},
@@ -224,6 +251,13 @@ func TestRotationsAreTold(t *testing.T) {
 	epochs, err := c.Epochs(ctx, client.Read{})
 	if err != nil || len(epochs.Epochs) < 2 || epochs.Epochs[0].Rotated == nil || *epochs.Epochs[0].Rotated != 1 || *epochs.Epochs[0].Count < 12 {
 		t.Errorf("epochs: %+v, %v", epochs, err)
+	}
+
+	alarms, err := c.Alarms(ctx, client.Read{})
+	if err != nil || len(alarms.Alarms) == 0 || alarms.Alarms[0].Kind == "" || !slices.ContainsFunc(alarms.Alarms, func(a client.Alarm) bool {
+		return a.Kind == fsm.AlarmCouncilThin && a.Count > 1 && slices.Contains(a.Names, "council.change")
+	}) {
+		t.Errorf("alarms: %+v, %v", alarms, err)
 	}
 
 	f.decide(ledger.ActionRevoke, map[string]any{"from": f.state.Epoch(), "key": nextID, "reason": "stolen"})

@@ -202,7 +202,7 @@ func TellBackup(f *BackupFacts) Backup {
 // holders, was opened not long ago: so an automatic rotation calls nobody together.
 func (f *BackupFacts) tested() bool {
 	lately := func(r *fsm.BackupRecord) bool {
-		return r.TestedSeq != 0 && !r.Failed && f.Epoch < r.Tested+f.Policy.KeyRules().TestEpochs
+		return r.TestedSeq != 0 && !r.Failed && f.Epoch <= r.Tested+f.Policy.KeyRules().TestEpochs
 	}
 	if lately(f.Record) {
 		return true

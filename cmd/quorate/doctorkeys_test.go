@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip/agent"
 	"github.com/quorate/quorate/ledger"
@@ -87,5 +88,14 @@ func TestDoctorFindsBackupsBesideKeys(t *testing.T) {
 	examineBackups(&f, dir)
 	if len(f) != 1 || f[0].Result != resultFail {
 		t.Errorf("cut: %+v", f)
+	}
+}
+
+// TestAlarmsHaveWords: each alarm of the rules says what to do.
+func TestAlarmsHaveWords(t *testing.T) {
+	for _, kind := range fsm.AlarmKinds() {
+		if text := alarmWords(&client.Alarm{Kind: kind, Count: 1, Names: []string{"edge-7"}}); len(text) < len("edge-7")+20 {
+			t.Errorf("%s: %q", kind, text)
+		}
 	}
 }

@@ -144,23 +144,23 @@ func alarmWords(a *client.Alarm) string {
 		names += fmt.Sprintf(" and %d more", a.Count-most)
 	}
 	switch a.Kind {
-	case "rotation_late":
+	case fsm.AlarmRotationLate:
 		return names + ": the key ends soon, and no other is announced; see that the agent runs and reaches a replica"
-	case "key_expired":
+	case fsm.AlarmKeyExpired:
 		return names + ": the key has ended; quorate agent rekey makes another, and quorate propose node.rekey gives it to the node"
-	case "replica_rotation_late":
+	case fsm.AlarmReplicaLate:
 		return names + ": the replica's key is older than the policy has it; see that it runs and is active"
-	case "backup_missing":
+	case fsm.AlarmBackupMissing:
 		return names + ": no backup of the key can be opened; quorate key backup makes one (a node's agent does so itself)"
-	case "backup_untested":
+	case fsm.AlarmBackupUntested:
 		return names + ": nobody has opened the backup lately; quorate key verify-backup with answers does"
-	case "retention_over":
+	case fsm.AlarmRetentionOver:
 		return names + ": the key ended long ago; destroy its backup: quorate key destroy"
-	case "council_thin":
+	case fsm.AlarmCouncilThin:
 		return names + ": one more lost governor's key leaves no spare operator, or decides nothing any more; seat another operator: quorate propose council.change"
-	case "reseat_pending":
+	case fsm.AlarmReseatPending:
 		return names + ": the recovery holders replace the whole council; the council may veto it: quorate veto"
-	case "log_key_exposed":
+	case fsm.AlarmLogKeyExposed:
 		return names + ": it was removed for cause and may have copied the log's own keys; quorate operator log-key and quorate propose log.rekey replace them"
 	}
 	return names

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -17,8 +18,6 @@ type keysView struct {
 	Alarms  []client.Alarm `json:"alarms"`
 	Spare   int            `json:"spare_operators"` // that may be lost before the council can't change authority any more
 }
-
-const alarmCouncilThin = "council_thin"
 
 // keys asks for the keys' standing; nil where the server knows none.
 func (l *link) keys(ctx context.Context) *keysView {
@@ -74,12 +73,12 @@ func (v *statusView) keys(w io.Writer) {
 	}
 	if k.Count > 0 {
 		fmt.Fprintf(w, "\nkeys      %d in force, %d rotated in epoch %d, %d late, %d expired\n",
-			k.Count, k.Rotated, k.Epoch, k.count("rotation_late"), k.count("key_expired"))
+			k.Count, k.Rotated, k.Epoch, k.count(fsm.AlarmRotationLate), k.count(fsm.AlarmKeyExpired))
 	}
 	name := "alarms"
 	for _, a := range k.Alarms {
 		kind := a.Kind
-		if kind == alarmCouncilThin && k.Spare > 0 {
+		if kind == fsm.AlarmCouncilThin && k.Spare > 0 {
 			kind += " (warning)"
 		}
 		fmt.Fprintf(w, "%-9s %s, since epoch %d: %s\n", name, kind, a.Since, clean(alarmWords(&a)))

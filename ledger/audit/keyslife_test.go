@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // keysWorld is a ledger on which keys change in every way, with the statements that
@@ -89,6 +90,9 @@ func newKeysWorld(t testing.TB) *keysWorld {
 	rules.RotateEpochs, rules.ReplicaKeyEpochs, rules.LateEpochs = 4, 2, 1
 	w := &keysWorld{world: newWorld(t, func(g *ledger.Genesis) {
 		g.Policy.KeyEpochs, g.Policy.Keys = 8, &rules
+		for i := range g.Council {
+			g.Council[i].Recipient = "age1pq1 of " + g.Council[i].Name
+		}
 		g.Recovery = &ledger.Recovery{Threshold: 2, Holders: []ledger.Holder{
 			{Name: "rita", Public: keyOf("rita").Public().Bytes()}, {Name: "rosa", Public: keyOf("rosa").Public().Bytes()}}}
 	}), said: map[string][]byte{}}
@@ -107,6 +111,17 @@ func newKeysWorld(t testing.TB) *keysWorld {
 	w.untilEpoch(8)
 	w.say("edge-2 in epoch 8", "edge-2")
 	w.say("edge-2 again in epoch 8", "edge-2")
+
+	// edge-1's second key is backed up, its backup opened, its first key destroyed.
+	backup := ledger.Backup{Ciphertext: sha256.Sum256([]byte("ciphertext")), Key: ledger.Hash(keyOf("edge-1 second").ID()), Set: make([]byte, 16), Threshold: 2}
+	for _, name := range []string{"alice", "bob", "carol"} {
+		backup.Shares = append(backup.Shares, ledger.BackupShare{
+			Holder: name, Recipient: keys.RecipientHash("age1pq1 of " + name), Share: sha256.Sum256([]byte("share of " + name))})
+	}
+	w.change(w.sign("edge-1", ledger.TypeBackup, backup))
+	w.change(w.sign("edge-1", ledger.TypeRestoreTest, ledger.RestoreTest{
+		Ciphertext: backup.Ciphertext, Holders: []string{"alice", "carol"}, Key: backup.Key, Outcome: ledger.RestoreOpened, Purpose: ledger.RestoreForTest}))
+	w.change(w.sign("edge-1", ledger.TypeDestroy, ledger.Destroy{Key: ledger.Hash(keyOf("edge-1").ID()), Reason: "rotated out"}))
 
 	// edge-2's second key was stolen in epoch 8; edge-3 lost its own.
 	stolen := ledger.Hash(keyOf("edge-2 second").ID())
@@ -175,7 +190,7 @@ func TestKeysLife(t *testing.T) {
 	}
 
 	size := uint64(len(h.entries))
-	if len(w.changed) < 14 {
+	if len(w.changed) < 17 {
 		t.Fatalf("only %d statements change keys", len(w.changed))
 	}
 	types := map[string]bool{}
@@ -196,7 +211,7 @@ func TestKeysLife(t *testing.T) {
 			}
 		})
 	}
-	for _, typ := range []string{ledger.TypeRotate, ledger.TypeJoin, ledger.TypePropose, ledger.TypeApprove} {
+	for _, typ := range []string{ledger.TypeRotate, ledger.TypeBackup, ledger.TypeRestoreTest, ledger.TypeDestroy, ledger.TypeJoin, ledger.TypePropose, ledger.TypeApprove} {
 		if !types[typ] {
 			t.Errorf("no %s was altered", typ)
 		}
