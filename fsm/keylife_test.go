@@ -74,7 +74,7 @@ var wantedOfKeys = []string{
 	"accepted record", "accepted join", "accepted propose", "accepted recover", "accepted evidence",
 	"refused revoked_key", "refused key_expired", "refused unknown_author", "refused wrong_key",
 	"decided node.admit", "decided node.rekey", "decided node.remove", "decided node.quarantine", "decided node.release",
-	"accepted key.rotate", "accepted under the key before", "rotation in force", "replica rotated", "decided key.revoke", "successor revoked",
+	"accepted key.rotate", "accepted under the key before", "rotation in force", "replica rotated", "decided key.revoke", "successor revoked", "alarm rotation_late", "alarm key_expired", "alarm replica_rotation_late",
 	"decided rotation key_expired", "decided rotation rotation_pending", "decided rotation rotation_early", "decided rotation excluded",
 	"decided policy.change", "decided council.change", "decided replica.rekey", "decided ledger.freeze", "decided epoch.advance", "decided recover",
 }

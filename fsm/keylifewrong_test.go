@@ -128,6 +128,7 @@ func TestKeyReaderSeesWhatIsWrong(t *testing.T) {
 		}},
 		{"a rotation of a governor", "a governor rotates", func(h *keyHistory) { h.forgeRotation("carol") }},
 		{"counts that are wrong", "as they are read", func(h *keyHistory) { h.spoilCount() }},
+		{"a late key without an alarm", "the alarm rotation_late", func(h *keyHistory) { h.hushAlarms(name) }},
 		{"a wrong digest", "not that of those that are active", func(h *keyHistory) { h.beginEpoch(ledger.LeafHash([]byte("other keys"))) }},
 		{"a good key refused as revoked", "revoked_key", func(h *keyHistory) { h.refuse(name, h.ids[name], "revoked_key") }},
 		{"a good key refused as expired", "key_expired", func(h *keyHistory) { h.refuse(name, h.ids[name], "key_expired") }},
@@ -215,6 +216,27 @@ func (h *keyHistory) longKeys() ledger.Policy {
 	p := h.state.Policy()
 	p.KeyEpochs = 20
 	return p
+}
+
+// hushAlarms shows the reader the epoch in which a node's key is late, without what
+// the rules say of that.
+func (h *keyHistory) hushAlarms(name string) {
+	for h.state.Epoch()+1 < h.node(name).ValidTo {
+		h.advance(1)
+	}
+	policy := h.state.Policy()
+	h.now = h.state.Meta().EpochStart + policy.EpochMillis
+	_, result := Apply(h.state, &ledger.Command{Kind: ledger.CommandTick, Stamp: h.now}, trusting{})
+	for _, entry := range result.Entries {
+		e, err := ledger.ParseEntry(entry)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if effect, err := e.Effect(); err != nil || effect.Type != EffectAlarm {
+			h.forge(e.Kind, e.Content)
+		}
+	}
+	h.forge(ledger.KindSeal, []byte("{}"))
 }
 
 // spoilCount shows the reader the next epoch's effect with another count.

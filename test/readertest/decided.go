@@ -13,13 +13,26 @@ import (
 // happened takes note of what an effect says about keys.
 func (r *Reader) happened(effect *ledger.Effect) error {
 	switch effect.Type {
+	case "alarm":
+		return r.alarm(effect)
+	case "replica.active":
+		var body struct {
+			Key  ledger.Hash `json:"key"`
+			Name string      `json:"name"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		delete(r.joining, body.Name)
 	case "epoch":
+		r.checkAlarms()
 		var body epochBody
 		if err := canon.Unmarshal(effect.Body, &body); err != nil {
 			return err
 		}
 		r.begins(&body)
 	case "executed":
+		r.checkAlarms()
 		var body struct {
 			Action   string      `json:"action"`
 			DueAt    uint64      `json:"due_at,omitempty"`
@@ -150,6 +163,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 				r.unseat(replica, a.Replica.Name, r.since(a.From))
 			}
 			r.seat(replica, a.Replica.Name, a.Replica.KeyID())
+			r.joining[a.Replica.Name] = true
 		})
 	case "replica.remove":
 		return decide(args, func(a struct {
@@ -168,6 +182,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 			}
 			for _, one := range a.New {
 				r.seat(replica, one.Name, one.KeyID())
+				r.joining[one.Name] = true
 			}
 		})
 	}

@@ -59,6 +59,10 @@ type Reader struct {
 	next             uint64 // seq of the next entry
 	keyEpochs, grace uint64
 	rotateEpochs     uint64 // before a key's end, in which it may be rotated
+	late, lateOld    uint64 // epochs before its end in which a node's key is late, and after which a replica's is
+	joining          map[string]bool
+	alarms           map[string]string // names by kind
+	begun            bool              // an epoch, whose alarms are being told
 	seats            int
 	names            map[string]map[string]ledger.Hash // governors, recovery holders and replicas by role: name to key
 	joins            map[ledger.Hash]ledger.Join
@@ -96,7 +100,7 @@ func New(genesisEntry []byte) (*Reader, error) {
 	r := &Reader{
 		Format: g.Format, Keys: map[ledger.Hash]Key{}, Nodes: map[string]Seated{}, Judged: map[string]int{},
 		next: 1, names: map[string]map[string]ledger.Hash{governor: {}, recovery: {}, replica: {}},
-		joins: map[ledger.Hash]ledger.Join{}, proposals: map[ledger.Hash]proposal{}, said: map[saying]uint64{}, spoke: map[spoken]ledger.Hash{},
+		joining: map[string]bool{}, alarms: map[string]string{}, joins: map[ledger.Hash]ledger.Join{}, proposals: map[ledger.Hash]proposal{}, said: map[saying]uint64{}, spoke: map[spoken]ledger.Hash{},
 	}
 	r.takePolicy(&g.Policy)
 	for _, m := range g.Council {
@@ -121,20 +125,24 @@ func (r *Reader) Clone() *Reader {
 	for role, names := range r.names {
 		c.names[role] = maps.Clone(names)
 	}
+	c.joining, c.alarms = maps.Clone(r.joining), maps.Clone(r.alarms)
 	c.joins, c.proposals, c.said, c.spoke = maps.Clone(r.joins), maps.Clone(r.proposals), maps.Clone(r.said), maps.Clone(r.spoke)
 	c.Wrong = append([]string(nil), r.Wrong...)
 	return &c
 }
 
 func (r *Reader) takePolicy(p *ledger.Policy) {
-	r.keyEpochs, r.grace, r.rotateEpochs = p.KeyEpochs, p.GraceEpochs, 0
+	r.keyEpochs, r.grace, r.rotateEpochs, r.late, r.lateOld = p.KeyEpochs, p.GraceEpochs, 0, 0, 4_320*9/8
 	if p.Keys != nil {
-		r.rotateEpochs = p.Keys.RotateEpochs
+		r.rotateEpochs, r.late, r.lateOld = p.Keys.RotateEpochs, p.Keys.LateEpochs, p.Keys.ReplicaKeyEpochs*9/8
 	}
 	if r.rotateEpochs == 0 {
 		r.rotateEpochs = max(2, p.KeyEpochs/4)
 	}
 	r.rotateEpochs = min(r.rotateEpochs, p.KeyEpochs)
+	if r.late == 0 {
+		r.late = max(1, r.rotateEpochs/4)
+	}
 }
 
 // seat gives a key to whoever is no node: it has no range.
@@ -197,6 +205,9 @@ func (r *Reader) Read(entry []byte) error {
 	}
 	if e.Seq != r.next {
 		return fmt.Errorf("read entry %d: it says that it is %d", r.next, e.Seq)
+	}
+	if e.Kind != ledger.KindEffect {
+		r.checkAlarms()
 	}
 	switch e.Kind {
 	case ledger.KindStatement:

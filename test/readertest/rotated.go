@@ -122,7 +122,7 @@ type epochBody struct {
 // the active keys is counted once more.
 func (r *Reader) begins(body *epochBody) {
 	before, epoch := r.Epoch, body.Epoch
-	r.Epoch = epoch
+	r.Epoch, r.begun = epoch, r.Format >= keyFormat
 	rotated := uint64(0)
 	for _, name := range slices.Sorted(maps.Keys(r.Nodes)) {
 		n := r.Nodes[name]
