@@ -190,5 +190,11 @@ func (a *app) readKey(path, passphraseFile string) (*keys.File, error) {
 	if path == "" {
 		return nil, usage("say --key FILE, or set QUORATE_KEY", "no key file is named")
 	}
-	return keys.ReadFile(path, a.passphrase(passphraseFile, path))
+	var secret []byte
+	defer func() { keys.WipeBytes(secret) }()
+	ask := a.passphrase(passphraseFile, path)
+	return keys.ReadFile(path, func() (_ []byte, err error) {
+		secret, err = ask()
+		return secret, err
+	})
 }
