@@ -147,11 +147,11 @@ func alarmWords(a *client.Alarm) string {
 	case fsm.AlarmRotationLate:
 		return names + ": the key ends soon, and no other is announced; see that the agent runs and reaches a replica"
 	case fsm.AlarmKeyExpired:
-		return names + ": the key has ended; quorate agent rekey makes another, and quorate propose node.rekey gives it to the node"
+		return names + ": the key has ended; quorate keygen node and quorate join make another, and quorate propose node.rekey gives it to the node"
 	case fsm.AlarmReplicaLate:
 		return names + ": the replica's key is older than the policy has it; see that it runs and is active"
 	case fsm.AlarmBackupMissing:
-		return names + ": no backup of the key can be opened; quorate key backup makes one (a node's agent does so itself)"
+		return names + ": no backup of the key can be opened; quorate key backup makes one"
 	case fsm.AlarmBackupUntested:
 		return names + ": nobody has opened the backup lately; quorate key verify-backup with answers does"
 	case fsm.AlarmRetentionOver:
