@@ -131,32 +131,6 @@ func (h *house) keyOf(path string) (ledger.Hash, error) {
 	return ledger.Hash(file.Key.ID()), nil
 }
 
-// effects reads the ledger's effects of a type, with their seqs.
-func (h *house) effects(ctx context.Context, typ string) ([]client.Entry, error) {
-	c, err := h.client("", h.up()...)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return entriesOf(ctx, c, "", typ)
-}
-
-// entriesOf lists entries by kind and type, whole.
-func entriesOf(ctx context.Context, c *client.Client, kind, typ string) ([]client.Entry, error) {
-	var list []client.Entry
-	for from := uint64(0); ; {
-		page, err := c.ListEntries(ctx, from, kind, typ, client.Read{})
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, page.Entries...)
-		if page.Next == nil || *page.Next <= from {
-			return list, nil
-		}
-		from = *page.Next
-	}
-}
-
 // awaitHead waits until a head is certified that has everything of now.
 func (h *house) awaitHead(ctx context.Context) error {
 	c, err := h.client("", h.up()...)

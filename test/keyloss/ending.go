@@ -125,9 +125,9 @@ func (h *house) altered(ctx context.Context) error {
 
 // place is where a statement stands in an export.
 type place struct {
-	path     string
-	at, size int
-	seq      uint64
+	path string
+	at   int
+	seq  uint64
 }
 
 // noteStatement keeps the newest statement of each type; proposals by their action.

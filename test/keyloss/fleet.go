@@ -87,6 +87,10 @@ func found(ctx context.Context, r *stagehand.Report, bin, dir string, p plan) (*
 		return h, err
 	}
 	for _, one := range h.replicas {
+		lines := "key_work_factor: " + workFactor
+		if err := h.configures(filepath.Join("ledger", one.name+".yaml"), lines); err != nil {
+			return h, err
+		}
 		if err := h.start(one); err != nil {
 			return h, err
 		}

@@ -37,6 +37,7 @@ type house struct {
 	agents   []*agent
 	pins     []ledger.Hash // of replicas' TLS keys, as people know them
 	commands atomic.Int64  // run
+	offline  bool          // a person's commands know of no server
 	known    []string      // key files that agents made, whose secrets are noted
 
 	mu      sync.Mutex
@@ -99,7 +100,7 @@ func (h *house) personal() []string {
 			servers = append(servers, r.url())
 		}
 	}
-	if len(servers) > 0 {
+	if len(servers) > 0 && !h.offline {
 		env = append(env, "QUORATE_SERVER="+strings.Join(servers, ","))
 	}
 	return env

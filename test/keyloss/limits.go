@@ -4,14 +4,15 @@ import "time"
 
 // Bounds of the rehearsal.
 const (
-	foundLimit   = 4 * time.Minute // of a fleet: scrypt for each of its keys, on a slow machine
-	storyLimit   = 6 * time.Minute
-	patience     = 60 * time.Second // for what must happen
-	stopLimit    = 20 * time.Second
-	channelLimit = 2 * time.Minute // until who left may not ask replicas any more
-	requestLimit = 10 * time.Second
-	commandLimit = 90 * time.Second
-	logLines     = 12 // of each log that a failed story shows
+	foundLimit    = 4 * time.Minute // of a fleet: scrypt for each of its keys, on a slow machine
+	storyLimit    = 6 * time.Minute
+	patience      = 60 * time.Second // for what must happen
+	stopLimit     = 20 * time.Second
+	channelLimit  = 2 * time.Minute // until who left may not ask replicas any more
+	rotationLimit = 4 * time.Minute // until an agent or a replica has rotated its key by itself
+	requestLimit  = 10 * time.Second
+	commandLimit  = 90 * time.Second
+	logLines      = 12 // of each log that a failed story shows
 
 	maxAnswer = 16 << 20
 	atOnce    = 2 // commands that a person's many keys take side by side

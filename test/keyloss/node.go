@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api/client"
-	"github.com/quorate/quorate/ledger"
-	"github.com/quorate/quorate/test/stagehand"
 )
 
 // nodeRekeyed: a node's key is gone and there is no backup. A new machine makes a
@@ -88,34 +86,3 @@ func (h *house) movesFolder(from, to string) error {
 
 // loses removes a folder of the house.
 func (h *house) loses(folder string) error { return os.RemoveAll(filepath.Join(h.Dir, folder)) }
-
-// awaitStatement waits until a statement of an author is certified at a seq from
-// a number on, as a client verifies it.
-func (h *house) awaitStatement(ctx context.Context, c *client.Client, name string, from uint64) error {
-	return stagehand.Await(ctx, patience, name+" is heard", func() bool {
-		list, err := c.Entries(ctx, from, 256)
-		if err != nil {
-			return false
-		}
-		for i := range list {
-			if st := statementOf(&list[i]); st != nil && st.Payload.Author == name {
-				return true
-			}
-			from = list[i].Seq + 1
-		}
-		return false
-	})
-}
-
-// statementOf is the statement that an entry holds; nil if it holds none.
-func statementOf(e *client.Entry) *ledger.Statement {
-	entry, err := ledger.ParseEntry(e.Entry)
-	if err != nil || entry.Kind != ledger.KindStatement {
-		return nil
-	}
-	st, err := ledger.ParseStatement(entry.Content)
-	if err != nil {
-		return nil
-	}
-	return st
-}

@@ -88,6 +88,13 @@ func (i *impostor) runs() (err error) {
 	if err != nil {
 		return err
 	}
+	// The agent itself is to say nothing: it does not know which seqs the node has used,
+	// and a thief that equivocates is excluded by that, which is another story.
+	for _, folder := range []string{"state", "memory"} {
+		if err := os.RemoveAll(filepath.Join(i.dir, folder)); err != nil {
+			return err
+		}
+	}
 	// Its copy is a plain file of its own.
 	seed := i.key.Seed()
 	h.mayStand(seed[:], "impostor/node.key")

@@ -30,11 +30,13 @@ var common = plan{nodes: nodesOfFleet, watchers: 2,
 	policy: `{epoch_millis: 4000, tick_millis: 1000, max_skew_millis: 3000, key_epochs: 40, keys: {rotate_epochs: 40, late_epochs: 2}}`}
 
 var stories = []story{
+	{letter: "a", name: "a node's key is restored by three of five governors", loss: "n3's machine is gone, with its key and its state; there is a backup", run: nodeRestored},
 	{letter: "b", name: "a node that has no backup is re-keyed by decision", loss: "n4's machine is gone, with its key and its state", run: nodeRekeyed},
 	{letter: "c", name: "a node's stolen key is revoked from an epoch on, with the key that the thief rotated to", loss: "a thief has n5's machine, and speaks with its key", run: nodeKeyStolen},
 	{letter: "d", name: "a governor's lost key: the council re-seats its holder", loss: "erin's key file is gone", run: governorReseated},
 	{letter: "f", name: "a replica loses its disk and keys: removed, and another admitted and backfilled", loss: "r3 is killed; its disk, its key and its TLS key are gone", run: replicaReplaced},
 	{letter: "g", name: "a replica's stolen key signs heads that never count, and is revoked", loss: "a thief has r4's key and TLS key, and speaks in its name", run: replicaKeyStolen},
+	{letter: "i", name: "copies that must not be restored are refused, and nothing is written", loss: "somebody restores from what is at hand", run: staleCopies},
 	{letter: "e", name: "the council falls below its threshold: the recovery set re-seats it, and can do nothing else",
 		loss: "three of five governors lose their keys", own: &councilLost, run: councilReseated},
 }
