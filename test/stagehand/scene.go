@@ -76,7 +76,9 @@ func (s *Scene) Environment() []string {
 			env = append(env, e)
 		}
 	}
-	return append(env, "TMPDIR="+filepath.Join(s.Dir, "tmp"))
+	// So that descriptors and memory can be counted without a right to look at others'
+	// processes.
+	return append(env, "TMPDIR="+filepath.Join(s.Dir, "tmp"), "QUORATE_DUMPABLE=1")
 }
 
 // Start starts a program of the scene in its directory; its log is NAME.log.
