@@ -168,11 +168,11 @@ func (h *keyHistory) step() {
 	case n == 21:
 		h.do(ledger.CommandSeal)
 	case n == 22:
-		h.join(h.anyNode(), "node.rekey")
+		h.haunt(func(name string) { h.join(name, "node.rekey") })
 	case n == 23:
 		h.revoke()
 	case n == 24:
-		h.decide("node.remove", nodeArgs{From: h.anyPast(), Name: h.anyNode()})
+		h.haunt(func(name string) { h.decide("node.remove", nodeArgs{From: h.anyPast(), Name: name}) })
 	case n == 25:
 		h.join(h.anyNode(), "node.admit")
 	case n < 28:
@@ -387,6 +387,23 @@ func (h *keyHistory) cross() {
 			key := []ledger.Hash{n.Key, *record.Previous}[i%2]
 			h.do(ledger.CommandStatements, h.said(n.Name, key, ledger.TypeRecord, ledger.Record{Text: fmt.Sprint("word ", i)}, epoch-uint64(i/2), h.seqs[n.Name]))
 		}
+	}
+}
+
+// haunt ends the keys of a node by decision, of one that has just rotated if there is
+// one, and has the key before that speak of the epoch that was its last.
+func (h *keyHistory) haunt(end func(name string)) {
+	name := h.anyNode()
+	for _, n := range h.state.Nodes("", keyNodes) {
+		if record, _ := h.state.Key(n.Key); n.ValidFrom == h.state.Epoch() && record.How == KeyRotated {
+			name = n.Name
+		}
+	}
+	n, _ := h.state.Node(name)
+	end(name)
+	if record, ok := h.state.Key(n.Key); ok && record.Previous != nil {
+		h.seqs[name]++
+		h.do(ledger.CommandStatements, h.said(name, *record.Previous, ledger.TypeRecord, ledger.Record{Text: "once more"}, n.ValidFrom-min(n.ValidFrom, 1), h.seqs[name]))
 	}
 }
 
