@@ -36,6 +36,7 @@ type Config struct {
 	// encrypted; 0: 18, which takes 256 MB and a second.
 	KeyWorkFactor int            `yaml:"key_work_factor"`
 	Rotation      RotationConfig `yaml:"rotation"`
+	Backup        BackupConfig   `yaml:"backup"`
 	API           APIConfig      `yaml:"api"`
 	Gossip        GossipConfig   `yaml:"gossip"`
 	Local         LocalConfig    `yaml:"local"`
@@ -45,7 +46,15 @@ type Config struct {
 
 // RotationConfig says whether the agent rotates its node's key by itself.
 type RotationConfig struct {
-	Off bool `yaml:"off"` // people do it, by decision: quorate agent rekey
+	Off bool `yaml:"off"` // people do it, by decision: node.rekey
+}
+
+// BackupConfig says how the node's keys are backed up: in DIR/backups, for governors to
+// open together.
+type BackupConfig struct {
+	Off       bool   `yaml:"off"`
+	Threshold int    `yaml:"threshold"` // shares that open one; 0: more than half of them
+	Copy      string `yaml:"copy"`      // a second folder, on another disk: a backup beside the key is lost with it
 }
 
 // APIConfig says which replicas the agent follows.
@@ -174,7 +183,7 @@ func lineOf(data []byte, key string) int {
 
 // Settle makes paths relative to dir, and chooses the socket.
 func (c *Config) Settle(dir string) {
-	for _, p := range []*string{&c.Dir, &c.MemoryDir, &c.KeyFile, &c.PassphraseFile, &c.JoinPack, &c.API.CAFile, &c.Local.Socket, &c.Publish.File} {
+	for _, p := range []*string{&c.Dir, &c.MemoryDir, &c.KeyFile, &c.PassphraseFile, &c.JoinPack, &c.Backup.Copy, &c.API.CAFile, &c.Local.Socket, &c.Publish.File} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -214,6 +223,9 @@ func (c *Config) check() (key string, err error) {
 	}
 	if f := c.KeyWorkFactor; f != 0 && (f < minWorkFactor || f > maxWorkFactor) {
 		return "key_work_factor", fmt.Errorf("from %d to %d, or 0 for the default", minWorkFactor, maxWorkFactor)
+	}
+	if k := c.Backup.Threshold; k != 0 && (k < minBackupShares || k > ledger.MaxShares) {
+		return "backup.threshold", fmt.Errorf("from %d to %d, or 0 for more than half", minBackupShares, ledger.MaxShares)
 	}
 	for _, part := range []func() (string, error){c.API.check, c.Gossip.check, c.Local.check, c.Publish.check, c.Log.check} {
 		if key, err := part(); err != nil {

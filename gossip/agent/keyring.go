@@ -46,9 +46,11 @@ func openKeyring(s shelf) (*keyring, error) {
 	switch {
 	case err == nil:
 		id := ledger.Hash(first.Key.ID())
-		k.held[id] = first
 		if err := k.begin(id); err != nil {
 			return nil, err
+		}
+		if !k.ring.find(id).Gone {
+			k.held[id] = first
 		}
 	case k.ring == nil || k.ring.find(k.ring.Active).File == "" && !errors.Is(err, fs.ErrNotExist):
 		return nil, err
@@ -154,9 +156,9 @@ func (k *keyring) write(r *ring) error {
 	return nil
 }
 
-// make has a new key named as the next: R1 to R4. known says whether the ledger has a
-// key already; escrow makes the backup of one and gives its hash, nil without any.
-func (k *keyring) make(fresh func() (*keys.File, error), known func(ledger.Hash) bool, escrow func(*keys.File) (*ledger.Hash, error)) error {
+// make has a new key named as the next: R1, R2 and R4. known says whether the ledger has a
+// key already.
+func (k *keyring) make(fresh func() (*keys.File, error), known func(ledger.Hash) bool) error {
 	f, err := k.candidate(known)
 	if err != nil {
 		return err
@@ -176,12 +178,7 @@ func (k *keyring) make(fresh func() (*keys.File, error), known func(ledger.Hash)
 		}
 	}
 	id := ledger.Hash(f.Key.ID())
-	backup, err := escrow(f)
-	if err != nil {
-		return err
-	}
-	// Crash here (R3): as before, and its backup is made again.
-	if err := k.write(k.ring.named(id, keyName(id), backup)); err != nil {
+	if err := k.write(k.ring.named(id, keyName(id))); err != nil {
 		return err
 	}
 	k.held[id] = f

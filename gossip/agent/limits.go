@@ -15,6 +15,9 @@ const (
 	// Rotation of the node's key.
 	keysEvery   = time.Minute      // a look at what is due, beside every change of the view
 	behindDelay = 30 * time.Second // at most, for who could not rotate when it was due
+	backupDelay = 10 * time.Minute // at most, for backups that a whole fleet makes anew
+
+	minBackupShares = 2
 
 	// Change of the peer key.
 	changePatience = 5 * time.Second // for the new mesh to find half of its peers

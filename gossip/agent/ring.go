@@ -23,11 +23,13 @@ type ring struct {
 
 // ringKey is a key of the ring, in force, to come, or ended.
 type ringKey struct {
-	Backup *ledger.Hash `json:"backup,omitempty"` // SHA-256 of its backup file's ciphertext
-	Ended  *uint64      `json:"ended,omitempty"`  // the last epoch in which it was valid
-	File   string       `json:"file,omitempty"`   // in the folder keys; empty: the configuration's key_file
-	Gone   bool         `json:"gone,omitempty"`   // its file was destroyed, or another was put in its place
-	ID     ledger.Hash  `json:"id"`
+	Backup     *ledger.Hash `json:"backup,omitempty"`      // SHA-256 of its backup's ciphertext
+	BackupFile string       `json:"backup_file,omitempty"` // in the folder backups
+	Ended      *uint64      `json:"ended,omitempty"`       // the last epoch in which it was valid
+	File       string       `json:"file,omitempty"`        // in the folder keys; empty: the configuration's key_file
+	Gone       bool         `json:"gone,omitempty"`        // its file was destroyed, or another was put in its place
+	Holders    ledger.Hash  `json:"holders,omitempty"`     // of the backup's shares, and how many open it
+	ID         ledger.Hash  `json:"id"`
 }
 
 const ringPurpose = "quorate/ring/v1\n\x00"
@@ -122,7 +124,7 @@ type keyStep uint8
 // The steps, in the order of a rotation.
 const (
 	keyRest     keyStep = iota // nothing
-	keyMake                    // R1 to R4: a key file, durable and read back, its backup, and the ring names it
+	keyMake                    // R1, R2 and R4: a key file, durable and read back, and the ring names it
 	keyAnnounce                // R5: sign what announces it; it is in the ring before anybody hears it
 	keySend                    // R6: send that until the ledger has it
 	keyTurn                    // R7: the ledger has it in force
@@ -173,9 +175,9 @@ func (r *ring) plan(f *keyFacts) keyStep {
 }
 
 // named is the ring once a key file is durable (R4).
-func (r *ring) named(id ledger.Hash, file string, backup *ledger.Hash) *ring {
+func (r *ring) named(id ledger.Hash, file string) *ring {
 	next := r.copy()
-	next.add(ringKey{ID: id, File: file, Backup: backup})
+	next.add(ringKey{ID: id, File: file})
 	next.Next, next.Said = &id, nil
 	return next
 }
@@ -192,6 +194,18 @@ func (r *ring) recalled(id ledger.Hash, file string, epoch uint64) *ring {
 	}
 	next.find(id).Ended = nil
 	next.Next, next.Said = &id, nil
+	return next
+}
+
+// backed is the ring once a backup of a key is written (R3), or, without a file, once it
+// is known to be lost.
+func (r *ring) backed(id ledger.Hash, file string, hash, holders ledger.Hash) *ring {
+	next := r.copy()
+	k := next.find(id)
+	k.Backup, k.BackupFile, k.Holders = nil, file, holders
+	if file != "" {
+		k.Backup = &hash
+	}
 	return next
 }
 

@@ -256,7 +256,7 @@ func (w *ringWorld) act(k *keyring, s *Seqs) error {
 	switch step := k.ring.plan(f); step {
 	case keyRest:
 	case keyMake:
-		return k.make(w.fresh, func(id ledger.Hash) bool { return w.known[id] }, func(*keys.File) (*ledger.Hash, error) { return nil, nil })
+		return k.make(w.fresh, func(id ledger.Hash) bool { return w.known[id] })
 	case keyAnnounce:
 		return k.announce(func(next *keys.File) ([]byte, error) {
 			text, err := w.sign(k, s, "next="+next.Key.ID().String())
@@ -356,11 +356,11 @@ func TestAnnouncementThatIsLostIsMadeAnew(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	one, two, three, four := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}, ledger.Hash{4}
-	named := newRing(one).named(two, "two", nil)
+	named := newRing(one).named(two, "two")
 	said := named.announced([]byte("next"))
 	turned := said.turned(two, 7)
 	given := said.dropped(6) // up
-	other := given.named(four, "four", nil).announced([]byte("next"))
+	other := given.named(four, "four").announced([]byte("next"))
 	never := func(*ringKey) bool { return false }
 	for name, c := range map[string]struct {
 		ring *ring
@@ -404,7 +404,7 @@ func TestPlan(t *testing.T) {
 // the other that was made meanwhile ends.
 func TestSuccessorIsRecalled(t *testing.T) {
 	one, two, three := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}
-	other := newRing(one).named(two, "two", nil).announced([]byte("a")).dropped(6).named(three, "three", nil).announced([]byte("b"))
+	other := newRing(one).named(two, "two").announced([]byte("a")).dropped(6).named(three, "three").announced([]byte("b"))
 	for name, r := range map[string]*ring{
 		"announced": other.recalled(two, "two", 7).turned(two, 9),
 		"in force":  other.turned(two, 9),
@@ -484,9 +484,8 @@ func TestDamagedRing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := func(*keys.File) (*ledger.Hash, error) { return nil, nil }
 	made := func() (*keys.File, error) { return &keys.File{Key: keys.FromSeed([keys.SeedSize]byte{2})}, nil }
-	if err := k.make(made, func(ledger.Hash) bool { return false }, none); err != nil {
+	if err := k.make(made, func(ledger.Hash) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	for i := range shelf.content[ringName] {

@@ -19,15 +19,17 @@ import (
 // rotator rotates this node's key ahead of its end, by the plan of the ring, and takes
 // into use what people and the ledger decided about it. One goroutine runs it.
 type rotator struct {
-	agent  *Agent
-	step   keyStep       // that was done last
-	pause  time.Duration // after a failure or an answer that did not come
-	resume time.Time     // when step may be done again
-	from   time.Time     // when it may rotate that could not when it was due
-	due    uint64        // one more than valid_to of the key that from is of; 0: of none
+	agent   *Agent
+	backups *backups
+	again   time.Time     // when backups are looked after again, after a failure
+	step    keyStep       // that was done last
+	pause   time.Duration // after a failure or an answer that did not come
+	resume  time.Time     // when step may be done again
+	from    time.Time     // when it may rotate that could not when it was due
+	due     uint64        // one more than valid_to of the key that from is of; 0: of none
 }
 
-func newRotator(a *Agent) *rotator { return &rotator{agent: a} }
+func newRotator(a *Agent) *rotator { return &rotator{agent: a, backups: newBackups(a)} }
 
 // run does the next step whenever the view changes, time comes, or a pause is over.
 func (r *rotator) run(ctx context.Context) error {
@@ -64,8 +66,13 @@ func (r *rotator) next(ctx context.Context, now time.Time) time.Duration {
 	if step != r.step {
 		r.step, r.pause, r.resume = step, 0, time.Time{}
 	}
-	if step == keyRest {
-		return wait
+	if step == keyRest || step == keyAnnounce {
+		// R3: a successor has its backup before anybody hears of it, unless none can be had.
+		if did, failed := r.keep(view, &me, now); did && !failed {
+			return 0
+		} else if step == keyRest {
+			return wait
+		}
 	}
 	if now.Before(r.resume) {
 		return r.resume.Sub(now)
@@ -87,6 +94,22 @@ func (r *rotator) next(ctx context.Context, now time.Time) time.Duration {
 	return wait
 }
 
+// keep does what is next about backups, if a backup can be recorded at all.
+func (r *rotator) keep(view *certified, me *fsm.NodeRecord, now time.Time) (did, failed bool) {
+	a := r.agent
+	if view.State.Meta().Format < ledger.KeysFormat || view.State.Meta().Frozen != "" || me.Standing != fsm.NodeActive || me.Revoked ||
+		a.stale(now) || now.Before(r.again) || a.identity.Load().seqs.Trouble(view.State.Epoch()) != nil {
+		return false, false
+	}
+	did, err := r.backups.next(view.State, me, now)
+	if err != nil {
+		r.again = now.Add(retryMost)
+		a.logger.Warn("a backup of the node's key was not taken care of", "error", err)
+		a.trouble.set(troubleBackup, err)
+	}
+	return did, err != nil
+}
+
 // act does a step, and reports whether another may follow at once.
 func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fsm.NodeRecord, f *keyFacts) (again bool, err error) {
 	ring := r.agent.keyring
@@ -94,7 +117,7 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 	switch step {
 	case keyMake:
 		known := func(id ledger.Hash) bool { _, known := view.State.Key(id); return known }
-		err := ring.make(r.fresh, known, r.escrow)
+		err := ring.make(r.fresh, known)
 		if err == nil {
 			r.agent.logger.Info("a successor to the node's key was made", "key", ring.ring.Next.String())
 		}
@@ -207,13 +230,13 @@ func (r *rotator) ends(meta *fsm.Meta, rules *ledger.Keys, me *fsm.NodeRecord) e
 	next := r.agent.keyring.ring.Next
 	switch {
 	case r.agent.keyring.ring.find(me.Key) == nil:
-		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or ask for another with quorate agent rekey", me.Key)
+		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or have the node re-keyed by decision", me.Key)
 	case me.Revoked:
-		return errors.New("the node's key is revoked: ask for another with quorate agent rekey")
+		return errors.New("the node's key is revoked: have the node re-keyed by decision")
 	case me.Next != nil && (next == nil || *next != me.Next.Key):
 		return fmt.Errorf("somebody else announced %s as the key that follows the node's: whoever did holds its key; have the council revoke it", me.Next.Key)
 	case meta.Epoch > me.ValidTo:
-		return fmt.Errorf("the node's key ended with epoch %d: ask for another with quorate agent rekey", me.ValidTo)
+		return fmt.Errorf("the node's key ended with epoch %d: have the node re-keyed by decision", me.ValidTo)
 	case meta.Format >= ledger.KeysFormat && me.Next == nil && me.ValidTo-meta.Epoch < rules.LateEpochs:
 		return fmt.Errorf("the node's key ends with epoch %d and has no successor on the ledger yet", me.ValidTo)
 	}
@@ -256,8 +279,6 @@ func (r *rotator) fresh() (*keys.File, error) {
 	}
 	return f, nil
 }
-
-func (r *rotator) escrow(*keys.File) (*ledger.Hash, error) { return nil, nil }
 
 // errMoved says that the ledger went on while a statement was signed: it is signed anew.
 var errMoved = errors.New("the ledger went on meanwhile")

@@ -1,11 +1,8 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -118,30 +115,5 @@ func (s *keyFolder) destroy(name string) error {
 		s.first = nil
 		return nil
 	}
-	path := s.at(name)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("destroy key file: %w", err)
-	}
-	info, err := f.Stat()
-	if err == nil {
-		_, err = f.Write(make([]byte, min(info.Size(), maxDestroyBytes)))
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	// Crash here: a file that nobody can open, which the next start destroys.
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Remove(path)
-	}
-	if err == nil {
-		err = folder(filepath.Dir(path)).sync()
-	}
-	if err != nil {
-		return fmt.Errorf("destroy key file: %w", err)
-	}
-	return nil
+	return destroyFile(s.at(name))
 }

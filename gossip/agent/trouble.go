@@ -18,6 +18,7 @@ const (
 	troubleKey        = "key"        // the node's key ends, ended, is lost, or somebody else announced its successor
 	troubleRotation   = "rotation"   // a step of the rotation of the node's key fails, and is tried again
 	troublePeerKey    = "peer_key"   // the peer key could not be changed, and is tried again
+	troubleBackup     = "backup"     // the node's key has no backup that the policy wants, or one could not be made
 	troublePack       = "pack"       // the history that is shown is not the join pack's
 	troubleHook       = "hook"
 	troublePublish    = "publish"
