@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,6 +35,8 @@ type plan struct {
 	// watchers are the last of them, which run the agent with its hook for tests.
 	watchers int
 	policy   string // of the ceremony, in YAML: what differs from the default
+	// overlap is how long replicas go on signing heads under the log key before; 0: a day.
+	overlap time.Duration
 }
 
 // replica is one replica's process. Its key is keys/NAME.key, or that of another
@@ -88,6 +91,9 @@ func found(ctx context.Context, r *stagehand.Report, bin, dir string, p plan) (*
 	}
 	for _, one := range h.replicas {
 		lines := "key_work_factor: " + workFactor
+		if p.overlap > 0 {
+			lines += "\nlog_overlap: " + p.overlap.String()
+		}
 		if err := h.configures(filepath.Join("ledger", one.name+".yaml"), lines); err != nil {
 			return h, err
 		}

@@ -9,6 +9,7 @@ const (
 	patience      = 60 * time.Second // for what must happen
 	stopLimit     = 20 * time.Second
 	channelLimit  = 2 * time.Minute // until who left may not ask replicas any more
+	logOverlap    = 15 * time.Second
 	rotationLimit = 4 * time.Minute // until an agent or a replica has rotated its key by itself
 	requestLimit  = 10 * time.Second
 	commandLimit  = 90 * time.Second

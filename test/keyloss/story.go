@@ -37,6 +37,7 @@ var stories = []story{
 	{letter: "f", name: "a replica loses its disk and keys: removed, and another admitted and backfilled", loss: "r3 is killed; its disk, its key and its TLS key are gone", run: replicaReplaced},
 	{letter: "g", name: "a replica's stolen key signs heads that never count, and is revoked", loss: "a thief has r4's key and TLS key, and speaks in its name", run: replicaKeyStolen},
 	{letter: "i", name: "copies that must not be restored are refused, and nothing is written", loss: "somebody restores from what is at hand", run: staleCopies},
+	{letter: "h", name: "the log's keys are changed, and a replica rotates its own: third parties go on", loss: "nothing is lost: keys that age are changed in time", own: &logRotated, run: logKeyChanged},
 	{letter: "e", name: "the council falls below its threshold: the recovery set re-seats it, and can do nothing else",
 		loss: "three of five governors lose their keys", own: &councilLost, run: councilReseated},
 }
