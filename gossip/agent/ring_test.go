@@ -138,8 +138,6 @@ type ringWorld struct {
 	what  string
 }
 
-const ringKeyEpochs = 8
-
 func newRingWorld(t *testing.T, what string) *ringWorld {
 	first := &keys.File{Name: "n", Role: "node", Key: keys.FromSeed([keys.SeedSize]byte{1})}
 	w := &ringWorld{t: t, shelf: newFaultShelf(first), epoch: 5, known: map[ledger.Hash]bool{}, said: map[given]string{}, what: what}
