@@ -42,6 +42,13 @@ func (h *house) backsUp(ctx context.Context, a *agent) (ledger.Hash, error) {
 		if err != nil {
 			return key, err
 		}
+		// The agent makes one of its own, which would take this one's place if it came later.
+		if err := h.reads(ctx, a.name+" has backed its key up itself", func(ctx context.Context, c *client.Client) bool {
+			record, err := c.VerifiedBackup(ctx, key)
+			return err == nil && record != nil
+		}); err != nil {
+			return key, err
+		}
 		made := h.quorate(ctx, "key", "backup", "--key", path, "--passphrase-file", filepath.Join(a.dir(), a.name+".pass"),
 			"--sign", by+".key", "--sign-passphrase-file", by+".pass", "--threshold", "3", "--holders", strings.Join(everybody, ","),
 			"--out", a.backup(), "--wait", "certified")
