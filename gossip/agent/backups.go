@@ -215,17 +215,22 @@ func (b *backups) ends(s *fsm.State, rules *ledger.Keys) (did bool, err error) {
 
 // destroyFile overwrites a file and removes it, durably. None there is no error.
 func destroyFile(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	// 0400 is what people give keys; the directory decides who may remove it.
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o200 == 0 {
+		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("destroy file: %w", err)
 	}
-	info, err := f.Stat()
-	if err == nil {
-		_, err = f.Write(make([]byte, min(info.Size(), maxDestroyBytes)))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("destroy file: %w", err)
 	}
+	_, err = f.Write(make([]byte, min(info.Size(), maxDestroyBytes)))
 	if err == nil {
 		err = f.Sync()
 	}

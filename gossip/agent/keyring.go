@@ -282,22 +282,42 @@ func (k *keyring) recall(id ledger.Hash, epoch uint64) (bool, error) {
 	return true, nil
 }
 
-// destroy removes the files of keys that are of no more use: R9.
+// destroy removes the files of keys that are of no more use: R9. One that can't be
+// removed does not keep the others.
 func (k *keyring) destroy(lapsed func(*ringKey) bool) (gone []ledger.Hash, err error) {
-	for i := range k.ring.Keys {
-		of := k.ring.Keys[i]
+	for _, of := range k.ring.Keys {
 		if of.Ended == nil || of.Gone || !lapsed(&of) {
 			continue
 		}
-		if err := k.shelf.destroy(of.File); err != nil {
-			return gone, err
+		done, failed := k.destroyFile(&of)
+		if failed != nil {
+			err = errors.Join(err, failed)
+			continue
 		}
 		// Crash here: no file, which destroy takes for done.
-		if err := k.write(k.ring.destroyed(of.ID)); err != nil {
-			return gone, err
+		if failed := k.write(done); failed != nil {
+			return gone, errors.Join(err, failed)
 		}
 		delete(k.held, of.ID)
-		gone = append(gone, of.ID)
+		if !done.find(of.ID).Replaced {
+			gone = append(gone, of.ID)
+		}
 	}
-	return gone, nil
+	return gone, err
+}
+
+// destroyFile removes a key's file and gives the ring after it. People may have put
+// another at the place that the configuration names: only what is proven to be the key
+// is destroyed there, or what is left of it.
+func (k *keyring) destroyFile(of *ringKey) (*ring, error) {
+	if of.File == "" {
+		f, err := k.shelf.open("")
+		switch {
+		case err == nil && ledger.Hash(f.Key.ID()) != of.ID:
+			return k.ring.replaced(of.ID), nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !k.shelf.wiped(""):
+			return nil, fmt.Errorf("whether the key file still holds %s, which is to be destroyed, is not known: %w", of.ID, err)
+		}
+	}
+	return k.ring.destroyed(of.ID), k.shelf.destroy(of.File)
 }

@@ -27,9 +27,10 @@ type ringKey struct {
 	BackupFile string       `json:"backup_file,omitempty"` // in the folder backups
 	Ended      *uint64      `json:"ended,omitempty"`       // the last epoch in which it was valid
 	File       string       `json:"file,omitempty"`        // in the folder keys; empty: the configuration's key_file
-	Gone       bool         `json:"gone,omitempty"`        // its file was destroyed, or another was put in its place
+	Gone       bool         `json:"gone,omitempty"`        // its file was destroyed, or Replaced
 	Holders    ledger.Hash  `json:"holders,omitempty"`     // of the backup's shares, and how many open it
 	ID         ledger.Hash  `json:"id"`
+	Replaced   bool         `json:"replaced,omitempty"` // people put another in its file's place: nobody knows what became of it
 }
 
 const ringPurpose = "quorate/ring/v1\n\x00"
@@ -139,8 +140,23 @@ func (s keyStep) String() string {
 }
 
 // plan is what is to be done, from what is on disk and what the ledger says, and
-// nothing else: so a restart goes on wherever the crash was.
+// nothing else: so a restart goes on wherever the crash was. Files are destroyed when
+// nothing else is to be done, so that one that can't be stops no rotation.
 func (r *ring) plan(f *keyFacts) keyStep {
+	step := r.planKey(f)
+	if step != keyRest || f.Current != r.Active {
+		return step // or what we know of the ledger is from before the ring turned
+	}
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.Ended != nil && !k.Gone && f.Lapsed(k) {
+			return keyDestroy
+		}
+	}
+	return keyRest
+}
+
+// planKey is plan for all but files that are of no more use.
+func (r *ring) planKey(f *keyFacts) keyStep {
 	switch {
 	case r.find(f.Current) == nil:
 		return keyAdopt
@@ -152,13 +168,6 @@ func (r *ring) plan(f *keyFacts) keyStep {
 		return keyForeign
 	case r.Next != nil && f.Taken:
 		return keyDrop
-	}
-	for i := range r.Keys {
-		if k := &r.Keys[i]; k.Ended != nil && !k.Gone && f.Lapsed(k) {
-			return keyDestroy
-		}
-	}
-	switch {
 	case f.Next != nil:
 		return keyRest // until it takes effect
 	case r.Next == nil && f.Due && f.Able:
@@ -248,7 +257,7 @@ func (r *ring) adopted(id ledger.Hash, file string, from uint64) *ring {
 			k.Ended = &ended
 		}
 		if file == "" && next.Keys[i].File == "" {
-			next.Keys[i].Gone = true // another is in its place
+			next.Keys[i].Gone, next.Keys[i].Replaced = true, true
 		}
 	}
 	next.add(ringKey{ID: id, File: file})
@@ -266,5 +275,12 @@ func (r *ring) destroying() bool {
 func (r *ring) destroyed(id ledger.Hash) *ring {
 	next := r.copy()
 	next.find(id).Gone = true
+	return next
+}
+
+// replaced is the ring once people put another key's file in the place of a key's.
+func (r *ring) replaced(id ledger.Hash) *ring {
+	next := r.destroyed(id)
+	next.find(id).Replaced = true
 	return next
 }

@@ -110,6 +110,11 @@ func (s *faultShelf) open(name string) (*keys.File, error) {
 	return f, nil
 }
 
+func (s *faultShelf) wiped(name string) bool {
+	f, there := s.key[name]
+	return there && f == nil
+}
+
 func (s *faultShelf) destroy(name string) error {
 	fault, err := s.step()
 	switch fault {

@@ -26,6 +26,7 @@ type rotator struct {
 	pause   time.Duration // after a failure or an answer that did not come
 	resume  time.Time     // when step may be done again
 	from    time.Time     // when it may rotate that could not when it was due
+	sweep   time.Time     // when files may be destroyed again, after one could not
 	due     uint64        // one more than valid_to of the key that from is of; 0: of none
 }
 
@@ -148,6 +149,9 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 		for _, id := range gone {
 			r.agent.logger.Info("the file of a key that ended was destroyed", "key", id.String())
 		}
+		if err != nil {
+			r.sweep = time.Now().Add(keysEvery)
+		}
 		return true, err
 	}
 	return false, nil
@@ -171,7 +175,7 @@ func (r *rotator) facts(view *certified, me *fsm.NodeRecord, now time.Time) (*ke
 	policy := view.State.Policy()
 	rules := policy.KeyRules()
 	stale := a.stale(now)
-	f.Lapsed = func(k *ringKey) bool { return !stale && lapsed(view.State, &rules, k) }
+	f.Lapsed = func(k *ringKey) bool { return !stale && !now.Before(r.sweep) && lapsed(view.State, &rules, k) }
 	if next := a.keyring.ring.Next; next != nil && !stale && (me.Next == nil || me.Next.Key != *next) && me.Key != *next {
 		_, f.Taken = view.State.Key(*next)
 	}

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +24,9 @@ type shelf interface {
 	put(name string, f *keys.File) error
 	// open reads a key file; the error wraps fs.ErrNotExist if there is none.
 	open(name string) (*keys.File, error)
+	// wiped reports whether a key file is what a crash in destroy leaves: nothing can be
+	// read from it any more.
+	wiped(name string) bool
 	// destroy overwrites a key file and removes it. None there is no error.
 	destroy(name string) error
 }
@@ -106,6 +112,19 @@ func (s *keyFolder) secret() func() ([]byte, error) {
 		}
 		return slices.Clone(s.passphrase), nil
 	}
+}
+
+// wipedBytes is so many zeros in a row as no key file has.
+const wipedBytes = 64
+
+func (s *keyFolder) wiped(name string) bool {
+	f, err := os.Open(s.at(name))
+	if err != nil {
+		return false
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxDestroyBytes))
+	err = errors.Join(err, f.Close())
+	return err == nil && (len(b) == 0 || bytes.Contains(b, make([]byte, wipedBytes)))
 }
 
 // destroy overwrites what a file system that writes in place keeps. Others, and the

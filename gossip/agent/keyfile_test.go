@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
+)
+
+// nodeKeys is the keys of a node n1 on a disk: key_file and the folder keys.
+type nodeKeys struct {
+	t      *testing.T
+	config string
+	state  string
+}
+
+func newNodeKeys(t *testing.T) *nodeKeys {
+	t.Helper()
+	dir := t.TempDir()
+	n := &nodeKeys{t, filepath.Join(dir, "n1.key"), filepath.Join(dir, "keys")}
+	if err := os.Mkdir(n.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *nodeKeys) file(seed byte, role string) *keys.File {
+	return &keys.File{Name: "n1", Role: role, Key: keys.FromSeed([keys.SeedSize]byte{seed})}
+}
+
+// place puts a key file somewhere, in the place of what is there.
+func (n *nodeKeys) place(path string, f *keys.File) {
+	n.t.Helper()
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.t.Fatal(err)
+	}
+	if err := keys.WriteInsecureFile(path, f); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *nodeKeys) open() *keyring {
+	n.t.Helper()
+	k, err := openKeyring(&keyFolder{folder: folder(n.state), keyFile: n.config})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return k
+}
+
+// rotated is the ring after the rotation of the first key to the second.
+func (n *nodeKeys) rotated(first, second *keys.File) *keyring {
+	n.t.Helper()
+	n.place(n.config, first)
+	k := n.open()
+	made := func() (*keys.File, error) { return second, nil }
+	if err := k.make(made, func(ledger.Hash) bool { return false }); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := k.turn(ledger.Hash(second.Key.ID()), 10); err != nil {
+		n.t.Fatal(err)
+	}
+	return k
+}
+
+// What lies at key_file when the key lapses that was there is destroyed only if it is
+// that key, or what a crash left of it.
+func TestOnlyTheLapsedKeyIsDestroyed(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   func(n *nodeKeys, k1, k2 *keys.File)
+		stays    bool // the file
+		gone     bool // the ring's key
+		replaced bool
+	}{
+		"the key itself":     {func(*nodeKeys, *keys.File, *keys.File) {}, false, true, false},
+		"nobody may write":   {func(n *nodeKeys, _, _ *keys.File) { n.check(os.Chmod(n.config, 0o400)) }, false, true, false},
+		"nothing":            {func(n *nodeKeys, _, _ *keys.File) { n.check(os.Remove(n.config)) }, false, true, false},
+		"zeros":              {func(n *nodeKeys, _, _ *keys.File) { n.check(os.WriteFile(n.config, make([]byte, 900), 0o600)) }, false, true, false},
+		"another key":        {func(n *nodeKeys, _, k2 *keys.File) { n.place(n.config, k2) }, true, true, true},
+		"what can't be read": {func(n *nodeKeys, _, _ *keys.File) { n.check(os.WriteFile(n.config, []byte("no key"), 0o600)) }, true, false, false},
+	} {
+		n := newNodeKeys(t)
+		k1, k2 := n.file(1, fsm.RoleNode), n.file(2, fsm.RoleNode)
+		k := n.rotated(k1, k2)
+		c.change(n, k1, k2)
+		id := ledger.Hash(k1.Key.ID())
+		gone, err := k.destroy(func(of *ringKey) bool { return of.ID == id })
+		if (err == nil) != c.gone || (len(gone) == 1) != (c.gone && !c.replaced) {
+			t.Errorf("%s: destroyed %v, %v", name, gone, err)
+		}
+		if _, err := os.Stat(n.config); (err == nil) != c.stays {
+			t.Errorf("%s: the file: %v", name, err)
+		}
+		if of := k.ring.find(id); of.Gone != c.gone || of.Replaced != c.replaced {
+			t.Errorf("%s: %+v", name, of)
+		}
+	}
+}
+
+func (n *nodeKeys) check(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// The active key, lost and restored to key_file, where a key was that ended, outlives it.
+func TestRestoredKeyOutlivesTheOneBefore(t *testing.T) {
+	n := newNodeKeys(t)
+	k1, k2 := n.file(1, fsm.RoleNode), n.file(2, fsm.RoleNode)
+	n.rotated(k1, k2)
+	first, second := ledger.Hash(k1.Key.ID()), ledger.Hash(k2.Key.ID())
+	n.check(os.Remove(filepath.Join(n.state, keyName(second))))
+	n.place(n.config, k2)
+	k := n.open()
+	if _, err := k.destroy(func(of *ringKey) bool { return of.ID == first }); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(n.config); err != nil {
+		t.Errorf("the only file of the key in force is gone: %v", err)
+	}
+	if k = n.open(); k.ring.Active != second || k.held[second] == nil || !k.ring.find(first).Gone {
+		t.Errorf("after another start: %+v", k.ring)
+	}
+}
+
+// A key file that can't be destroyed is the last that is looked after.
+func TestRotationGoesBeforeDestroying(t *testing.T) {
+	one, two, three := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}
+	r := newRing(one).named(two, "two").turned(two, 6)
+	lapsed := func(k *ringKey) bool { return k.ID == one }
+	for name, c := range map[string]struct {
+		ring *ring
+		f    keyFacts
+		want keyStep
+	}{
+		"due":              {r, keyFacts{Current: two, Due: true, Able: true}, keyMake},
+		"named":            {r.named(three, "three"), keyFacts{Current: two, Able: true}, keyAnnounce},
+		"said":             {r.named(three, "three").announced([]byte("x")), keyFacts{Current: two, Able: true, Said: true}, keySend},
+		"taken":            {r.named(three, "three").announced([]byte("x")), keyFacts{Current: two, Next: &three}, keyDestroy},
+		"in force":         {r.named(three, "three"), keyFacts{Current: three}, keyTurn},
+		"nothing":          {r, keyFacts{Current: two}, keyDestroy},
+		"an old view":      {r, keyFacts{Current: one}, keyRest},
+		"somebody else's":  {r, keyFacts{Current: two, Next: &three}, keyForeign},
+		"due, but not now": {r, keyFacts{Current: two, Due: true}, keyDestroy},
+	} {
+		c.f.Epoch, c.f.Lapsed = 99, lapsed
+		if got := c.ring.plan(&c.f); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
