@@ -113,6 +113,7 @@ const (
 	maxOwnKeys       = 4                      // of them, by which peers are asked for its newest signature
 	logOverlap       = 24 * time.Hour
 	lostSeqs         = 1_024    // that a replica skips which lost the file seq
+	maxPossessions   = 4_096    // proofs that held, remembered by their hash
 	maxPeerNotes     = 64 << 10 // a small JSON answer of the peer service
 	maxFileBytes     = 8 << 20  // of the small files in the data directory
 	maxSnapshotLinks = 1 << 16

@@ -14,15 +14,16 @@ import (
 // verifier checks statements' signatures, with the keys that were used last
 // kept unpacked.
 type verifier struct {
-	cache *keys.Cache
-	test  *Hooks // nil but in tests
+	cache       *keys.Cache
+	possessions *possessions
+	test        *Hooks // nil but in tests
 
 	mu       sync.Mutex
 	admitted map[*byte][]*parsed // by the first byte of the ordered command
 }
 
 func newVerifier(l Limits) *verifier {
-	return &verifier{cache: keys.NewCache(l.PublicKeys), admitted: map[*byte][]*parsed{}}
+	return &verifier{cache: keys.NewCache(l.PublicKeys), possessions: newPossessions(), admitted: map[*byte][]*parsed{}}
 }
 
 func (v *verifier) verify(st *ledger.Statement, public []byte) bool {
@@ -138,8 +139,9 @@ func (v *verifier) take(data []byte) []*parsed {
 }
 
 // ahead parses and verifies the statements of commands on all cores, under the
-// keys that state knows. A key that changes within the batch is looked up and
-// verified inside Apply. The i-th command was read from data[i].
+// keys that state knows, and the proofs of those that rotate. A key that changes
+// within the batch is looked up and verified inside Apply. The i-th command was
+// read from data[i].
 func (v *verifier) ahead(state *fsm.State, commands []*ledger.Command, data func(i int) []byte) *checked {
 	var envelopes [][]byte
 	var known []*parsed
@@ -168,8 +170,8 @@ func (v *verifier) ahead(state *fsm.State, commands []*ledger.Command, data func
 			if known[i] = p; p.err != nil {
 				continue
 			}
-			if public, verdict := state.PublicKey(p.statement); verdict.Code == fsm.OK {
-				p.verify(v, public)
+			if public, verdict := state.PublicKey(p.statement); verdict.Code == fsm.OK && p.verify(v, public) {
+				v.possessions.ahead(p.statement)
 			}
 		}
 	}

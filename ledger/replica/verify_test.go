@@ -141,7 +141,7 @@ func TestAheadKeepsCommandsApart(t *testing.T) {
 
 // founded is the state of some ledger, which refuses the records above, so that
 // nothing is verified ahead.
-func founded(t *testing.T) *fsm.State {
+func founded(t *testing.T, changes ...func(*ledger.Genesis)) *fsm.State {
 	t.Helper()
 	governor, replica := keys.FromSeed([32]byte{8}), keys.FromSeed([32]byte{9})
 	log := LogKey{Ed25519: [32]byte{1}, MLDSA44: [32]byte{2}}
@@ -150,6 +150,9 @@ func founded(t *testing.T) *fsm.State {
 		Policy: ledger.DefaultPolicy(1), Operators: []ledger.Operator{{Name: "op"}},
 		Council:  []ledger.Member{{Name: "alice", Operator: "op", Public: governor.Public().Bytes()}},
 		Replicas: []ledger.Replica{{Name: "r1", Operator: "op", Peer: "127.0.0.1:1", Public: replica.Public().Bytes(), Cosigner: replica.Cosigner44().Public(), TLSPin: ledger.Hash{1}}},
+	}
+	for _, change := range changes {
+		change(g)
 	}
 	entry, err := g.Entry()
 	if err != nil {
