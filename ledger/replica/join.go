@@ -21,6 +21,8 @@ type seqRecord struct {
 
 // reserveSeq gives a seq of an epoch that no statement had before.
 func (r *Replica) reserveSeq(epoch uint64) (uint64, error) {
+	r.seqMu.Lock()
+	defer r.seqMu.Unlock()
 	var record seqRecord
 	known, err := r.files.readChecked(seqFile, &record)
 	if err != nil {

@@ -33,7 +33,8 @@ type Replica struct {
 	ring     atomic.Pointer[ring] // its keys
 
 	files     files
-	lock      io.Closer // of the data directory
+	seqMu     sync.Mutex // over the file seq, of which the join loop and the rotation take
+	lock      io.Closer  // of the data directory
 	archive   *archive.Archive
 	shell     *shell
 	certifier *certifier
