@@ -134,7 +134,7 @@ func replicaRotation(genesis ledger.Hash, me fsm.ReplicaRecord, period uint64) u
 	drawn.Write([]byte{0})
 	drawn.Write(binary.BigEndian.AppendUint64(nil, me.KeyEpoch))
 	slot := binary.BigEndian.Uint64(drawn.Sum(nil)) % slots
-	return me.KeyEpoch + period - slots + slot
+	return max(me.KeyEpoch+1, me.KeyEpoch+period-slots+slot) // never again in the epoch in which it rotated
 }
 
 // prepareKey makes the next key, and the statement that announces it, durable.
