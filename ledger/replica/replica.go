@@ -101,21 +101,20 @@ func Open(cfg Config) (r *Replica, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	watchdog := newWatchdog(cfg.Limits.DiskStall)
-	ring, err := openRing(&cfg, files{cfg.Dir, watchdog})
+	first, err := newIdentity(cfg.Key, cfg.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("open replica: %w", err)
+		return nil, err
 	}
 	r = &Replica{
 		cfg: cfg, limits: cfg.Limits, genesis: genesis, origin: founding.Origin, founding: founding,
-		id: ring.record.Line, pins: newPins(founding, cfg.Limits.Linger),
+		id: first.id, pins: newPins(founding, cfg.Limits.Linger),
 		haltCh: make(chan struct{}), stepDown: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		alarms: map[string]Alarm{}, disk: map[string]error{}, futures: newFutures(),
-		watchdog: watchdog, patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},
+		watchdog: newWatchdog(cfg.Limits.DiskStall), patience: newPatience(cfg.Raft.Election), logFailure: logFailure{happened: make(chan struct{})},
 		damages: damages{found: map[uint64]*archive.DamageError{}, wake: make(chan struct{}, 1)},
 	}
 	r.files = files{cfg.Dir, r.watchdog}
-	r.ring.Store(ring)
+	r.ring.Store(newLine(first)) // until it is read, under the lock
 	r.pins.pinLinger = cfg.Limits.PinLinger
 	r.log = cfg.Logger.With("replica", cfg.Name)
 	if r.metrics, err = newMetrics(cfg.Registerer); err != nil {
@@ -125,7 +124,7 @@ func Open(cfg Config) (r *Replica, err error) {
 	r.censors = newCensorship(cfg.Limits.CensorLimit, censorBan*cfg.Raft.Election)
 	r.elections = newElections(r)
 	r.followed.patience = cfg.Raft.Heartbeat
-	r.wire = newWire(&r.cfg, r.pins, ring, r.metrics.strangers.Inc)
+	r.wire = newWire(&r.cfg, r.pins, r.ring.Load(), r.metrics.strangers.Inc)
 	r.wire.generation = r.generation.Load
 	r.wire.unsure = func() bool { return !r.caughtUp.Load() || r.outOfTouch() }
 	r.peers = newPeers(r)
@@ -151,6 +150,9 @@ func (r *Replica) open() error {
 	}
 	if err := r.files.makeDirs(); err != nil {
 		return err
+	}
+	if err := r.openRing(); err != nil {
+		return fmt.Errorf("open replica: %w", err)
 	}
 	if err := r.sweepKeys(); err != nil {
 		return err

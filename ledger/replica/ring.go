@@ -75,36 +75,50 @@ type ring struct {
 	held   []*identity // in the order of record.Keys, without those that are destroyed
 }
 
-// openRing reads the keys of a replica. A configured key without a ring begins a
-// new line: it was seated under it, or never rotated.
-func openRing(cfg *Config, f files) (*ring, error) {
-	first, err := newIdentity(cfg.Key, cfg.Certificate)
+// newLine is the ring of a configured key that has no file: it was seated under
+// it, or never rotated.
+func newLine(first *identity) *ring {
+	return &ring{record: ringRecord{Active: first.id, Keys: []ringKey{first.public()}, Line: first.id}, held: []*identity{first}}
+}
+
+// openRing takes the ring that is on the disk. The directory is locked by now: who
+// had it before may have changed the ring to the last.
+func (r *Replica) openRing() error {
+	g, err := r.readRing()
 	if err != nil {
+		return err
+	}
+	r.ring.Store(g)
+	r.wire.show(g.certificates())
+	return nil
+}
+
+// readRing reads the keys of this replica; those that it holds already it keeps.
+func (r *Replica) readRing() (*ring, error) {
+	was := r.ring.Load()
+	g := &ring{}
+	name := ringName(r.id)
+	if had, err := r.files.readChecked(name, &g.record); err != nil {
 		return nil, err
+	} else if !had {
+		return newLine(was.identity(r.id)), nil
 	}
-	g := &ring{record: ringRecord{Active: first.id, Keys: []ringKey{first.public()}, Line: first.id}, held: []*identity{first}}
-	var record ringRecord
-	name := ringName(first.id)
-	if had, err := f.readChecked(name, &record); !had || err != nil {
-		return g, err
-	}
-	if record.Line != first.id {
+	if g.record.Line != r.id {
 		return nil, &FileError{File: name, Reason: "it is of another line"}
 	}
-	g.record, g.held = record, nil
-	for _, one := range record.Keys {
-		switch {
-		case one.id() == first.id:
-			g.held = append(g.held, first)
-		case one.File != "":
-			held, err := cfg.readKey(f.path(one.File), one.id())
-			if err != nil {
+	for _, one := range g.record.Keys {
+		held := was.identity(one.id())
+		if one.File == "" && one.id() != r.id {
+			continue
+		} else if held == nil {
+			var err error
+			if held, err = r.cfg.readKey(r.files.path(one.File), one.id()); err != nil {
 				return nil, err
 			}
-			g.held = append(g.held, held)
 		}
+		g.held = append(g.held, held)
 	}
-	if g.identity(record.Active) == nil || record.Next != nil && g.identity(*record.Next) == nil {
+	if g.active() == nil || g.record.Next != nil && g.next() == nil {
 		return nil, &FileError{File: name, Reason: "a key in use has no file"}
 	}
 	return g, nil
