@@ -362,3 +362,17 @@ func (r *Replica) LookAt(envelopes [][]byte, times int) bool {
 func (r *Replica) OrderTick() error {
 	return r.node.Load().ApplyLog(raft.Log{Data: r.stamped(&ledger.Command{Kind: ledger.CommandTick})}, time.Second).Error()
 }
+
+// PrepareKey makes the next key, as a rotation does, and NextKey says whether there
+// is one.
+func (r *Replica) PrepareKey() error { return r.prepareKey(r.shell.now.Load().state) }
+
+func (r *Replica) NextKey() bool { return r.ring.Load().next() != nil }
+
+// SettleRing goes on after a write of the ring that failed once the new one had its
+// name, of which this replica knows nothing.
+func (r *Replica) SettleRing() error {
+	r.ring.Store(newLine(r.ring.Load().identity(r.id)))
+	r.doubtful.Store(true)
+	return r.settleRing()
+}

@@ -107,7 +107,8 @@ func orInt[T ~int | ~int64](field *T, standard T) {
 // Bounds that no configuration changes.
 const (
 	rotateLook       = 100 * time.Millisecond // between two looks at the own rotation
-	rotateRetry      = 2 * time.Second        // after a step that failed
+	rotateRetry      = 2 * time.Second        // after a step that failed; twice as long after each further one
+	rotateRetryMost  = time.Minute            // and no longer
 	retireEpochs     = 2                      // after which the secret of a key that ended is destroyed
 	maxRing          = 64                     // keys that a replica remembers
 	maxOwnKeys       = 4                      // of them, by which peers are asked for its newest signature

@@ -31,6 +31,7 @@ type Replica struct {
 	kept     *foundersRecord      // the file peers; with certifier.publishing
 	id       ledger.Hash          // its server (seats.go)
 	ring     atomic.Pointer[ring] // its keys
+	doubtful atomic.Bool          // whether the ring on the disk is this one: a write of it failed
 
 	files     files
 	seqMu     sync.Mutex // over the file seq, of which the join loop and the rotation take

@@ -107,10 +107,11 @@ func (r *Replica) readRing() (*ring, error) {
 		return nil, &FileError{File: name, Reason: "it is of another line"}
 	}
 	for _, one := range g.record.Keys {
-		held := was.identity(one.id())
 		if one.File == "" && one.id() != r.id {
 			continue
-		} else if held == nil {
+		}
+		held := was.identity(one.id())
+		if held == nil {
 			var err error
 			if held, err = r.cfg.readKey(r.files.path(one.File), one.id()); err != nil {
 				return nil, err
@@ -216,11 +217,36 @@ func (g *ring) certificates() *ownCertificates {
 // changeRing makes a ring durable, and then uses it.
 func (r *Replica) changeRing(g *ring) error {
 	if err := r.files.replaceChecked(ringName(g.record.Line), g.record); err != nil {
+		r.doubtful.Store(true)
 		return err
 	}
+	r.doubtful.Store(false)
 	r.ring.Store(g)
 	r.wire.know(g.certificates())
 	return nil
+}
+
+// settleRing goes on with the ring that is on the disk after a write of it failed:
+// the new one may have got its name before that.
+func (r *Replica) settleRing() error {
+	if !r.doubtful.Load() {
+		return nil
+	}
+	g, err := r.readRing()
+	if err != nil {
+		return err
+	}
+	return r.changeRing(g) // a name that is read may not be durable
+}
+
+// dropUnnamed destroys the file of a key whose ring could not be written, unless the
+// ring on the disk names it all the same.
+func (r *Replica) dropUnnamed(id ledger.Hash, file string) error {
+	g, err := r.readRing()
+	if err != nil || g.knows(id) {
+		return err
+	}
+	return r.files.destroy(file)
 }
 
 // sweepKeys removes key files that no ring names: a crash came before the ring
@@ -294,7 +320,10 @@ func (r *Replica) newKey() (*identity, string, error) {
 		return nil, "", err
 	}
 	made, err := r.cfg.readKey(r.files.path(name), id)
-	return made, name, err
+	if err != nil {
+		return nil, "", errors.Join(err, r.files.destroy(name))
+	}
+	return made, name, nil
 }
 
 // The validity of a certificate is without meaning: the ledger pins its key.

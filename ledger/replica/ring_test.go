@@ -27,3 +27,63 @@ func TestRingIsReadUnderTheLock(t *testing.T) {
 		t.Errorf("it is told: %v", err)
 	}
 }
+
+// stoppedRing opens, and does not run, a replica that has not rotated.
+func stoppedRing(t *testing.T) (*replicatest.Node, *replica.Replica) {
+	t.Helper()
+	c := replicatest.Start(t, 1, func(cfg *replica.Config) { cfg.Rotation.Off = true })
+	n := c.Leader()
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := replica.Open(n.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return n, r
+}
+
+func keyFiles(t *testing.T, n *replicatest.Node) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.Dir, "keys", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A rotation that the disk refuses is tried again, and leaves no key file each time.
+func TestFailedRotationLeavesNoKeyFile(t *testing.T) {
+	n, r := stoppedRing(t)
+	for _, path := range []string{filepath.Join(n.Dir, "seq"), ringPath(n)} {
+		if err := os.Mkdir(path+".tmp", 0o700); err != nil { // so that it can't be written
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := r.PrepareKey(); err == nil || r.NextKey() {
+				t.Errorf("%s: a key was made: %v", filepath.Base(path), err)
+			}
+		}
+		if files := keyFiles(t, n); len(files) > 0 {
+			t.Errorf("%s: key files %v", filepath.Base(path), files)
+		}
+		if err := os.Remove(path + ".tmp"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.PrepareKey(); err != nil || !r.NextKey() || len(keyFiles(t, n)) != 1 {
+		t.Errorf("once the disk takes it: %v, key files %v", err, keyFiles(t, n))
+	}
+}
+
+// A write of the ring may fail after the new one got its name: that one counts.
+func TestRingOnTheDiskCounts(t *testing.T) {
+	n, r := stoppedRing(t)
+	if err := r.PrepareKey(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SettleRing(); err != nil || !r.NextKey() || len(keyFiles(t, n)) != 1 {
+		t.Errorf("the next key that is on the disk: %v, %v, key files %v", err, r.NextKey(), keyFiles(t, n))
+	}
+}

@@ -34,13 +34,17 @@ func (r Rotation) passphrase() ([]byte, error) {
 // rotateLoop takes the next step whenever there is one.
 func (r *Replica) rotateLoop(ctx context.Context) error {
 	var showAt time.Time // when the new certificate is shown first; zero: it is, or there is none
+	failures := 0        // in a row
 	for ctx.Err() == nil {
 		changed := r.changed.wait()
 		was := r.ring.Load().record.Active
 		wait, err := r.rotateStep(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("rotate key", "error", err)
-			wait = rotateRetry
+			wait, changed = afterFailures(failures), nil
+			failures++
+		} else {
+			failures = 0
 		}
 		if r.ring.Load().record.Active != was {
 			showAt = time.Now().Add(r.limits.PinLinger / 2)
@@ -69,6 +73,12 @@ func (r *Replica) rotateLoop(ctx context.Context) error {
 	return nil
 }
 
+// afterFailures is how long a step waits that failed, and so often before, whatever
+// changes: a disk that refuses is not asked all the time.
+func afterFailures(before int) time.Duration {
+	return min(rotateRetry<<min(before, 8), rotateRetryMost)
+}
+
 // showCertificate shows the active key's certificate from now on. Peers take the
 // one before for PinLinger after they applied the rotation, and this one since.
 func (r *Replica) showCertificate() {
@@ -86,6 +96,9 @@ func (r *Replica) rotateStep(ctx context.Context) (time.Duration, error) {
 	if r.halted() != nil || !r.caughtUp.Load() {
 		return time.Minute, nil
 	}
+	if err := r.settleRing(); err != nil {
+		return rotateRetry, err
+	}
 	g := r.ring.Load()
 	state := r.shell.now.Load().state
 	me, ok := state.Replica(r.cfg.Name)
@@ -99,6 +112,8 @@ func (r *Replica) rotateStep(ctx context.Context) (time.Duration, error) {
 		return time.Minute, nil
 	case next != nil && key == next.id:
 		return time.Minute, r.takeOver(state)
+	case next != nil && key == g.record.Active && state.PendingHandover():
+		return rotateRetry, nil // another's: ours would be refused
 	case next != nil && key == g.record.Active:
 		return rotateRetry, r.announce(ctx, state)
 	case key != g.record.Active:
@@ -137,8 +152,13 @@ func replicaRotation(genesis ledger.Hash, me fsm.ReplicaRecord, period uint64) u
 	return max(me.KeyEpoch+1, me.KeyEpoch+period-slots+slot) // never again in the epoch in which it rotated
 }
 
-// prepareKey makes the next key, and the statement that announces it, durable.
+// prepareKey makes the next key, and the statement that announces it, durable. What
+// fails on the way leaves no secret behind, since it is tried again and again.
 func (r *Replica) prepareKey(state *fsm.State) error {
+	seq, err := r.reserveSeq(state.Epoch())
+	if err != nil {
+		return err
+	}
 	made, file, err := r.newKey()
 	if err != nil {
 		return err
@@ -158,11 +178,11 @@ func (r *Replica) prepareKey(state *fsm.State) error {
 		})
 	}
 	record.Next = &made.id
-	if record.Said, err = r.announcement(state, g.active(), made); err != nil {
-		return err
+	if record.Said, err = r.announcement(state, seq, g.active(), made); err != nil {
+		return errors.Join(err, r.files.destroy(file))
 	}
 	if err := r.changeRing(g.with(record, made)); err != nil {
-		return err
+		return errors.Join(err, r.dropUnnamed(made.id, file))
 	}
 	// Crash here: the statement is sent at the next start.
 	r.log.Info("next key made", "key", made.id.String())
@@ -170,13 +190,9 @@ func (r *Replica) prepareKey(state *fsm.State) error {
 }
 
 // announcement is the key.rotate statement: the old key signs, the new one proves
-// that it is here.
-func (r *Replica) announcement(state *fsm.State, old, made *identity) ([]byte, error) {
+// that it is here. The seq is reserved in the state's epoch.
+func (r *Replica) announcement(state *fsm.State, seq uint64, old, made *identity) ([]byte, error) {
 	epoch, generation := state.Epoch(), state.Meta().Generation
-	seq, err := r.reserveSeq(epoch)
-	if err != nil {
-		return nil, err
-	}
 	body := ledger.Rotate{Cosigner: made.c44.Public(), Public: made.key.Public().Bytes(), TLSPin: made.pin}
 	body.Proof = made.key.Sign(ledger.RotationMessage(ledger.Branch(r.genesis, generation), old.id, r.cfg.Name, body))
 	payload := ledger.Payload{Author: r.cfg.Name, Epoch: &epoch, Seq: &seq, Generation: generation, Ledger: r.genesis, Type: ledger.TypeRotate}
@@ -188,9 +204,12 @@ func (r *Replica) announcement(state *fsm.State, old, made *identity) ([]byte, e
 func (r *Replica) announce(ctx context.Context, state *fsm.State) error {
 	g := r.ring.Load()
 	if r.staleAnnouncement(state, g.record.Said) {
+		seq, err := r.reserveSeq(state.Epoch())
+		if err != nil {
+			return err
+		}
 		record := g.record
-		var err error
-		if record.Said, err = r.announcement(state, g.active(), g.next()); err != nil {
+		if record.Said, err = r.announcement(state, seq, g.active(), g.next()); err != nil {
 			return err
 		}
 		if err := r.changeRing(g.with(record)); err != nil {

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
@@ -19,5 +20,20 @@ func TestKeysAreDueInALaterEpoch(t *testing.T) {
 				t.Errorf("period %d, %s: due in epoch %d, the key came in %d", period, me.Name, due, me.KeyEpoch)
 			}
 		}
+	}
+}
+
+// What fails again and again is tried more and more seldom, up to once a minute.
+func TestFailedStepsAreTriedMoreSeldom(t *testing.T) {
+	last := time.Duration(0)
+	for failures := range 100 {
+		wait := afterFailures(failures)
+		if wait < last || wait < rotateRetry || wait > rotateRetryMost {
+			t.Errorf("%v after %d failures, %v before", wait, failures, last)
+		}
+		last = wait
+	}
+	if last != rotateRetryMost {
+		t.Errorf("%v in the end", last)
 	}
 }
