@@ -376,3 +376,6 @@ func (r *Replica) SettleRing() error {
 	r.doubtful.Store(true)
 	return r.settleRing()
 }
+
+// UsesKey says whether a key is the active one.
+func (r *Replica) UsesKey(id ledger.Hash) bool { return r.ring.Load().record.Active == id }

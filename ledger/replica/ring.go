@@ -113,7 +113,13 @@ func (r *Replica) readRing() (*ring, error) {
 		held := was.identity(one.id())
 		if held == nil {
 			var err error
-			if held, err = r.cfg.readKey(r.files.path(one.File), one.id()); err != nil {
+			held, err = r.cfg.readKey(r.files.path(one.File), one.id())
+			used := one.id() == g.record.Active || g.record.Next != nil && one.id() == *g.record.Next
+			if err != nil && !used {
+				r.log.Warn("the secret of a former key can't be read; it goes on without", "key", one.id().String(), "error", err)
+				continue
+			}
+			if err != nil {
 				return nil, err
 			}
 		}

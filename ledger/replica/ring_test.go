@@ -87,3 +87,48 @@ func TestRingOnTheDiskCounts(t *testing.T) {
 		t.Errorf("the next key that is on the disk: %v, %v, key files %v", err, r.NextKey(), keyFiles(t, n))
 	}
 }
+
+// rotatedTwice founds a ledger of one replica, which has rotated as often; it gives
+// the key file that ended and the one in use.
+func rotatedTwice(t *testing.T) (c *replicatest.Cluster, ended, used string) {
+	t.Helper()
+	c = replicatest.Start(t, 1, quickPins, rotating)
+	n := c.Leader()
+	for range 2 {
+		was, _ := keyOf(t, n, "r1")
+		nextEpoch(c, n)
+		n.Await("it rotated, and uses the new key", func(replica.Status) bool {
+			key, _ := keyOf(t, n, "r1")
+			return key != was && n.Replica.UsesKey(key)
+		})
+		now, _ := keyOf(t, n, "r1")
+		ended, used = used, filepath.Join(n.Dir, "keys", now.String()[:16]+".key")
+	}
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	return c, ended, used
+}
+
+// A damaged key file stops the start if its key is in use, and not if it ended.
+func TestFormerKeyFileMayBeDamaged(t *testing.T) {
+	c, ended, used := rotatedTwice(t)
+	n := c.Nodes[0]
+	secret, err := os.ReadFile(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{ended, used} {
+		if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.TryStart(); err == nil {
+		t.Fatal("it starts without the key in use")
+	}
+	if err := os.WriteFile(used, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
+}
