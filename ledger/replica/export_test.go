@@ -379,3 +379,10 @@ func (r *Replica) SettleRing() error {
 
 // UsesKey says whether a key is the active one.
 func (r *Replica) UsesKey(id ledger.Hash) bool { return r.ring.Load().record.Active == id }
+
+// WriteFormerRing writes the ring of another line, with one key in a file.
+func WriteFormerRing(dir, file string) error {
+	key := ringKey{Cosigner: []byte{1}, File: file, Public: []byte{1}}
+	f := files{dir, newWatchdog(time.Minute)}
+	return f.replaceChecked(ringName(key.id()), ringRecord{Active: key.id(), Keys: []ringKey{key}, Line: key.id()})
+}

@@ -31,7 +31,8 @@ type Replica struct {
 	kept     *foundersRecord      // the file peers; with certifier.publishing
 	id       ledger.Hash          // its server (seats.go)
 	ring     atomic.Pointer[ring] // its keys
-	doubtful atomic.Bool          // whether the ring on the disk is this one: a write of it failed
+	doubtful atomic.Bool          // whether the ring on the disk may be another: a write of it failed
+	swept    bool                 // whether sweepKeys is done; the rotation's loop alone asks
 
 	files     files
 	seqMu     sync.Mutex // over the file seq, of which the join loop and the rotation take
@@ -155,7 +156,7 @@ func (r *Replica) open() error {
 	if err := r.openRing(); err != nil {
 		return fmt.Errorf("open replica: %w", err)
 	}
-	if err := r.sweepKeys(); err != nil {
+	if err := r.checkLines(); err != nil {
 		return err
 	}
 	var halt haltedRecord

@@ -36,6 +36,9 @@ const (
 // its own ring again.
 func ringName(line ledger.Hash) string { return ringFile + line.String()[:16] }
 
+// keyFile is where the secret of a later key is.
+func keyFile(id ledger.Hash) string { return filepath.Join(keysDir, id.String()[:16]+".key") }
+
 // keyFileName is the form of what newKey writes, before and after it is linked:
 // the folder may hold what is not ours.
 var keyFileName = regexp.MustCompile(`^([0-9a-f]{16}\.key|\.new-[0-9]+)$`)
@@ -255,28 +258,43 @@ func (r *Replica) dropUnnamed(id ledger.Hash, file string) error {
 	return r.files.destroy(file)
 }
 
-// sweepKeys removes key files that no ring names: a crash came before the ring
-// did, so nothing was signed with them.
-func (r *Replica) sweepKeys() error {
-	named := map[string]bool{}
+// checkLines refuses to begin a new line with a key to which this replica rotated
+// by itself.
+func (r *Replica) checkLines() error {
 	all, err := readDirNames(r.files.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range all {
-		if !strings.HasPrefix(name, ringFile) || strings.HasSuffix(name, ".tmp") {
+		if !strings.HasPrefix(name, ringFile) || strings.HasSuffix(name, ".tmp") || name == ringName(r.id) {
 			continue
 		}
 		var record ringRecord
 		if _, err := r.files.readChecked(name, &record); err != nil {
-			return err // nothing is destroyed that it may name
+			return err
 		}
-		for _, one := range record.Keys {
-			if one.id() == r.id && record.Line != r.id {
-				return fmt.Errorf("this replica rotated to the configured key by itself: configure its first one, %s", record.Line)
-			}
-			named[one.File] = true
+		if slices.ContainsFunc(record.Keys, func(k ringKey) bool { return k.id() == r.id }) {
+			return fmt.Errorf("this replica rotated to the configured key by itself: configure its first one, %s", record.Line)
 		}
+	}
+	return nil
+}
+
+// sweepKeys destroys, once after a start, the key files that the ring does not name:
+// a crash came before the ring did, so nothing was signed with them, or they are of
+// a line that ended with replica.rekey. It waits until the certified state has this
+// replica under the key in use: a ring that got lost would look like a new line.
+func (r *Replica) sweepKeys() error {
+	g, sealed := r.ring.Load(), r.shell.certified.Load()
+	if r.swept || sealed == nil {
+		return nil
+	}
+	if me, ok := sealed.state.Replica(r.cfg.Name); !ok || me.Server() != r.id || me.KeyID() != g.record.Active {
+		return nil
+	}
+	named := map[string]bool{keyFile(r.id): true} // the configured one, if it is kept here
+	for _, one := range g.record.Keys {
+		named[one.File] = true
 	}
 	names, err := readDirNames(r.files.path(keysDir))
 	if err != nil {
@@ -290,7 +308,9 @@ func (r *Replica) sweepKeys() error {
 		if err := r.files.destroy(path); err != nil {
 			return err
 		}
+		r.log.Info("key file without a ring destroyed", "file", path)
 	}
+	r.swept = true
 	return nil
 }
 
@@ -301,7 +321,7 @@ func (r *Replica) newKey() (*identity, string, error) {
 		return nil, "", err
 	}
 	id := ledger.Hash(key.ID())
-	name := filepath.Join(keysDir, id.String()[:16]+".key")
+	name := keyFile(id)
 	operator := ""
 	if me, ok := r.shell.now.Load().state.Replica(r.cfg.Name); ok {
 		operator = me.Operator
@@ -321,7 +341,7 @@ func (r *Replica) newKey() (*identity, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	// Crash here: a file that no ring names; the next start removes it.
+	// Crash here: a file that no ring names; after the next start it is destroyed.
 	if err := r.cfg.Hooks.rotation("file"); err != nil {
 		return nil, "", err
 	}

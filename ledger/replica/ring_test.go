@@ -94,6 +94,7 @@ func rotatedTwice(t *testing.T) (c *replicatest.Cluster, ended, used string) {
 	t.Helper()
 	c = replicatest.Start(t, 1, quickPins, rotating)
 	n := c.Leader()
+	c.Submit(n, replica.WaitCertified, c.Record(c.Council[0], "before"))
 	for range 2 {
 		was, _ := keyOf(t, n, "r1")
 		nextEpoch(c, n)
@@ -130,5 +131,53 @@ func TestFormerKeyFileMayBeDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Start()
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
+}
+
+// A ring that got lost takes no key file with it: the replica, whose configured key
+// is not its own any more, halts, and goes on once the ring is back.
+func TestKeyFilesOutliveALostRing(t *testing.T) {
+	c, _, used := rotatedTwice(t)
+	n := c.Nodes[0]
+	secret, err := os.ReadFile(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aside := filepath.Join(n.Dir, "aside")
+	if err := os.Rename(ringPath(n), aside); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	n.Await("it halts", func(s replica.Status) bool { return s.Role == replica.RoleHalted })
+	_ = n.Kill()
+	if now, err := os.ReadFile(used); err != nil || string(now) != string(secret) {
+		t.Fatalf("the key in use: %d bytes of %d, %v", len(now), len(secret), err)
+	}
+	if err := os.Rename(aside, ringPath(n)); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
+}
+
+// The key files of a line that ended are destroyed, its ring or not.
+func TestKeyFilesOfAFormerLineAreDestroyed(t *testing.T) {
+	c, _, used := rotatedTwice(t)
+	n := c.Nodes[0]
+	former := filepath.Join("keys", "0123456789abcdef.key")
+	if err := os.WriteFile(filepath.Join(n.Dir, former), []byte("a secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.WriteFormerRing(n.Dir, former); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	n.Await("the former line's key is destroyed", func(replica.Status) bool {
+		_, err := os.Stat(filepath.Join(n.Dir, former))
+		return os.IsNotExist(err)
+	})
+	if _, err := os.Stat(used); err != nil {
+		t.Error(err)
+	}
 	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
 }

@@ -119,10 +119,10 @@ func (r *Replica) rotateStep(ctx context.Context) (time.Duration, error) {
 	case key != g.record.Active:
 		return time.Minute, r.takeBack(key)
 	}
-	if err := r.retireKeys(state.Epoch()); err != nil {
+	if err := errors.Join(r.sweepKeys(), r.retireKeys(state.Epoch())); err != nil {
 		return rotateRetry, err
 	}
-	if r.cfg.Rotation.Off || !r.rotationDue(state, me) {
+	if r.cfg.Rotation.Off || !r.swept || !r.rotationDue(state, me) {
 		return time.Minute, nil
 	}
 	return rotateLook, r.prepareKey(state)
@@ -266,7 +266,7 @@ func (r *Replica) refusedRotation(v fsm.Verdict) error {
 		if err := r.changeRing(g.with(record)); err != nil {
 			return err
 		}
-		// Crash here: the next start removes the file.
+		// Crash here: after the next start the file is destroyed.
 		return errors.Join(fmt.Errorf("the ledger does not take key: %s: %s", v.Code, v.Detail), r.files.destroy(file))
 	case fsm.WrongEpoch, fsm.SeqUsed, fsm.SeqTooOld, fsm.QuotaExceeded, fsm.WrongGeneration:
 		record.Said = nil
@@ -348,7 +348,7 @@ func (r *Replica) retireKeys(epoch uint64) error {
 		if err := r.changeRing(g.with(record)); err != nil {
 			return err
 		}
-		// Crash here: a file that no ring names; the next start destroys it.
+		// Crash here: a file that no ring names; after the next start it is destroyed.
 		if err := r.files.destroy(one.File); err != nil {
 			return err
 		}
