@@ -106,6 +106,9 @@ func (d *data) verify(ctx context.Context, o RecoverOptions, body ledger.Recover
 	if !slices.Contains(body.Keep, o.Name) {
 		return nil, nil, refuseRecovery("the recovery does not keep %s", o.Name)
 	}
+	if err := d.holdsKey(me); err != nil {
+		return nil, nil, err
+	}
 	next, result := fsm.Apply(state, recoveryCommand(body, statements), verifier)
 	for i, v := range result.Verdicts {
 		if v.Code != fsm.OK {
@@ -116,6 +119,24 @@ func (d *data) verify(ctx context.Context, o RecoverOptions, body ledger.Recover
 		return nil, nil, refuseRecovery("the statements do not open generation %d", body.Generation)
 	}
 	return d.sealedAt(state, old, size, next)
+}
+
+// holdsKey checks that the secret of the key under which the head knows this replica
+// is still here, if it rotated to that: without it, the replica would halt at once.
+func (d *data) holdsKey(me fsm.ReplicaRecord) error {
+	key := me.KeyID()
+	if key == me.Server() {
+		return nil // the configured one
+	}
+	var record ringRecord
+	if _, err := d.files.readChecked(ringName(me.Server()), &record); err != nil {
+		return err
+	}
+	held := func(k ringKey) bool { return k.id() == key && k.File != "" && d.files.has(k.File) }
+	if slices.ContainsFunc(record.Keys, held) {
+		return nil
+	}
+	return refuseRecovery("the head knows %s under key %s, to which it rotated, and whose secret is not here (any more). Let this replica start empty, as a new one", me.Name, key)
 }
 
 func (d *data) sealedAt(state *fsm.State, old ledger.Authority, size uint64, next *fsm.State) (*sealedState, *fsm.State, error) {

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,5 +180,29 @@ func TestKeyFilesOfAFormerLineAreDestroyed(t *testing.T) {
 	if _, err := os.Stat(used); err != nil {
 		t.Error(err)
 	}
+	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
+}
+
+// A recovery from a head that knows the replica under a key whose secret is gone is
+// refused before it changes anything.
+func TestRecoverWantsTheKeyOfTheHead(t *testing.T) {
+	c, _, used := rotatedTwice(t)
+	n := c.Nodes[0]
+	statements := c.Recovery(n.Survey(), []string{"r1"}, nil, nil)
+	if err := os.Rename(used, used+".away"); err != nil {
+		t.Fatal(err)
+	}
+	var refused *replica.RecoverError
+	if _, err := n.Recover(statements, nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "whose secret is not here") {
+		t.Errorf("without the secret: %v", err)
+	}
+	if err := os.Rename(used+".away", used); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Recover(statements, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.Generation = 1
+	n.Start()
 	c.Submit(c.Leader(), replica.WaitCertified, c.Record(c.Council[0], "after"))
 }
