@@ -386,3 +386,6 @@ func WriteFormerRing(dir, file string) error {
 	f := files{dir, newWatchdog(time.Minute)}
 	return f.replaceChecked(ringName(key.id()), ringRecord{Active: key.id(), Keys: []ringKey{key}, Line: key.id()})
 }
+
+// MayStateReady says whether this replica is about to state ready.
+func (r *Replica) MayStateReady() bool { return r.mayStateReady() }

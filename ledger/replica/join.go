@@ -101,8 +101,8 @@ func (r *Replica) mayStateReady() bool {
 	state := r.shell.now.Load().state
 	me, ok := state.Replica(r.cfg.Name)
 	sealed := r.shell.certified.Load()
-	if !ok || me.Server() != r.id || sealed == nil || sealed.head.Size <= me.Since {
-		return false
+	if !ok || me.Server() != r.id || sealed == nil || sealed.head.Size <= me.Since || state.Meta().Frozen != "" {
+		return false // while it is frozen, it would be refused, each time with another seq
 	}
 	if me.Standing == fsm.ReplicaJoining {
 		return !state.PendingHandover()

@@ -2,6 +2,8 @@ package replica_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/quorate/quorate/ledger"
@@ -202,4 +204,28 @@ func TestLogKeyIsForTheLedgersReplicas(t *testing.T) {
 	if leader.Replica.GivesLogKey("stranger", id) {
 		t.Error("a name that the ledger does not have gets it")
 	}
+}
+
+// While the ledger is frozen a replica that may join says nothing; then it does.
+func TestReadyWaitsForTheThaw(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	fresh := c.Add(replicatest.NewIdentity(t, "r2", "op-b"))
+	c.Decide(c.Leader(), "replica.add", replicaArgs{fresh.Record})
+	c.Decide(c.Leader(), "ledger.freeze", struct {
+		Reason string `json:"reason"`
+	}{"a rehearsal"})
+	_, size := c.Leader().Replica.Checkpoint()
+	fresh.Start()
+	fresh.Await("it knows the freeze, and all before it", func(s replica.Status) bool {
+		view, err := fresh.Replica.View(t.Context(), replica.Stale)
+		return err == nil && view.State.Meta().Frozen != "" && s.Ready && s.Standing == "joining" && s.Certified >= size && s.GapFrom == s.GapTo
+	})
+	if fresh.Replica.MayStateReady() {
+		t.Error("it is about to state ready")
+	}
+	if _, err := os.Stat(filepath.Join(fresh.Dir, "seq")); !os.IsNotExist(err) {
+		t.Errorf("it took a seq: %v", err)
+	}
+	c.Decide(c.Leader(), "ledger.unfreeze", struct{}{})
+	fresh.Await("it is active", func(s replica.Status) bool { return s.Standing == "active" })
 }
