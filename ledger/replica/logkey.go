@@ -120,6 +120,13 @@ func (r *Replica) openLogKey() error {
 	}
 	if key != nil {
 		r.logKey.Store(key)
+		if pending, err := r.files.readLogKey(pendingKeyFile); err == nil && pending != nil && *pending == *key {
+			// A crash came between its two files: it is not pending any more, and must not
+			// be given for another log.rekey.
+			if err := r.files.remove(pendingKeyFile); err != nil {
+				return err
+			}
+		}
 	}
 	return r.openFormerLog()
 }

@@ -114,3 +114,25 @@ func TestDamagedFormerLogKeyIsForgotten(t *testing.T) {
 		t.Errorf("it is there still: %v", err)
 	}
 }
+
+// A crash after a pending log key got into use leaves it in both files; the next
+// start does not take it for pending.
+func TestLogKeyInUseIsNotPending(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	n := c.Leader()
+	if err := n.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	used, err := os.ReadFile(filepath.Join(n.Dir, "logkey"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(n.Dir, "logkey.pending"), used, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	fresh, err := n.Replica.NewLogKey()
+	if err != nil || ledger.LogVKey(c.Genesis.Origin, fresh) == ledger.LogVKey(c.Genesis.Origin, c.LogKey.Public(c.Genesis.Origin)) {
+		t.Errorf("the key in use is given as a new one: %v", err)
+	}
+}
