@@ -149,28 +149,28 @@ func (c *certifier) accuse() {
 
 // present says whether a record still asks for an act: its key is on the ledger,
 // and it lied, or is of the generation that we are in. What a recovery left
-// behind is no lie by itself.
+// behind is no lie by itself. Who rotated more often than we follow stays accused.
 func (c *certifier) present(one *forkRecord) bool {
 	state := c.r.shell.now.Load().state
 	if one.Ours == "" && one.Generation != state.Meta().Generation {
 		return false
 	}
-	key := successorOf(state, one.Key)
-	return slices.ContainsFunc(state.Authority().Replicas, func(r ledger.AuthorityReplica) bool { return r.KeyID() == key })
+	key, whole := successorOf(state.Record, one.Key)
+	return !whole || slices.ContainsFunc(state.Authority().Replicas, func(r ledger.AuthorityReplica) bool { return r.KeyID() == key })
 }
 
 // successorOf follows a key over its holder's own rotations: whoever rotates is
-// accused still.
-func successorOf(state *fsm.State, key ledger.Hash) ledger.Hash {
+// accused still. It follows maxRing of them, and says whether that was the whole way.
+func successorOf(recordOf func(string) ([]byte, bool), key ledger.Hash) (now ledger.Hash, whole bool) {
 	for range maxRing {
-		value, ok := state.Record(keyTable + key.String())
+		value, ok := recordOf(keyTable + key.String())
 		var record fsm.KeyRecord
 		if !ok || canon.Unmarshal(value, &record) != nil || record.Ended != fsm.KeyRotated || record.Next == nil {
-			break
+			return key, true
 		}
 		key = *record.Next
 	}
-	return key
+	return key, false
 }
 
 // prove looks for a cosignature of the accused on our own history, at the size of
