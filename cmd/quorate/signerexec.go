@@ -29,6 +29,7 @@ type execSigner struct {
 	wait    time.Duration
 	command *exec.Cmd
 	in      io.WriteCloser
+	said    io.Closer // what out reads
 	out     *bufio.Reader
 
 	mu     sync.Mutex // one request at a time
@@ -75,8 +76,7 @@ func (a *app) runSigner(_ context.Context, spec string, args []string, wait time
 		}
 	}
 	s.command.Stderr = a.err
-	// It is killed at the latest when this is over, also should a child of its own
-	// hold its streams.
+	// Should a child of its own hold the standard error, that is waited for no longer.
 	s.command.WaitDelay = signerEnding
 	if s.in, err = s.command.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start signer: %w", err)
@@ -85,7 +85,7 @@ func (a *app) runSigner(_ context.Context, spec string, args []string, wait time
 	if err != nil {
 		return nil, fmt.Errorf("start signer: %w", err)
 	}
-	s.out = bufio.NewReaderSize(out, 16<<10)
+	s.said, s.out = out, bufio.NewReaderSize(out, 16<<10)
 	if err := s.command.Start(); err != nil {
 		return nil, refused("give the path of the program, and make it executable", "start signer %s: %w", program, causeOf(err))
 	}
@@ -102,7 +102,7 @@ func (s *execSigner) Close() error {
 	}
 	_ = s.in.Close()
 	s.in = nil
-	kill := time.AfterFunc(signerEnding, func() { _ = s.command.Process.Kill() })
+	kill := time.AfterFunc(signerEnding, s.kill)
 	defer kill.Stop()
 	// What it still says nobody reads; Wait may only be called when all is read.
 	_, _ = io.Copy(io.Discard, s.out)
@@ -110,6 +110,15 @@ func (s *execSigner) Close() error {
 		return fmt.Errorf("the signer %s ended badly: %w", s.program, err)
 	}
 	return nil
+}
+
+// kill ends the program and hears it no more: a child of its own may hold its output
+// open for as long as it likes, and whoever reads would wait for that one. (A process
+// group of its own would end the child too, but then no signer could ask at the
+// terminal.)
+func (s *execSigner) kill() {
+	_ = s.command.Process.Kill()
+	_ = s.said.Close()
 }
 
 // failed is an error of the signer, with a next step.
@@ -186,7 +195,8 @@ func (s *execSigner) exchange(ctx context.Context, line []byte) ([]byte, error) 
 	case <-timer.C:
 		why = s.failed("did not answer within %s", s.wait)
 	}
-	_ = s.command.Process.Kill()
+	s.kill()
+	_ = s.in.Close() // a child may hold that as well, and not read
 	<-done
 	return nil, why
 }
