@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,6 +143,18 @@ func (l *link) destructible(ctx context.Context, id ledger.Hash, holder string) 
 		return refused("remove the file by hand", "the key is a replica's, which has no backup")
 	}
 	return nil
+}
+
+// destroyAll destroys what it can of the files, and says what it could not. One that
+// is not there is one that needs nothing.
+func destroyAll(paths []string) error {
+	var failed error
+	for _, path := range paths {
+		if err := destroyFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, fmt.Errorf("%s could not be destroyed: %w", clean(path), causeOf(err)))
+		}
+	}
+	return failed
 }
 
 // destroyFile overwrites a file with zeros, makes that durable, and removes it.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +18,10 @@ import (
 )
 
 const (
-	// roleRestore is the role in a restoring's key file: no ledger knows it.
+	// The roles in a restoring's key file, which no ledger knows: what the shares are
+	// asked for. Those that are given for a test restore no key.
 	roleRestore  = "restore"
+	roleTest     = "restore-test"
 	restoreFile  = "restore.key"
 	requestFile  = ".request.cose" // after the holder's name
 	endedSuffix  = "-ended"        // after the role of a key that is no longer in force
@@ -54,8 +55,9 @@ signed request DIR/NAME.request.cose for each holder. Send each its request, and
 compare its twelve words aloud; the holder answers with quorate key share.
 
 Then, with --answers, it opens each answer, says of each whether it is good, and
-when there are enough writes DIR/NAME.key and removes restore.key, requests and
-answers. With --sign it also puts on the ledger that the backup was opened.
+when there are enough writes DIR/NAME.key and destroys restore.key, its requests and
+the good answers; other files are left as they are. With --sign it also puts on the
+ledger that the backup was opened.
 
 A node's key comes without the memory of what it signed: its agent says nothing
 until two epochs after the epoch in force, so that nothing is signed twice. Refused
@@ -73,6 +75,9 @@ a server, --offline --record PROOF takes the record from a proof.`,
 			}
 			if f.purpose != keys.RestorePurpose && f.purpose != keys.TestPurpose {
 				return usage("say restore or test", "--purpose is %q", f.purpose)
+			}
+			if f.purpose == keys.TestPurpose && len(f.answers) > 0 {
+				return usage("quorate key verify-backup FILE.backup --requests DIR --answers FILE,…", "restore takes no answers for a test")
 			}
 			b, err := openBackup(args[0])
 			if err != nil {
@@ -184,6 +189,9 @@ func (a *app) writeRequests(b *keys.Backup, identity string, envelopes [][]byte,
 		return err
 	}
 	file := &keys.File{Name: b.Holder, Role: roleRestore, Created: a.now().UnixMilli(), Key: key, Identity: identity}
+	if f.purpose == keys.TestPurpose {
+		file.Role = roleTest
+	}
 	defer file.Wipe()
 	made, err := makeDirs(f.dir)
 	var written []string
@@ -261,39 +269,39 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 	if _, err := os.Lstat(out.File); err == nil {
 		return refused("nothing is ever overwritten: name another directory, or move it away", "%s exists", out.File)
 	}
-	judged, err := a.judge(b, r, f.dir, f.passphraseFile, f.answers)
+	judged, err := a.judge(b, r, f.dir, f.passphraseFile, f.answers, keys.RestorePurpose)
 	if err != nil {
 		return err
 	}
 	defer judged.Wipe()
-	file, err := openJudged(b, r, judged)
+	file, err := openJudged(b, r, judged.Judged)
 	if err != nil {
 		return err
 	}
 	defer file.Wipe()
 	out.Good = judged.Holders
-	envelope, err := a.signRestoreTest(ctx, l, b, r, judged, &f.sign, ledger.RestoreForRestore)
+	envelope, err := a.signRestoreTest(ctx, l, b, r, judged.Judged, &f.sign, ledger.RestoreForRestore)
 	if err != nil {
 		return err
 	}
 	if f.backup.ended {
 		file.Role += endedSuffix
 	}
-	if err := a.writeSecretFile(out.File, file, f); err != nil {
-		return asRefusal(err)
-	}
 	public, err := file.Public()
 	if err != nil {
 		return err
 	}
-	if err := a.afterRestore(b, f); err != nil {
-		return err
+	if err := a.writeSecretFile(out.File, file, f); err != nil {
+		return asRefusal(err)
 	}
+	// The key is there for good: what it took to have it is of use to thieves alone,
+	// restore.key most. Whatever fails now, the ledger hears that the backup was opened.
+	left := destroyAll(append(slices.Clone(judged.own), judged.Files...))
 	if out.Answer, err = a.sendStatement(ctx, l, envelope, f.statement, f.sign.wait); err != nil {
 		a.note("note: the key is restored; that the backup was opened is not on the ledger: %v", err)
 	}
-	return a.print(out, func(w io.Writer) {
-		judgedText(w, b, judged)
+	err = a.print(out, func(w io.Writer) {
+		judgedText(w, judged.Judged)
 		fmt.Fprintf(w, "restored key %s… of %s: %s\n  words  %s\n", out.Key[:8], out.Holder, out.File, public.Words)
 		if b.Role == fsm.RoleNode && !f.backup.ended {
 			fmt.Fprintf(w, "what this key signed before is not known: its agent, started with no memory, says nothing until two epochs after the epoch in force\n")
@@ -305,112 +313,15 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 			out.Answer.text(w)
 		}
 	})
-}
-
-// afterRestore destroys what the restoring needed and nobody needs any more.
-func (a *app) afterRestore(b *keys.Backup, f *keyRestoreFlags) error {
-	list := slices.Clone(f.answers)
-	list = append(list, filepath.Join(f.dir, restoreFile))
-	for _, s := range b.Shares {
-		if path := filepath.Join(f.dir, s.Holder+requestFile); exists(path) {
-			list = append(list, path)
-		}
+	if left != nil {
+		return errors.Join(err, refused("destroy it by hand: with it and the answers, the key can be had", "the key is restored, and %w", left))
 	}
-	for _, path := range list {
-		if err := destroyFile(path); err != nil {
-			return refused("remove it by hand", "the key is restored, and %s could not be destroyed: %w", path, causeOf(err))
-		}
-	}
-	return nil
+	return err
 }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// judge opens the answers with restore.key.
-func (a *app) judge(b *keys.Backup, r *backupRecord, dir, passphraseFile string, answers []string) (*keys.Judged, error) {
-	path := filepath.Join(dir, restoreFile)
-	file, err := a.openKey(path, passphraseFile)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Wipe()
-	if file.Role != roleRestore || file.Identity == "" {
-		return nil, refused("name the directory into which quorate key restore wrote the requests", "%s is the key of a %s, not of a restoring", path, file.Role)
-	}
-	if len(answers) > keys.MaxShares {
-		return nil, refused("give each answer once", "there are %d answers, at most %d", len(answers), keys.MaxShares)
-	}
-	ids := map[string][32]byte{}
-	for _, s := range b.Shares {
-		raw, err := readBounded(filepath.Join(dir, s.Holder+requestFile), keys.MaxEnvelope)
-		if err != nil {
-			continue // not here any more: then the sealing binds
-		}
-		if request, err := keys.ParseShareRequest(raw); err == nil {
-			ids[s.Holder] = request.ID
-		}
-	}
-	var list []keys.Answer
-	for _, path := range answers {
-		content, err := readBounded(path, 2*keys.MaxSealedShare)
-		if err != nil {
-			return nil, refused("check --answers", "read %s: %w", path, err)
-		}
-		list = append(list, keys.Answer{File: filepath.Base(path), Content: content})
-	}
-	return b.Judge(list, file.Identity, r.entry(), ids), nil
-}
-
-// openJudged opens the backup with what is good, or says what is missing.
-func openJudged(b *keys.Backup, r *backupRecord, j *keys.Judged) (*keys.File, error) {
-	file, err := b.Open(j.Good)
-	switch {
-	case err == nil:
-		return file, nil
-	case errors.Is(err, keys.ErrTooFewShares):
-		return nil, tooFew(b, j)
-	case errors.Is(err, keys.ErrMismatch), errors.Is(err, keys.ErrShares):
-		return nil, refused(newRestore, "the shares are the recorded ones and do not open it: whoever made this backup (%s) recorded shares of something else: %w", r.entry(), err)
-	}
-	return nil, err
-}
-
-// tooFew names each wrong answer, then says how many are missing, and whose.
-func tooFew(b *keys.Backup, j *keys.Judged) error {
-	var text strings.Builder
-	for _, bad := range j.Bad {
-		fmt.Fprintf(&text, "%s\n", clean(bad.Error()))
-	}
-	missing := int(b.Threshold) - len(j.Good)
-	verb, shares := "are", "shares"
-	if missing == 1 {
-		verb = "is"
-	}
-	if len(j.Good) == 1 {
-		shares = "share"
-	}
-	have := "have"
-	if len(j.Missing) == 1 {
-		have = "has"
-	}
-	wrongly := ""
-	if len(j.Bad) > 0 {
-		wrongly = " (or answered wrongly, above)"
-	}
-	fmt.Fprintf(&text, "%d good %s of %d needed: %d %s missing; %s %s not answered%s", len(j.Good), shares, b.Threshold, missing, verb, strings.Join(j.Missing, ", "), have, wrongly)
-	return refused("send the requests of the missing ones to them: quorate key share REQUEST --key KEY --out FILE", "%s", text.String())
-}
-
-func judgedText(w io.Writer, b *keys.Backup, j *keys.Judged) {
-	for i, holder := range j.Holders {
-		fmt.Fprintf(w, "%-12s good (%s)\n", holder, j.Files[i])
-	}
-	for _, bad := range j.Bad {
-		fmt.Fprintf(w, "%-12s %s\n", clean(orText(bad.Holder, "?")), clean(bad.Error()))
-	}
 }
 
 // signRestoreTest says that the backup was opened. Without a key to sign with, or

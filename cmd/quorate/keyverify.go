@@ -98,10 +98,12 @@ func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *back
 		}
 	}
 	if len(f.answers) > 0 {
-		if v.judged, err = a.judge(b, r, f.dir, f.passphraseFile, f.answers); err != nil {
+		judged, err := a.judge(b, r, f.dir, f.passphraseFile, f.answers, keys.TestPurpose)
+		if err != nil {
 			return err
 		}
-		defer v.judged.Wipe()
+		defer judged.Wipe()
+		v.judged = judged.Judged
 		file, err := openJudged(b, r, v.judged)
 		if err != nil {
 			return err
@@ -117,7 +119,7 @@ func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *back
 			return err
 		}
 	}
-	return a.print(v, func(w io.Writer) { v.text(w, b) })
+	return a.print(v, func(w io.Writer) { v.text(w) })
 }
 
 // verifyOwn says whose share was opened and is good.
@@ -143,7 +145,7 @@ func (a *app) verifyOwn(ctx context.Context, b *keys.Backup, f *signFlags) (stri
 	return author.Name, nil
 }
 
-func (v *verifiedBackup) text(w io.Writer, b *keys.Backup) {
+func (v *verifiedBackup) text(w io.Writer) {
 	fmt.Fprintf(w, "ciphertext   recorded in entry %d as the backup of key %s… of %s (%s)\n", v.Seq, v.Key[:8], v.Holder, v.Source)
 	seats := "all %d holders still sit with these recipients\n"
 	fmt.Fprintf(w, "shares       %d, any %d open it; ", len(v.Holders), v.Threshold)
@@ -162,7 +164,7 @@ func (v *verifiedBackup) text(w io.Writer, b *keys.Backup) {
 		fmt.Fprintf(w, "the key was not opened; --answers opens it in memory and compares it\n")
 		return
 	}
-	judgedText(w, b, v.judged)
+	judgedText(w, v.judged)
 	fmt.Fprintf(w, "it holds key %s… of %s: opened in memory, compared, and wiped\n", v.Key[:8], v.Holder)
 	if v.Answer != nil {
 		v.Answer.text(w)

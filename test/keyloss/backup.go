@@ -180,7 +180,7 @@ func nodeRestored(ctx context.Context, h *house) error {
 	h.refuses("two shares of the three", dir, "missing", try(share("bob"), share("carol")))
 	h.refuses("a share that was changed", dir, "tampered.share.age", try(share("bob"), share("carol"), share("tampered")))
 	h.refuses("a share of another backup", dir, "erin.share.age", try(share("bob"), share("carol"), share("erin")))
-	h.refuses("a share twice", dir, "same share", try(share("bob"), share("carol"), share("carol")))
+	h.refuses("a share twice", dir, "named twice", try(share("bob"), share("carol"), share("carol")))
 	done := try(share("bob"), share("carol"), share("dave"))()
 	if err := done.failed(); err != nil {
 		return err
