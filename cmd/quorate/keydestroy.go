@@ -32,9 +32,11 @@ func (a *app) keyDestroyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "destroy FILE.backup… | --key FILE, --sign GOVERNOR.key",
 		Short: "destroy a key that is no longer in force, or its backup, and say so on the ledger",
-		Long: `destroy asks the ledger whether the key has ended, overwrites the files with zeros,
-removes them, and signs a statement that they are destroyed. Name every copy of the
-backup. A key that is in force is refused.
+		Long: `destroy asks the ledger whether the key has ended, signs a statement that it is
+destroyed, and once the ledger has that, overwrites the files with zeros and removes
+them. Name every copy of the backup. Refused are a key that is in force or may still
+be heard, and another file than the recorded backup. Of what the ledger has as
+destroyed already, further copies are destroyed without a statement.
 
 The statement is a claim: it shows who answers for it, not that no copy is left.
 File systems that journal or copy on write, and SSDs, keep blocks that nobody can
@@ -60,30 +62,24 @@ overwrite; what protects a backup there is that its shares are sealed to governo
 	return c
 }
 
-// destroyKey checks, asks, destroys, and says so: in this order, for a key that has
-// ended never comes back, and a claim of what is not done would be a false one.
+// destroyStatement is added to the first file's name: where the signed statement is
+// until the ledger has it.
+const destroyStatement = ".destroy.cose"
+
+// doomed is what is to be destroyed.
+type doomed struct {
+	body   *ledger.Destroy // with a ciphertext if the files are backups
+	holder string
+	files  []string
+	said   uint64 // the entry that says so already
+}
+
+// destroyKey checks all that the rules check, asks, has the ledger take the statement,
+// and then destroys: what is refused costs no file. Whoever is interrupted in between
+// runs it again.
 func (a *app) destroyKey(ctx context.Context, l *link, backups []string, f *keyDestroyFlags) error {
-	body := &ledger.Destroy{Reason: f.reason}
-	holder, files := "", backups
-	if f.key != "" {
-		file, err := a.openKey(f.key, f.passphraseFile)
-		if err != nil {
-			return err
-		}
-		body.Key, holder, files = ledger.Hash(file.Key.ID()), file.Name, []string{f.key}
-		file.Wipe()
-	}
-	for _, path := range backups {
-		b, err := openBackup(path)
-		if err != nil {
-			return err
-		}
-		if holder != "" && (body.Key != ledger.Hash(b.Key) || body.Ciphertext != ledger.Hash(b.Hash())) {
-			return refused("destroy one after the other", "%s is not a copy of %s", path, backups[0])
-		}
-		body.Key, body.Ciphertext, holder = ledger.Hash(b.Key), b.Hash(), b.Holder
-	}
-	if err := l.destructible(ctx, body.Key, holder); err != nil {
+	d, err := a.doomed(backups, f)
+	if err != nil {
 		return err
 	}
 	author, err := a.governor(ctx, &f.sign)
@@ -91,58 +87,176 @@ func (a *app) destroyKey(ctx context.Context, l *link, backups []string, f *keyD
 		return asRefusal(err)
 	}
 	defer author.close()
-	status, err := l.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if ledger.Hash(author.keyID()) == body.Key {
+	if ledger.Hash(author.keyID()) == d.body.Key {
 		return refused("sign with the key that is in force", "a key does not sign its own destruction")
 	}
+	if err := l.destructible(ctx, d, author); err != nil {
+		return err
+	}
 	show := func(w io.Writer) {
-		fmt.Fprintf(w, "destroy key %s… of %s for good: %s\n", body.Key.String()[:8], holder, strings.Join(files, ", "))
+		fmt.Fprintf(w, "destroy key %s… of %s for good: %s\n", d.body.Key.String()[:8], d.holder, strings.Join(d.files, ", "))
 	}
 	if ok, err := a.agreeTo(show, "Destroy it?", f.yes); err != nil || !ok {
 		return err
 	}
-	envelope, err := a.signKeyStatement(ctx, l, author, spot{genesis: l.genesis, generation: status.Generation}, ledger.TypeDestroy, body, "key.destroy of key "+body.Key.String()+" of "+holder)
+	if d.said > 0 {
+		return a.destroyDoomed(d, nil, "")
+	}
+	status, err := l.Status(ctx)
 	if err != nil {
 		return err
 	}
-	for _, path := range files {
-		if err := destroyFile(path); err != nil {
-			return refused("see what keeps it, then run it again: nothing is on the ledger yet", "destroy %s: %w", path, causeOf(err))
-		}
-	}
-	answer, err := a.sendStatement(ctx, l, envelope, f.statement, f.sign.wait)
+	envelope, err := a.signKeyStatement(ctx, l, author, spot{genesis: l.genesis, generation: status.Generation}, ledger.TypeDestroy, d.body, "key.destroy of key "+d.body.Key.String()+" of "+d.holder)
 	if err != nil {
-		return refused("say it by quorate key destroy --key of another copy, or leave the alarm", "the files are destroyed, and the ledger does not have it: %w", err)
+		return err
 	}
-	return a.print(map[string]any{"key": body.Key.String(), "holder": holder, "files": files, "answer": answer}, func(w io.Writer) {
-		fmt.Fprintf(w, "destroyed %s\n", strings.Join(files, ", "))
-		if answer != nil {
+	if f.statement != "" {
+		if err := writeStatements(f.statement, [][]byte{envelope}); err != nil {
+			return err
+		}
+		return a.destroyDoomed(d, nil, f.statement)
+	}
+	answer, err := a.sayDestroyed(ctx, l, envelope, d.files[0]+destroyStatement, f.sign.wait)
+	if err != nil {
+		return err
+	}
+	d.said = answer.Statements[0].Seq
+	return a.destroyDoomed(d, answer, "")
+}
+
+// doomed reads what the files are: copies of one backup, or a key.
+func (a *app) doomed(backups []string, f *keyDestroyFlags) (*doomed, error) {
+	d := &doomed{body: &ledger.Destroy{Reason: f.reason}, files: a.once(backups)}
+	if f.key != "" {
+		file, err := a.openKey(f.key, f.passphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		d.body.Key, d.holder, d.files = ledger.Hash(file.Key.ID()), file.Name, []string{f.key}
+		file.Wipe()
+	}
+	for i, path := range backups {
+		b, err := openBackup(path)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 && (d.body.Key != ledger.Hash(b.Key) || d.body.Ciphertext != ledger.Hash(b.Hash())) {
+			return nil, refused("destroy one after the other", "%s is not a copy of %s", path, backups[0])
+		}
+		d.body.Key, d.body.Ciphertext, d.holder = ledger.Hash(b.Key), b.Hash(), b.Holder
+	}
+	return d, nil
+}
+
+// sayDestroyed has the ledger take the statement, which is in a file until it does: a
+// submission without an answer is made again with the same bytes.
+func (a *app) sayDestroyed(ctx context.Context, l *link, envelope []byte, path, wait string) (*submitted, error) {
+	if exists(path) {
+		return nil, refused("quorate submit "+path+", move it away, then run this again", "%s is there: the statement of an earlier try", path)
+	}
+	if err := writeStatements(path, [][]byte{envelope}); err != nil {
+		return nil, err
+	}
+	answer, err := a.submitAll(ctx, l, [][]byte{envelope}, wait)
+	switch {
+	case err == nil:
+		return answer, os.Remove(path)
+	case definite(err):
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	return nil, refused("quorate submit "+path+", then run this again, which destroys the files", "nothing is destroyed: whether the ledger took the statement is not known: %w", err)
+}
+
+// destroyDoomed destroys the files. statement is the file that is to be submitted, if
+// the ledger has not got it.
+func (a *app) destroyDoomed(d *doomed, answer *submitted, statement string) error {
+	if err := destroyAll(d.files); err != nil {
+		if statement != "" {
+			return refused("see what keeps it, destroy it by hand, and only then quorate submit "+statement, "%w", err)
+		}
+		return refused("see what keeps it, then run this again", "entry %d says that it is destroyed, and %w", d.said, err)
+	}
+	return a.print(map[string]any{"key": d.body.Key.String(), "holder": d.holder, "files": d.files, "answer": answer}, func(w io.Writer) {
+		fmt.Fprintf(w, "destroyed %s\n", strings.Join(d.files, ", "))
+		switch {
+		case answer != nil:
 			answer.text(w)
+		case statement != "":
+			fmt.Fprintf(w, "next: quorate submit %s\n", statement)
+		default:
+			fmt.Fprintf(w, "entry %d says so already\n", d.said)
 		}
 	})
 }
 
-// destructible refuses a key that is in force.
-func (l *link) destructible(ctx context.Context, id ledger.Hash, holder string) error {
-	key, err := l.VerifiedKey(ctx, id)
+// destructible refuses what the rules would refuse, by proven records: a key that is in
+// force or may still be heard, another file than the recorded backup, and an author who
+// may not speak of it. It finds the entry that says so already.
+func (l *link) destructible(ctx context.Context, d *doomed, author *author) error {
+	key, err := l.VerifiedKey(ctx, d.body.Key)
 	if errors.Is(err, client.ErrNotFound) {
-		return refused("it was never on this ledger: remove it by hand", "the ledger knows no key %s… of %s", id.String()[:8], holder)
+		return refused("it was never on this ledger: remove it by hand", "the ledger knows no key %s… of %s", d.body.Key.String()[:8], d.holder)
 	}
 	if err != nil {
 		return err
 	}
+	d.holder = key.Holder
+	what := fmt.Sprintf("key %s… of %s", d.body.Key.String()[:8], d.holder)
 	switch {
 	case key.Standing == client.KeyInForce || key.Standing == client.KeyNext:
-		return refused("a key is destroyed once it has ended", "key %s… of %s is %s", id.String()[:8], holder, strings.ReplaceAll(key.Standing, "_", " "))
-	case key.Destroyed > 0:
-		return refused("remove this copy by hand", "key %s… of %s was destroyed in entry %d already", id.String()[:8], holder, key.Destroyed)
+		return refused("a key is destroyed once it has ended", "%s is %s", what, strings.ReplaceAll(key.Standing, "_", " "))
 	case key.Role == fsm.RoleReplica:
 		return refused("remove the file by hand", "the key is a replica's, which has no backup")
 	}
-	return nil
+	heard, err := provenRecord[fsm.OldKeyRecord](ctx, l, "oldkey/"+d.body.Key.String())
+	if err != nil {
+		return err
+	}
+	if heard != nil {
+		return refused(fmt.Sprintf("run it again in epoch %d", heard.To+2), "%s was in force until epoch %d, and may still be heard in the one after", what, heard.To)
+	}
+	record, err := provenRecord[fsm.BackupRecord](ctx, l, "backup/"+d.body.Key.String())
+	if err != nil {
+		return err
+	}
+	named := !d.body.Ciphertext.IsZero()
+	switch {
+	case named && record != nil && record.Ciphertext != d.body.Ciphertext:
+		return refused("destroy the recorded one, and remove this one by hand", "%s is not the backup of %s that entry %d records", d.files[0], what, record.Seq)
+	case key.Destroyed > 0 && !(named && record != nil):
+		d.said = key.Destroyed
+		return nil
+	case named && record == nil:
+		return refused("remove it by hand, if it is of no use", "the ledger records no backup of %s", what)
+	}
+	return l.speaksFor(ctx, author, key)
+}
+
+// speaksFor refuses an author who may not speak of a key: only a governor of its
+// holder's operator does, or of that one's sponsor; of a key without, any governor.
+func (l *link) speaksFor(ctx context.Context, author *author, key *client.ProvenKey) error {
+	g, err := provenRecord[fsm.Governor](ctx, l, "council/"+author.Name)
+	if err != nil {
+		return err
+	}
+	if author.Role != fsm.RoleGovernor || g == nil || g.KeyID() != ledger.Hash(author.keyID()) {
+		return refused("sign with the key of a governor who sits", "%s, key %s…, is no governor of this ledger", author.Name, author.keyID().String()[:8])
+	}
+	if key.Operator == "" || key.Operator == g.Operator {
+		return nil
+	}
+	o, err := provenRecord[fsm.OperatorRecord](ctx, l, "operator/"+key.Operator)
+	if err != nil {
+		return err
+	}
+	who := key.Operator
+	if o != nil && o.Sponsor != "" {
+		who += " or " + o.Sponsor
+	}
+	if o != nil && o.Sponsor == g.Operator {
+		return nil
+	}
+	return refused("have a governor of "+who+" sign", "the key is of %s, and %s governs for %s", key.Operator, g.Name, g.Operator)
 }
 
 // destroyAll destroys what it can of the files, and says what it could not. One that
