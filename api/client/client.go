@@ -67,9 +67,10 @@ type Client struct {
 	pins      *pins
 	preferred atomic.Int64 // index of the server that answered last
 
-	syncing sync.Mutex // guards trust and unkept
+	syncing sync.Mutex // guards trust, unkept and small
 	trust   *trust
-	unkept  error // why the newest head is not in TrustDir
+	small   time.Duration // of a try for a checkpoint or a link; 0: smallTimeout
+	unkept  error         // why the newest head is not in TrustDir
 	head    atomic.Pointer[Head]
 	left    atomic.Pointer[LeftHead] // that a recovery left behind
 }

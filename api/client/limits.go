@@ -15,6 +15,7 @@ const (
 	retryFirst      = 50 * time.Millisecond
 	retryMost       = 2 * time.Second
 	requestTimeout  = 30 * time.Second // of one try that does not block on purpose
+	smallTimeout    = 5 * time.Second  // of one for a checkpoint or a link, in a first round
 	blockingMargin  = 10 * time.Second // on top of the wait that the caller asked for
 	watchSilence    = 45 * time.Second // three missed heartbeats: the stream is dead
 	certifyPatience = 60 * time.Second // for a certified head over what was committed
@@ -29,8 +30,8 @@ const (
 
 	maxPins          = 128              // learned: the replicas' present and former TLS keys
 	pinLinger        = 10 * time.Minute // a replica's former TLS key is taken so long
-	introducePause   = 10 * time.Second // between two unpinned connections for a proof of TLS keys
-	introduceTimeout = 30 * time.Second // of one
+	introducePause   = 10 * time.Second // between two unpinned connections to a server for a proof of TLS keys
+	introduceTimeout = 5 * time.Second  // of one
 
 	maxStoryPages  = 4_096 // of a node's history: 16,384 entries each
 	maxStoryEvents = 1_000 // of them, with their causes, in one story

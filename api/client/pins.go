@@ -54,8 +54,29 @@ type pins struct {
 	path    string                   // of keptPins; "": in memory only
 	learned atomic.Pointer[keptPins] // nil before the first
 
-	asking sync.Mutex // one introduction at a time
-	asked  time.Time  // when the last one began
+	asking chan struct{}        // holds one while one is introduced
+	asked  map[string]time.Time // by server: when it last was; whoever asks has it
+
+	failing sync.Mutex
+	failed  map[string]bool // servers that were of no use when they were last asked
+}
+
+func newPins(given []ledger.Hash) *pins {
+	return &pins{given: given, asking: make(chan struct{}, 1), asked: map[string]time.Time{}, failed: map[string]bool{}}
+}
+
+// works notes whether a server answered as it should.
+func (p *pins) works(server string, yes bool) {
+	p.failing.Lock()
+	defer p.failing.Unlock()
+	p.failed[server] = !yes
+}
+
+// nobody reports whether none of the servers was of use when it was last asked.
+func (p *pins) nobody(servers []string) bool {
+	p.failing.Lock()
+	defer p.failing.Unlock()
+	return !slices.ContainsFunc(servers, func(s string) bool { return !p.failed[s] })
 }
 
 // HasPins says whether a client with this TrustDir has learned the TLS keys of a
@@ -71,7 +92,7 @@ func HasPins(trustDir string, genesis ledger.Hash) bool {
 // loadPins reads what was learned before. Like the rest of the folder, a file that
 // can't be used is never put aside silently.
 func loadPins(o *Options) (*pins, error) {
-	p := &pins{given: o.Pins}
+	p := newPins(o.Pins)
 	if !o.learns() || o.TrustDir == "" {
 		return p, nil
 	}
@@ -207,15 +228,19 @@ func (c *Client) introduce(ctx context.Context, server string, pin ledger.Hash) 
 		return false
 	}
 	p := c.pins
-	p.asking.Lock()
-	defer p.asking.Unlock()
+	select {
+	case p.asking <- struct{}{}:
+		defer func() { <-p.asking }()
+	case <-ctx.Done():
+		return false
+	}
 	if p.has(pin, time.Now()) {
 		return true // another call was told meanwhile
 	}
-	if time.Since(p.asked) < introducePause {
+	if time.Since(p.asked[server]) < introducePause {
 		return false
 	}
-	p.asked = time.Now()
+	p.asked[server] = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, introduceTimeout)
 	defer cancel()
 	options := c.options
@@ -240,7 +265,8 @@ func (c *Client) introduce(ctx context.Context, server string, pin ledger.Hash) 
 }
 
 // reach makes a request, once more if the server's TLS key turned out to be a
-// replica's.
+// replica's. That is looked into only if no server is of use as it is: a stranger
+// among them costs the others no time.
 func (c *Client) reach(ctx context.Context, server string, newRequest func() (*http.Request, error)) (*http.Response, error) {
 	request, err := newRequest()
 	if err != nil {
@@ -248,7 +274,11 @@ func (c *Client) reach(ctx context.Context, server string, newRequest func() (*h
 	}
 	response, err := c.http.Do(request)
 	var unknown *PinError
-	if err == nil || !errors.As(err, &unknown) || !c.introduce(ctx, server, unknown.Pin) {
+	if err == nil || !errors.As(err, &unknown) {
+		return response, err
+	}
+	c.pins.works(server, false)
+	if !c.pins.nobody(c.servers) || !c.introduce(ctx, server, unknown.Pin) {
 		return response, err
 	}
 	if request, err = newRequest(); err != nil {

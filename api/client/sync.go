@@ -47,7 +47,13 @@ func (c *Client) syncAny(ctx context.Context) (*Head, error) {
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
 	var head *Head // the newest that a server showed
+	tries := 0
+	defer func() { c.small = 0 }()
 	err := c.failOver(ctx, func(server string) error {
+		// Whoever stalls must not keep the others from being asked; who is slow gets more
+		// time in the rounds that follow.
+		c.small = min(smallTimeout<<min(tries/len(c.servers), 8), requestTimeout)
+		tries++
 		got, err := c.syncWith(ctx, server)
 		if err != nil {
 			return err
@@ -86,7 +92,7 @@ func (c *Client) fresh(head *Head) error {
 
 // syncWith takes one server as the source of everything.
 func (c *Client) syncWith(ctx context.Context, server string) (*Head, error) {
-	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/checkpoint", limit: ledger.MaxCheckpointBytes})
+	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/checkpoint", limit: ledger.MaxCheckpointBytes, timeout: max(c.small, smallTimeout)})
 	var problem *Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusNotFound {
 		// As C2SP has it, a log without a head answers 404; another may have one.
@@ -185,7 +191,7 @@ func (c *Client) followAuthority(ctx context.Context, server string, size uint64
 
 // fetchLink gives nil when the server has no such link.
 func (c *Client) fetchLink(ctx context.Context, server string, n int) ([]byte, *ledger.Link, error) {
-	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/authority/" + strconv.Itoa(n), limit: ledger.MaxLinkBytes})
+	got, err := c.do(ctx, server, call{method: http.MethodGet, path: "/authority/" + strconv.Itoa(n), limit: ledger.MaxLinkBytes, timeout: max(c.small, smallTimeout)})
 	var problem *Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusNotFound && n > 0 {
 		return nil, nil, nil

@@ -76,15 +76,22 @@ func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 
 // failOver tries the servers in turn, first the one that answered last. After
 // each round it waits, with jitter; a server that proves nothing, or nothing
-// recent, gets no second round. When all fail, the error is the one that says most.
+// recent, gets no second round, nor one whose TLS key is unknown, unless it may be
+// asked in that round for a proof of it. When all fail, the error is the one that
+// says most. A try that outlasts ctx leaves the next call to the next server.
 func (c *Client) failOver(ctx context.Context, try func(server string) error) error {
 	first := int(c.preferred.Load())
 	pause := retryFirst
 	attempts := max(attemptsPerCall, len(c.servers))
+	if c.options.learns() {
+		attempts = max(attempts, 2*len(c.servers))
+	}
 	var worst error
+	unknown := false // some server's TLS key is
 	for i := range attempts {
 		at := (first + i) % len(c.servers)
 		err := try(c.servers[at])
+		c.pins.works(c.servers[at], err == nil || final(err))
 		if err == nil {
 			c.preferred.Store(int64(at))
 			return nil
@@ -92,10 +99,15 @@ func (c *Client) failOver(ctx context.Context, try func(server string) error) er
 		if final(err) {
 			return err
 		}
+		var pin *PinError
+		unknown = unknown || errors.As(err, &pin)
 		if worst == nil || weight(err) >= weight(worst) {
 			worst = err
 		}
 		if ctx.Err() != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				c.preferred.CompareAndSwap(int64(first), int64((at+1)%len(c.servers)))
+			}
 			return worst
 		}
 		if (i+1)%len(c.servers) != 0 || i+1 == attempts {
@@ -103,8 +115,8 @@ func (c *Client) failOver(ctx context.Context, try func(server string) error) er
 		}
 		var proof *ProofError
 		var stale *StaleError
-		var pin *PinError
-		if errors.As(worst, &proof) || errors.As(worst, &stale) || errors.As(worst, &pin) {
+		vain := errors.As(worst, &proof) || errors.As(worst, &stale) || errors.As(worst, &pin)
+		if vain && (i >= len(c.servers) || !unknown || !c.options.learns()) {
 			return worst
 		}
 		wait := pause/2 + rand.N(pause)
