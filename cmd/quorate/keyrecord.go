@@ -21,6 +21,7 @@ type backupRecord struct {
 	ledger     ledger.Hash
 	generation uint64
 	source     string // what vouches for it
+	by         string // who signed the statement, where that is known
 }
 
 // entry names the entry that recorded it.
@@ -65,7 +66,29 @@ func (l *link) recordOf(ctx context.Context, b *keys.Backup, ended bool) (*backu
 	if head := l.Head(); head != nil {
 		r.source = fmt.Sprintf("proven under the certified head of size %d", head.Size)
 	}
+	if r.Ciphertext != ledger.Hash(b.Hash()) {
+		if r.by, err = l.authorOf(ctx, r.Seq); err != nil {
+			return nil, err
+		}
+	}
 	return r, r.compare(b)
+}
+
+// authorOf is who signed the statement in an entry.
+func (l *link) authorOf(ctx context.Context, seq uint64) (string, error) {
+	entry, err := l.Entry(ctx, seq)
+	if err != nil {
+		return "", err
+	}
+	e, err := ledger.ParseEntry(entry.Entry)
+	if err != nil {
+		return "", err
+	}
+	st, err := ledger.ParseStatement(e.Content)
+	if err != nil {
+		return "", err
+	}
+	return st.Payload.Author, nil
 }
 
 // restorable says whether a key in this standing may be restored.
@@ -185,7 +208,13 @@ func (r *backupRecord) compare(b *keys.Backup) error {
 		return refused("take another copy of it; if all say the same, it is not the backup that was recorded last", "the backup file was altered: "+format, args...)
 	}
 	if hash := b.Hash(); ledger.Hash(hash) != r.Ciphertext {
-		return altered("its hash is %x…, %s records %s…", hash[:4], r.entry(), r.Ciphertext.String()[:8])
+		by, whom := "", "whoever signed that entry"
+		if r.by != "" {
+			by, whom = ", signed by "+clean(r.by)+",", clean(r.by)
+		}
+		return refused("take the file of the later backup, or another copy of this one; if there is no later one, ask "+whom+" why it is recorded. "+
+			"A proof kept from before (quorate prove record backup/KEY) still stands for this file: --offline --record PROOF",
+			"the backup file was altered, or its record was replaced by a later backup: its hash is %x…, %s%s records %s…", hash[:4], r.entry(), by, r.Ciphertext.String()[:8])
 	}
 	if b.Holder != r.Holder || b.Role != r.Role || b.Threshold != r.Threshold || !bytes.Equal(b.Set[:], r.Set) {
 		return altered("%s records another holder, threshold or set of shares", r.entry())
