@@ -232,8 +232,11 @@ func usurped(ctx context.Context, s *scene) error {
 	if err := s.goesOn(ctx, 3); err != nil {
 		return err
 	}
-	if err := s.lead(ctx, s.member("r1")); err != nil {
-		return err
+	// By two steps, so that there are entries of an earlier term, whoever led first.
+	for _, name := range []string{"r2", "r1"} {
+		if err := s.lead(ctx, s.member(name)); err != nil {
+			return err
+		}
 	}
 	if told, err := s.do(ctx, "overwrite", "as", "r1"); err != nil {
 		return err
