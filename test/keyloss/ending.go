@@ -25,6 +25,7 @@ func (t *total) ending(ctx context.Context, w io.Writer, h *house) bool {
 	if err := h.exported(ctx); err != nil {
 		h.Fail("%v", err)
 	}
+	h.caught(ctx)
 	h.bundles(ctx)
 	h.close()
 	h.rotated()
@@ -71,6 +72,21 @@ func (h *house) exported(ctx context.Context) error {
 	return nil
 }
 
+// caught judges two statements under the stolen key by the export, if that story was
+// played: what was signed before the revocation's epoch is its holder's word.
+func (h *house) caught(ctx context.Context) {
+	before, after := filepath.Join(h.Dir, "before.cose"), filepath.Join(h.Dir, "after.cose")
+	if _, err := os.Stat(after); err != nil {
+		return
+	}
+	a := h.quorate(ctx, "verify", before, "--export", "export")
+	h.Demand(a.code == 0, "a statement of before the key was revoked: verify exits with %d: %s", a.code, sentence(a.all()))
+	a = h.quorate(ctx, "verify", after, "--export", "export")
+	said := regexp.MustCompile(`signed in epoch \d+ under a key that is revoked from epoch \d+ on`).FindString(a.all())
+	h.Demand(a.code == 1 && said != "", "the thief's statement: verify exits with %d: %s", a.code, sentence(a.all()))
+	h.Says("caught", "of two statements under the stolen key, the one of before verifies; of the thief's, verify says: %s", said)
+}
+
 // bundles makes what an operator would send to somebody for help.
 func (h *house) bundles(ctx context.Context) {
 	for _, r := range h.up() {
@@ -96,7 +112,7 @@ func (h *house) altered(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := map[string]place{}
+	last, said := map[string]place{}, map[string]uint64{}
 	for _, path := range bundles {
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -107,13 +123,15 @@ func (h *house) altered(ctx context.Context) error {
 			if at+2+size > len(content) {
 				break
 			}
-			noteStatement(last, path, at+2, content[at+2:at+2+size])
+			h.noteStatement(last, said, path, at+2, content[at+2:at+2+size])
 			at += 2 + size
 		}
 	}
 	if len(last) == 0 {
 		return fmt.Errorf("no statement was found in the export's entries")
 	}
+	h.Demand(len(said) > 0, "no statement in the export has an epoch and a seq")
+	h.Says("unique", "%d statements by agents and replicas: no key, epoch and seq is there twice", len(said))
 	for _, kind := range slices.Sorted(maps.Keys(last)) {
 		if err := h.alters(ctx, kind, last[kind]); err != nil {
 			return err
@@ -130,8 +148,10 @@ type place struct {
 	seq  uint64
 }
 
-// noteStatement keeps the newest statement of each type; proposals by their action.
-func noteStatement(last map[string]place, path string, at int, raw []byte) {
+// noteStatement keeps the newest statement of each type; proposals by their action. It
+// demands that no key says anything twice under one epoch and seq, as one that was
+// restored without its memory would.
+func (h *house) noteStatement(last map[string]place, said map[string]uint64, path string, at int, raw []byte) {
 	e, err := ledger.ParseEntry(raw)
 	if err != nil || e.Kind != ledger.KindStatement {
 		return
@@ -143,6 +163,12 @@ func noteStatement(last map[string]place, path string, at int, raw []byte) {
 	kind := st.Payload.Type
 	if body, err := ledger.DecodeBody[ledger.Propose](st); kind == ledger.TypePropose && err == nil {
 		kind = body.Action
+	}
+	if p := st.Payload; p.Epoch != nil && p.Seq != nil {
+		place := fmt.Sprintf("key %s, epoch %d, seq %d", st.KeyID, *p.Epoch, *p.Seq)
+		earlier, twice := said[place]
+		h.Demand(!twice || earlier == e.Seq, "%s of %s is in entries %d and %d", place, p.Author, earlier, e.Seq)
+		said[place] = e.Seq
 	}
 	// In the middle of the envelope: of its signature or of its content.
 	inside := bytes.Index(raw, e.Content)
