@@ -52,6 +52,9 @@ func (v *view) rule(action string, args canon.Raw) ledger.Rule {
 					rule = stricter(rule, old)
 				}
 			}
+			if own, drops := droppedRule(v.policy, &change.Policy); drops {
+				rule = stricter(rule, own)
+			}
 		}
 	}
 	if ledger.ChangesAuthority(action) {
@@ -68,6 +71,17 @@ func ruleOf(p *ledger.Policy, action string) ledger.Rule {
 		return p.Rules["node.remove"]
 	}
 	return rule
+}
+
+// droppedRule is key.revoke's own rule, if the next policy has none. Whatever holds
+// in its place, the old one is to be met: the thresholds of record authority have one
+// only for the rules that a policy names, and the rule of links (FORMAT.md section
+// 10) takes one that is gone for lowered. Decided by fewer, the handover could
+// never be certified.
+func droppedRule(old, next *ledger.Policy) (ledger.Rule, bool) {
+	own, had := old.Rules[ledger.ActionRevoke]
+	_, kept := next.Rules[ledger.ActionRevoke]
+	return own, had && !kept
 }
 
 // stricter is a rule that is met only when both are.

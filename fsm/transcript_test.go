@@ -351,6 +351,8 @@ func (r *storyteller) changePolicy(p *ledger.Policy, settings []string) {
 			p.Protection = &next
 		case "keys.backup_roles", "keys.late_epochs", "keys.replica_key_epochs", "keys.retention_epochs", "keys.rotate_epochs", "keys.test_epochs":
 			r.changeKeys(p, name, value)
+		case "drop": // the rule of an action
+			delete(p.Rules, value)
 		case "authority.threshold": // of all that changes the authority
 			for _, action := range ledger.Actions() {
 				if rule := p.Rules[action]; ledger.ChangesAuthority(action) {

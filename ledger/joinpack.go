@@ -85,7 +85,7 @@ func (e *PackAgeError) Error() string {
 
 // EndorseThreshold is how many distinct operators of a's council make an
 // endorsement: as many as change the council.
-func (a Authority) EndorseThreshold() uint64 { return a.needs("council.change", a) }
+func (a Authority) EndorseThreshold() uint64 { return a.Needs("council.change", a) }
 
 // endorsement is what a governor signs.
 func (h Head) endorsement(branch Hash, millis uint64) []byte {

@@ -77,7 +77,7 @@ func (r Recover) Validate() error {
 
 // RecoverThreshold is how many distinct operators of a's council decide a
 // recovery: as many as change the council.
-func (a Authority) RecoverThreshold() uint64 { return a.needs(TypeRecover, a) }
+func (a Authority) RecoverThreshold() uint64 { return a.Needs(TypeRecover, a) }
 
 // Recovered checks that statements, a recover and approvals of it, open the next
 // generation under prev: the signatures, the threshold, and that prev can become
@@ -156,7 +156,7 @@ func (next *Authority) applyRecover(prev Authority, statements []*Statement, cau
 	if err != nil {
 		return err
 	}
-	if want := prev.needs(TypeRecover, *next); uint64(have) < want {
+	if want := prev.Needs(TypeRecover, *next); uint64(have) < want {
 		return fmt.Errorf("statement %d: the recovery has the approval of %d operators, needs %d", causes[0], have, want)
 	}
 	return nil

@@ -120,17 +120,18 @@ func (next *Authority) applyProposal(prev Authority, statements []*Statement, ca
 	if err != nil {
 		return err
 	}
-	if want := prev.needs(p.Action, *next); uint64(have) < want {
+	if want := prev.Needs(p.Action, *next); uint64(have) < want {
 		return fmt.Errorf("statement %d: %s has the approval of %d, needs %d", causes[0], p.Action, have, want)
 	}
 	return nil
 }
 
-// needs is how many distinct operators (of council.reseat: recovery holders)
-// decide an action under prev. What changes authority is never decided by less
-// than the majority of operators, and a policy change needs the strictest of
-// the old rule, the new one, and those whose threshold it lowers.
-func (prev Authority) needs(action string, next Authority) uint64 {
+// Needs is how many distinct operators (of council.reseat: recovery holders)
+// decide an action under prev that makes next. What changes authority is never
+// decided by less than the majority of operators, and a policy change needs the
+// strictest of the old rule, the new one, and those whose threshold it lowers: one
+// that next has not any more counts as 0.
+func (prev Authority) Needs(action string, next Authority) uint64 {
 	if action == "council.reseat" {
 		return prev.Recovery.Threshold
 	}

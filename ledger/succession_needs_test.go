@@ -25,7 +25,7 @@ func TestPolicyChangeNeedsWhatItLowers(t *testing.T) {
 		next := prev.Clone()
 		next.Thresholds = maps.Clone(prev.Thresholds)
 		next.Thresholds[c.action] = c.to
-		if got := prev.needs("policy.change", next); got != c.needs {
+		if got := prev.Needs("policy.change", next); got != c.needs {
 			t.Errorf("%s from %d to %d needs %d, want %d", c.action, prev.Thresholds[c.action], c.to, got, c.needs)
 		}
 	}

@@ -273,14 +273,14 @@ function voted(action, authority, changed, proposal, approvals) {
 
 // No threshold that changes authority counts for less than a majority of the
 // operators, and a change of policy needs the strictest of the old rule, the
-// new one, and those whose threshold it lowers.
+// new one, and those whose threshold it lowers; one that is gone counts as 0.
 export function wanted(action, { council, thresholds }, changed) {
   const operators = new Set(council.map((m) => m.operator)).size;
   const wants = [thresholds[action], Math.floor(operators / 2) + 1];
   if (action === 'policy.change') {
     wants.push(changed.thresholds[action]);
     for (const [other, old] of Object.entries(thresholds)) {
-      if (other !== 'council.reseat' && changed.thresholds[other] < old) wants.push(old);
+      if (other !== 'council.reseat' && (changed.thresholds[other] ?? 0) < old) wants.push(old);
     }
   }
   return wants;
