@@ -101,6 +101,10 @@ func (t *transition) proven(body *ledger.Evidence) (*ledger.Offence, author, *pr
 		if err != nil {
 			return nil, none, refuse(ProvesNothing, path, fromStatementError(err).detail)
 		}
+		// A program of before can't read it: replicas of two releases must agree.
+		if ledger.IsOfKeys(x.Payload.Type) && !t.rotates() {
+			return nil, none, refuse(ProvesNothing, path, fmt.Sprintf("%s is of format %d", x.Payload.Type, ledger.KeysFormat))
+		}
 		// What was said in a generation before is an offence still.
 		if x.Payload.Ledger != t.meta.Ledger || x.Payload.Generation > t.meta.Generation {
 			return nil, none, refuse(ProvesNothing, path, "it is for another ledger or generation")

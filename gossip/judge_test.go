@@ -71,6 +71,10 @@ func TestEachReason(t *testing.T) {
 			w.rules.Generation--
 			return e
 		}},
+		"of a later format": {LaterFormat, Statements, func(w *world, _ *Judge) []byte {
+			w.rules.Format = ledger.KeysFormat - 1
+			return w.sign(t, a, ledger.TypeDestroy, 100, 0, ledger.Destroy{})
+		}},
 		"nobody": {UnknownAuthor, Statements, func(w *world, _ *Judge) []byte {
 			e := w.sign(t, a, ledger.TypeObserve, 100, 0, up(b, 1))
 			clear(w.authors)

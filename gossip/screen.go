@@ -106,6 +106,8 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 		return WrongChannel
 	case p.Ledger != c.rules.Ledger:
 		return WrongLedger
+	case ledger.IsOfKeys(p.Type) && c.beforeKeys():
+		return LaterFormat
 	case len(c.Statement.PayloadBytes()) > payloadLimit(p.Type):
 		return BadBody
 	}
@@ -142,8 +144,16 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 	if p.Generation != c.rules.Generation {
 		return OtherGeneration
 	}
+	if c.Evidence != nil && len(c.Evidence.Public) > 0 && c.beforeKeys() {
+		return LaterFormat
+	}
 	return Good
 }
+
+// beforeKeys reports whether the ledger is of a format that has no statements of
+// keys. A program of before rejects them, and whoever brings them: so they are not
+// relayed, and whoever brings them may be ahead of this view.
+func (c *Case) beforeKeys() bool { return c.rules.Format < ledger.KeysFormat }
 
 const probeNonceBytes = 16
 
@@ -226,6 +236,9 @@ func (c *Case) checkEvidence(view View, _ Channel) Reason {
 		st, err := ledger.ParseStatement(envelope)
 		if err != nil || st.Payload.Ledger != c.rules.Ledger || st.Payload.Epoch == nil || st.Payload.Seq == nil {
 			return FalseProof
+		}
+		if ledger.IsOfKeys(st.Payload.Type) && c.beforeKeys() {
+			return LaterFormat
 		}
 		if st.Payload.Generation != c.rules.Generation {
 			return OtherGeneration

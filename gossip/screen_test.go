@@ -99,3 +99,35 @@ func TestScreenCarriesRotations(t *testing.T) {
 		t.Errorf("of a quarantined node: %s", reason)
 	}
 }
+
+// Below format 3 nothing of keys is relayed: a program of before rejects it, and bans
+// whoever brings it. It is not rejected either: whoever brings it may be ahead.
+func TestScreenKeepsKeysFromOlderFormats(t *testing.T) {
+	w := newWorld(2, 2)
+	name, other, epoch := w.names[0], w.names[2], w.rules.Epoch
+	w.key(name, RoleNode)
+	w.key(other, RoleNode)
+	rotation := ledger.Rotate{Peer: make([]byte, 32), PeerProof: make([]byte, 64), Proof: make([]byte, keys.SignatureSize), Public: make([]byte, keys.PublicKeySize)}
+	exhibits := [][]byte{w.sign(t, name, ledger.TypeDestroy, epoch, 3, ledger.Destroy{}), w.aWord(t, name, epoch, 3)}
+	words := [][]byte{w.aWord(t, name, epoch, 4), w.sign(t, name, ledger.TypeObserve, epoch, 4, ledger.Observe{Kind: ledger.NodeUp, Subject: w.names[1], Counter: 9, From: 1, To: 1})}
+	for what, c := range map[string]struct {
+		envelope []byte
+		now      Reason
+	}{
+		"a rotation":                   {w.sign(t, name, ledger.TypeRotate, epoch, 0, rotation), Good},
+		"an end":                       {w.sign(t, name, ledger.TypeDestroy, epoch, 1, ledger.Destroy{}), Good},
+		"a statement of keys as proof": {w.sign(t, other, ledger.TypeEvidence, epoch, 0, ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: exhibits}), Good},
+		"evidence with a key": {w.sign(t, other, ledger.TypeEvidence, epoch, 1,
+			ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: words, Public: w.key(name, RoleNode).Public().Bytes()}), Good},
+	} {
+		for format, want := range map[uint64]Reason{ledger.KeysFormat - 1: LaterFormat, ledger.KeysFormat: c.now} {
+			w.rules.Format = format
+			if _, reason := Screen(w, Statements, c.envelope); reason != want {
+				t.Errorf("%s in format %d: %s, want %s", what, format, reason, want)
+			}
+		}
+	}
+	if LaterFormat.Verdict() != Ignore {
+		t.Error("who is ahead is rejected")
+	}
+}

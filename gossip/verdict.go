@@ -43,6 +43,7 @@ const (
 // that saw other frames than we did.
 const (
 	OtherGeneration Reason = "other_generation"
+	LaterFormat     Reason = "later_format" // of a type or with a field that the ledger's format has not
 	UnknownAuthor   Reason = "unknown_author"
 	OtherKey        Reason = "other_key" // the key is another's, or of a role that says no such thing
 	RevokedKey      Reason = "revoked_key"
@@ -68,7 +69,7 @@ const Good Reason = "good"
 var Reasons = []Reason{
 	Good,
 	TooLarge, Malformed, WrongChannel, WrongLedger, BadBody, BadSignature, FalseProof, NotItsOwn,
-	OtherGeneration, UnknownAuthor, OtherKey, RevokedKey, NotValid, EarlyEpoch, LateEpoch, AuthorHeld, AuthorBanned,
+	OtherGeneration, LaterFormat, UnknownAuthor, OtherKey, RevokedKey, NotValid, EarlyEpoch, LateEpoch, AuthorHeld, AuthorBanned,
 	Replayed, Stale, Equivocated, Flooded, KnownProof, OldProof, NoRoom, NotForUs,
 }
 

@@ -28,7 +28,7 @@ func newWorld(operators, nodes int) *world {
 	w := &world{
 		nodes: map[string]Node{}, authors: map[ledger.Hash]Author{}, keys: map[string]*keys.PrivateKey{}, linksDown: map[string]bool{},
 		rules: Rules{
-			Ledger: ledger.Hash{1}, Format: 2, Epoch: 100, Quota: 65_536, EpochMillis: 600_000, TickMillis: 10_000,
+			Ledger: ledger.Hash{1}, Format: ledger.KeysFormat, Epoch: 100, Quota: 65_536, EpochMillis: 600_000, TickMillis: 10_000,
 			Protection: ledger.DefaultProtection(),
 		},
 	}
