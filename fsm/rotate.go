@@ -168,8 +168,9 @@ func (t *transition) rotateReplica(st *ledger.Statement, a author, body *ledger.
 	if t.pending {
 		return refuse(HandoverPending, "", "a handover waits for its seal")
 	}
-	// Or one replica that rotates at every seal would keep handovers from all else.
-	if rules := t.policy.KeyRules(); rules.ReplicaKeyEpochs == 0 || t.meta.Epoch < r.KeyEpoch+rules.ReplicaKeyEpochs/2 {
+	// Or one replica that rotates at every seal would keep handovers from all else: so
+	// at most once an epoch, whatever the policy.
+	if rules := t.policy.KeyRules(); rules.ReplicaKeyEpochs == 0 || t.meta.Epoch < r.KeyEpoch+(rules.ReplicaKeyEpochs+1)/2 {
 		return refuse(RotationEarly, "", fmt.Sprintf("%s got its key in epoch %d", r.Name, r.KeyEpoch))
 	}
 	if err := body.Check(true); err != nil {

@@ -23,11 +23,20 @@ func counted(v *verifier) *atomic.Int64 {
 	return &n
 }
 
-// rotatesAtOnce has replicas rotate in the epoch in which they were seated.
-func rotatesAtOnce(g *ledger.Genesis) {
-	k := ledger.DefaultKeys()
-	k.ReplicaKeyEpochs = 1
-	g.Policy.Keys = &k
+// rotating is a ledger in whose present epoch r1 may rotate.
+func rotating(t *testing.T) *fsm.State {
+	t.Helper()
+	s := founded(t, func(g *ledger.Genesis) {
+		k := ledger.DefaultKeys()
+		k.ReplicaKeyEpochs = 1
+		g.Policy.Keys = &k
+	})
+	tick := &ledger.Command{Kind: ledger.CommandTick, Stamp: s.Stamp() + s.Policy().EpochMillis}
+	s, _ = fsm.Apply(s, tick, fsm.NewDirectVerifier(1))
+	if s.Epoch() != 1 {
+		t.Fatalf("it is epoch %d", s.Epoch())
+	}
+	return s
 }
 
 // rotation is how r1 of founded announces a key, whose possession prover proves for a
@@ -74,7 +83,7 @@ func ordered(t *testing.T, c *ledger.Command) (*ledger.Command, []byte) {
 // A proof that holds is verified once on each replica: before the batch, or, by the
 // leader, at admission. Apply asks for it and verifies nothing.
 func TestPossessionIsVerifiedOnce(t *testing.T) {
-	state := founded(t, rotatesAtOnce)
+	state := rotating(t)
 	for _, leads := range []bool{false, true} {
 		t.Run(fmt.Sprintf("leads %v", leads), func(t *testing.T) {
 			v := newVerifier(Limits{}.withDefaults())
@@ -108,7 +117,7 @@ func TestPossessionIsVerifiedOnce(t *testing.T) {
 // A proof that does not hold is never taken for one that does, however often it is
 // asked for, nor one for another generation.
 func TestPossessionIsRefused(t *testing.T) {
-	state := founded(t, rotatesAtOnce)
+	state := rotating(t)
 	for name, r := range map[string]rotation{
 		"another key's":        {prover: keys.FromSeed([32]byte{11})},
 		"another generation's": {prover: rotationKey(), generation: 1},
@@ -139,7 +148,7 @@ func TestPossessionIsRefused(t *testing.T) {
 // A recovery between the check and Apply opens a generation, in which the proof of the
 // former one is verified anew, and does not hold.
 func TestPossessionOfAnotherGenerationIsVerifiedAnew(t *testing.T) {
-	state := founded(t, rotatesAtOnce)
+	state := rotating(t)
 	v := newVerifier(Limits{}.withDefaults())
 	verified := counted(v)
 	made := rotation{prover: rotationKey()}
