@@ -74,7 +74,7 @@ var wantedOfKeys = []string{
 	"accepted record", "accepted join", "accepted propose", "accepted recover", "accepted evidence",
 	"refused revoked_key", "refused key_expired", "refused unknown_author", "refused wrong_key",
 	"decided node.admit", "decided node.rekey", "decided node.remove", "decided node.quarantine", "decided node.release",
-	"accepted key.rotate", "accepted under the key before", "rotation in force", "replica rotated", "decided key.revoke", "successor revoked", "alarm rotation_late", "alarm key_expired", "alarm replica_rotation_late",
+	"accepted key.rotate", "accepted under the key before", "rotation in force", "replica rotated", "decided key.revoke", "successor revoked", "predecessor revoked", "alarm rotation_late", "alarm key_expired", "alarm replica_rotation_late",
 	"decided rotation key_expired", "decided rotation rotation_pending", "decided rotation rotation_early", "decided rotation excluded",
 	"decided policy.change", "decided council.change", "decided replica.rekey", "decided ledger.freeze", "decided epoch.advance", "decided recover",
 }
@@ -217,12 +217,22 @@ func (h *keyHistory) others() {
 		}
 		return
 	}
+	h.reseat()
+}
+
+// reseat gives r4 a key by decision.
+func (h *keyHistory) reseat() {
+	h.seat++
 	key := fmt.Sprintf("r4-%d", h.seat)
 	action := "replica.add"
 	if _, ok := h.state.Replica("r4"); ok {
 		action = "replica.rekey"
 	}
-	if h.decide(action, replicaArgs{Replica: replicaOf("r4@alpha#" + key)}) {
+	args := replicaArgs{Replica: replicaOf("r4@alpha#" + key)}
+	if action == "replica.rekey" {
+		args.From = h.anyPast()
+	}
+	if h.decide(action, args) {
 		h.own("r4", ledger.Hash(keyNamed(key).ID()))
 	}
 }
@@ -305,6 +315,9 @@ func (h *keyHistory) rotateReplica(name string) {
 	h.announce(name, r.KeyID(), body, h.state.Epoch())
 	if h.r.IntN(2) == 0 {
 		h.do(ledger.CommandSeal)
+	}
+	if name == "r4" && h.r.IntN(2) == 0 {
+		h.reseat()
 	}
 }
 

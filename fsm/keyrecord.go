@@ -49,7 +49,7 @@ func (t *transition) endKey(k *KeyRecord, id ledger.Hash, how string, last uint6
 	}
 	k.Ended, k.ValidTo = how, &last
 	w := t.window(k.Holder)
-	if w == nil || w.LastSeq <= k.Since {
+	if w == nil || w.LastSeq <= k.Since || k.ValidFrom > t.meta.Epoch {
 		return
 	}
 	if k.Previous != nil { // which was heard for an epoch more

@@ -109,7 +109,7 @@ func (t *transition) openGeneration(args ledger.Recover, _ occasion) *problem {
 		}
 	}
 	for _, one := range leaving {
-		t.unseatReplica(one, KeyRemoved, t.meta.Epoch)
+		t.unseatReplica(one, t.replicaLine(one, nil), KeyRemoved, t.meta.Epoch)
 	}
 	for _, one := range args.New {
 		t.seatReplica(one)

@@ -58,11 +58,12 @@ func (t *transition) rekeyReplica(args replicaArgs, _ occasion) *problem {
 	if p := t.checkRemaining(old); p != nil {
 		return p
 	}
-	from, p := t.revokedFrom(args.From, old.KeyEpoch)
+	line := t.replicaLine(old, args.From)
+	from, p := t.revokedFrom(args.From, line[len(line)-1].from)
 	if p != nil {
 		return p
 	}
-	t.unseatReplica(old, KeyRekeyed, from)
+	t.unseatReplica(old, line, KeyRekeyed, from)
 	t.seatReplica(r)
 	t.follow(old.KeyID(), r.KeyID())
 	return nil
@@ -77,11 +78,12 @@ func (t *transition) removeReplica(args replicaRemoveArgs, _ occasion) *problem 
 	if p := t.checkRemaining(old); p != nil {
 		return p
 	}
-	from, p := t.revokedFrom(args.From, old.KeyEpoch)
+	line := t.replicaLine(old, args.From)
+	from, p := t.revokedFrom(args.From, line[len(line)-1].from)
 	if p != nil {
 		return p
 	}
-	t.unseatReplica(old, KeyRemoved, from)
+	t.unseatReplica(old, line, KeyRemoved, from)
 	if args.Cause && t.rotates() && !slices.Contains(t.meta.Exposed, old.Name) {
 		t.changeMeta(func(m *Meta) {
 			m.Exposed = slices.Sorted(slices.Values(append(slices.Clone(m.Exposed), old.Name)))
@@ -124,10 +126,35 @@ func (t *transition) seatReplica(r ledger.Replica) {
 	t.touch("replicas")
 }
 
-// unseatReplica ends a replica's key. The window of what it said goes too: the
-// next key counts from 0, and nothing under the old one is accepted any more.
-func (t *transition) unseatReplica(r *ReplicaRecord, how string, from uint64) {
-	t.revokeKey(r.KeyID(), how, from)
+// lineKey is a key, and the epoch in which it began.
+type lineKey struct {
+	id   ledger.Hash
+	from uint64
+}
+
+// replicaLine is which keys of a replica a decision revokes: the one in force, and,
+// if the decision names an epoch, those before it, the last one first, back over each
+// rotation that was accepted from that epoch on: a thief who rotated is not to put an
+// end to what is disputed.
+func (v *view) replicaLine(r *ReplicaRecord, from *uint64) []lineKey {
+	line := []lineKey{}
+	for id := r.KeyID(); ; {
+		key, ok := v.Key(id)
+		invariant(ok, "a key that had a role has its record")
+		line = append(line, lineKey{id, key.ValidFrom})
+		if from == nil || key.How != KeyRotated || key.Said < *from {
+			return line
+		}
+		id = *key.Previous
+	}
+}
+
+// unseatReplica ends a replica's keys. The window of what it said goes too: the
+// next key counts from 0, and nothing under the old ones is accepted any more.
+func (t *transition) unseatReplica(r *ReplicaRecord, line []lineKey, how string, from uint64) {
+	for _, key := range line {
+		t.revokeKey(key.id, how, max(from, key.from))
+	}
 	t.forgetOld(r.KeyID())
 	t.remove(tableReplica + r.Name)
 	t.remove(tableWindow + r.Name)

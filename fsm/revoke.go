@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,25 +68,33 @@ func (t *transition) revokeNodeKey(args revokeArgs, _ occasion) *problem {
 	if _, p := t.revokedFrom(&args.From, min(first, t.meta.Epoch)); p != nil {
 		return p
 	}
-	t.revokeLine(n, args.Key, args.From)
-	t.retract(n.Name, args.From)
+	t.retract(n.Name, t.revokeLine(n, args.Key, args.From))
 	return nil
 }
 
+// A stretch is when keys spoke whose words are taken out: the epochs, inclusive, and
+// the seq of the last entry in which they did.
+type stretch struct{ from, to, last uint64 }
+
+// since is a stretch that has no end yet.
+func since(epoch uint64) stretch { return stretch{epoch, math.MaxUint64, math.MaxUint64} }
+
 // revokeLine revokes a node's key, and those that followed it by rotations that were
 // accepted from that epoch on: a thief who rotated loses that key as well. Not the
-// epoch that such a rotation names counts, which he chooses.
-func (t *transition) revokeLine(n *NodeRecord, id ledger.Hash, from uint64) {
-	next, since := *n, from
+// epoch that such a rotation names counts, which he chooses. It gives the stretch in
+// which they spoke: what the key in force says, if it is none of them, stands.
+func (t *transition) revokeLine(n *NodeRecord, id ledger.Hash, from uint64) stretch {
+	next, began, said := *n, from, stretch{from: from}
 	for {
-		t.revokeKey(id, KeyRevoked, since)
+		t.revokeKey(id, KeyRevoked, began)
+		key, _ := t.Key(id)
+		said.to, said.last = *key.ValidTo, max(said.last, t.lastWord(&key))
 		switch {
 		case n.Key == id:
 			next.Revoked, next.Elector = true, false
 		case n.Next != nil && n.Next.Key == id:
 			next.Next = nil
 		}
-		key, _ := t.Key(id)
 		if key.Next == nil {
 			break
 		}
@@ -93,10 +102,24 @@ func (t *transition) revokeLine(n *NodeRecord, id ledger.Hash, from uint64) {
 		if follower.How != KeyRotated || follower.Said < from {
 			break
 		}
-		id, since = *key.Next, follower.ValidFrom
+		id, began = *key.Next, follower.ValidFrom
+	}
+	if next.Revoked {
+		said = since(from)
 	}
 	next.Version = t.next
 	t.put(tableNode+n.Name, &next)
+	return said
+}
+
+// lastWord is the seq of the last entry that a key which ended may have said: its own
+// last, or that of the key before, which was heard for an epoch more.
+func (t *transition) lastWord(key *KeyRecord) uint64 {
+	if key.Previous == nil {
+		return key.Last
+	}
+	before, _ := t.Key(*key.Previous)
+	return max(key.Last, before.Last)
 }
 
 // revokedFrom gives the epoch from which a key that began in first is revoked: that
@@ -123,7 +146,7 @@ func (t *transition) dropKeys(n *NodeRecord, how string, from uint64) {
 	}
 	t.remove(tableWindow + n.Name)
 	if t.rotates() {
-		t.retract(n.Name, from)
+		t.retract(n.Name, since(from))
 	}
 }
 
@@ -137,17 +160,17 @@ func (t *transition) follow(old, next ledger.Hash) {
 	t.changeKey(next, func(k *KeyRecord) { k.How, k.Previous = KeyRekeyed, &old })
 }
 
-// retract takes a node's words out of what is not settled: of tallies of epochs from
-// one on, of links, of attestations. Verdicts that were given stay, as does whatever
-// followed from them: governance mends that.
-func (t *transition) retract(name string, from uint64) {
-	said := func(w Word) bool { return w.Author == name }
+// retract takes what a node said in a stretch out of what is not settled: of the
+// tallies of its epochs, of links, of attestations. Verdicts that were given stay, as
+// does whatever followed from them: governance mends that.
+func (t *transition) retract(name string, when stretch) {
+	said := func(w Word) bool { return w.Author == name && w.Seq <= when.last }
 	tallies := map[string]*TallyRecord{}
 	each(&t.view, tableTally, func(key string, r *TallyRecord) bool {
 		text, _, _ := strings.Cut(key, "/")
 		epoch, err := strconv.ParseUint(text, 10, 64)
 		invariant(err == nil, "a tally is of an epoch")
-		if epoch >= from && slices.ContainsFunc(r.Words, said) {
+		if when.from <= epoch && epoch <= when.to && slices.ContainsFunc(r.Words, said) {
 			next := *r
 			next.Words = slices.DeleteFunc(slices.Clone(r.Words), said)
 			tallies[key] = &next
@@ -158,12 +181,8 @@ func (t *transition) retract(name string, from uint64) {
 		t.put(tableTally+key, next)
 	}
 	var attested []string
-	length := t.policy.Protects().AttestEpochs
-	each(&t.view, tableAttest, func(key string, _ *AttestRecord) bool {
-		text, author, _ := strings.Cut(key, "/")
-		first, err := strconv.ParseUint(text, 10, 64)
-		invariant(err == nil, "an attestation is of a window")
-		if author == name && first+length > from {
+	each(&t.view, tableAttest, func(key string, r *AttestRecord) bool {
+		if _, author, _ := strings.Cut(key, "/"); author == name && r.Seq <= when.last {
 			attested = append(attested, key)
 		}
 		return true
@@ -175,7 +194,8 @@ func (t *transition) retract(name string, from uint64) {
 }
 
 // retractLinks takes a node's words on links out. A link that was down by them alone is
-// up again, which is told once the decision is.
+// up again, which is told once the decision is; and one that was down by the word of
+// both ends cuts nobody off any more.
 func (t *transition) retractLinks(name string, said func(Word) bool) {
 	links := map[string]*LinkRecord{}
 	each(&t.view, tableLink, func(key string, r *LinkRecord) bool {
@@ -191,6 +211,7 @@ func (t *transition) retractLinks(name string, said func(Word) bool) {
 			next.Down = false
 			t.mended = append(t.mended, key)
 		}
+		t.recount = t.recount || next.mutual() != links[key].mutual()
 		if len(next.Words) == 0 {
 			t.remove(tableLink + key)
 		} else {
@@ -199,16 +220,17 @@ func (t *transition) retractLinks(name string, said func(Word) bool) {
 	}
 }
 
-// tellMended tells of the links that a decision put up again.
+// tellMended tells of the links that a decision put up again, and whether the fleet is
+// parted still.
 func (t *transition) tellMended(seq uint64) {
 	for _, key := range t.mended {
 		a, b, _ := strings.Cut(key, "/")
 		t.appendEffect(EffectLink, &LinkEffect{Ends: []string{a, b}, Kind: ledger.LinkUp}, seq)
 	}
-	if len(t.mended) > 0 {
-		t.mended = nil
+	if t.recount {
 		t.watchPartition(seq)
 	}
+	t.mended, t.recount = nil, false
 }
 
 // A KeyWord says what a signature under a key in some epoch is worth, as the state
@@ -288,4 +310,18 @@ func fromWords(words []string, from *uint64) []string {
 		return words
 	}
 	return append(words, fmt.Sprintf("What the key before said from epoch %d on is disputed.", *from))
+}
+
+// replicaFromWords says which keys of a replica end with the one in force, besides.
+func (v *view) replicaFromWords(words []string, name string, from *uint64) []string {
+	words = fromWords(words, from)
+	r, ok := v.Replica(name)
+	if !ok {
+		return words
+	}
+	line := v.replicaLine(&r, from)
+	for i := range line[1:] {
+		words = append(words, fmt.Sprintf("Revokes the key %s too, from which it rotated in epoch %d.", keyWords(line[i+1].id), line[i].from))
+	}
+	return words
 }

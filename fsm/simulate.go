@@ -185,8 +185,9 @@ var wordings = map[string]func(*view, canon.Raw) ([]string, *problem){
 		return sentence("Adds replica %s of operator %s at %s, key %s; it counts once it is ready, and then %d of %d certify.",
 			r.Name, r.Operator, r.Peer, keyWords(r.KeyID()), ledger.CosignThreshold(v.activeReplicas()+1), v.activeReplicas()+1)
 	}),
-	"replica.rekey": wording(func(_ *view, a replicaArgs) []string {
-		return fromWords(sentence("Gives replica %s another key, %s; its old key is revoked for ever and it joins anew.", a.Replica.Name, keyWords(a.Replica.KeyID())), a.From)
+	"replica.rekey": wording(func(v *view, a replicaArgs) []string {
+		words := sentence("Gives replica %s another key, %s; its old key is revoked for ever and it joins anew.", a.Replica.Name, keyWords(a.Replica.KeyID()))
+		return v.replicaFromWords(words, a.Replica.Name, a.From)
 	}),
 	"replica.remove": wording((*view).replicaRemoveWords),
 }
@@ -263,7 +264,7 @@ func (v *view) replicaRemoveWords(a replicaRemoveArgs) []string {
 	if active := v.activeReplicas(); r.Standing == ReplicaActive {
 		words = append(words, fmt.Sprintf("Then %d of %d replicas certify.", ledger.CosignThreshold(active-1), active-1))
 	}
-	words = fromWords(words, a.From)
+	words = v.replicaFromWords(words, a.Name, a.From)
 	if a.Cause {
 		words = append(words, "It is removed for cause: rotate the log's own keys too (log.rekey).")
 	}

@@ -39,7 +39,8 @@ type transition struct {
 
 	recovering uint64 // as in State
 
-	mended []string // links that the decision under way puts up again
+	mended  []string // links that the decision under way puts up again
+	recount bool     // it changed by how many links nodes are cut off
 
 	dry     bool // only the verdicts are wanted: entries are counted, not made
 	entries [][]byte
@@ -87,7 +88,7 @@ func (t *transition) fork() *transition {
 	trial.counts = t.counts.Clone()
 	trial.drawn = t.drawn.Clone()
 	trial.dirty = map[string]struct{}{}
-	trial.entries, trial.leaves, trial.mended = nil, nil, nil
+	trial.entries, trial.leaves, trial.mended, trial.recount = nil, nil, nil, false
 	trial.expected = nil
 	trial.source, trial.electors = trial.records, trial.drawn
 	return &trial

@@ -160,7 +160,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 			Replica ledger.Replica `json:"replica"`
 		}) {
 			if action == "replica.rekey" {
-				r.unseat(replica, a.Replica.Name, r.since(a.From))
+				r.unseat(replica, a.Replica.Name, a.From)
 			}
 			r.seat(replica, a.Replica.Name, a.Replica.KeyID())
 			r.joining[a.Replica.Name] = true
@@ -171,13 +171,13 @@ func (r *Reader) reseated(action string, args []byte) error {
 			From  *uint64 `json:"from,omitempty"`
 			Name  string  `json:"name"`
 		}) {
-			r.unseat(replica, a.Name, r.since(a.From))
+			r.unseat(replica, a.Name, a.From)
 		})
 	case ledger.TypeRecover:
 		return decide(args, func(a ledger.Recover) {
 			for _, name := range slices.Collect(maps.Keys(r.names[replica])) {
 				if !slices.Contains(a.Keep, name) {
-					r.unseat(replica, name, r.Epoch)
+					r.unseat(replica, name, nil)
 				}
 			}
 			for _, one := range a.New {

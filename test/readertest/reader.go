@@ -158,10 +158,19 @@ func (r *Reader) seat(role, name string, id ledger.Hash) {
 // keyFormat is the format from which keys rotate.
 const keyFormat = 3
 
-func (r *Reader) unseat(role, name string, from uint64) {
+// unseat ends the key of one who is no node. If the decision names an epoch, the
+// keys that were rotated out in it or later end with it.
+func (r *Reader) unseat(role, name string, from *uint64) {
 	id := r.names[role][name]
-	r.revoke(id, from)
-	r.leave(r.Keys[id].Seat)
+	r.revoke(id, max(r.since(from), r.Keys[id].From))
+	seat := r.Keys[id].Seat
+	for id, k := range r.Keys {
+		if from != nil && k.Seat == seat && k.Succeeded && r.Keys[k.Next].Said >= *from {
+			r.revoke(id, max(*from, k.From))
+			r.Judged["predecessor revoked"]++
+		}
+	}
+	r.leave(seat)
 	delete(r.names[role], name)
 }
 
