@@ -70,7 +70,7 @@ func (a *Agent) openKeys(o *Options) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	shelf := &keyFolder{folder: folder(dir), keyFile: a.config.KeyFile, ask: o.Passphrase, workFactor: a.config.KeyWorkFactor}
+	shelf := &keyFolder{folder: folder(dir), keyFile: a.config.KeyFile, ask: o.Passphrase, workFactor: a.config.KeyWorkFactor, node: a.config.Name}
 	if o.Key != nil {
 		shelf.first = &keys.File{Name: a.config.Name, Role: fsm.RoleNode, Key: o.Key}
 	}
@@ -81,11 +81,6 @@ func (a *Agent) openKeys(o *Options) error {
 	if ring.fail != nil {
 		a.logger.Warn("the ring of keys is not as it should be", "error", ring.fail)
 		a.trouble.set(troubleKey, ring.fail)
-	}
-	for _, f := range ring.held {
-		if f.Role != fsm.RoleNode || f.Name != a.config.Name {
-			return &KeyFileError{Path: a.config.KeyFile, Role: f.Role, Name: f.Name, Want: a.config.Name}
-		}
 	}
 	a.keyring = ring
 	seqs, err := a.openSeqs(ring.ring.Line)

@@ -46,7 +46,7 @@ func (n *nodeKeys) place(path string, f *keys.File) {
 
 func (n *nodeKeys) open() *keyring {
 	n.t.Helper()
-	k, err := openKeyring(&keyFolder{folder: folder(n.state), keyFile: n.config})
+	k, err := openKeyring(n.shelf())
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -153,5 +153,113 @@ func TestRotationGoesBeforeDestroying(t *testing.T) {
 		if got := c.ring.plan(&c.f); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+// A key file that was the wrong one at one start does no harm at the next.
+func TestWrongKeyFileOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		role    string
+		rotated bool // the active key is one that the agent made
+		put     bool // then a copy of that is put at key_file
+		refused bool
+	}{
+		"a governor's":                     {fsm.RoleGovernor, false, false, true},
+		"a governor's, beside the ring's":  {fsm.RoleGovernor, true, false, false},
+		"another of the node":              {fsm.RoleNode, false, false, false},
+		"another of the node, and a copy":  {fsm.RoleNode, true, true, false},
+		"a governor's, and then the right": {fsm.RoleGovernor, true, true, false},
+	} {
+		n := newNodeKeys(t)
+		right, wrong := n.file(1, fsm.RoleNode), n.file(9, c.role)
+		n.place(n.config, right)
+		if n.open(); c.rotated {
+			made := n.file(2, fsm.RoleNode)
+			n.rotated(right, made)
+			right = made
+		}
+		id := ledger.Hash(right.Key.ID())
+		n.place(n.config, wrong)
+		k, err := openKeyring(n.shelf())
+		if (err != nil) != c.refused {
+			t.Errorf("%s: with the wrong one: %v", name, err)
+		}
+		if c.role == fsm.RoleGovernor && err == nil && (k.fail == nil || k.ring.Active != id) {
+			t.Errorf("%s: with the wrong one: %+v", name, k)
+		}
+		if c.put || !c.rotated {
+			n.place(n.config, right)
+		}
+		if k, err = openKeyring(n.shelf()); err != nil {
+			t.Errorf("%s: the right key file is refused: %v", name, err)
+			continue
+		}
+		if of := k.ring.find(id); k.ring.Active != id || k.held[id] == nil || of.Gone || of.Replaced || of.Ended != nil || !k.has(id) {
+			t.Errorf("%s: %+v", name, k.ring)
+		}
+		if c.rotated && k.ring.find(id).File == "" {
+			t.Errorf("%s: its own file is forgotten", name)
+		}
+	}
+}
+
+func (n *nodeKeys) shelf() *keyFolder {
+	return &keyFolder{folder: folder(n.state), keyFile: n.config, node: "n1"}
+}
+
+// The successor, lost and restored to key_file where the key in force was, is at hand;
+// that key is not, which is trouble.
+func TestRestoredSuccessor(t *testing.T) {
+	n := newNodeKeys(t)
+	k1, k2 := n.file(1, fsm.RoleNode), n.file(2, fsm.RoleNode)
+	first, second := ledger.Hash(k1.Key.ID()), ledger.Hash(k2.Key.ID())
+	n.place(n.config, k1)
+	k := n.open()
+	if err := k.make(func() (*keys.File, error) { return k2, nil }, func(ledger.Hash) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	n.check(os.Remove(filepath.Join(n.state, keyName(second))))
+	n.place(n.config, k2)
+	k = n.open()
+	if k.ring.Active != second || k.ring.Line != first || k.held[second] == nil || k.has(first) || !k.has(second) {
+		t.Errorf("%+v", k.ring)
+	}
+	if got := k.ring.plan(&keyFacts{Current: first, Next: &second, Lapsed: func(*ringKey) bool { return false }}); got != keyRest {
+		t.Errorf("before it is in force: %s", got)
+	}
+}
+
+// A key that is in force and of which the ring knows no more than its id is not at hand.
+func TestKnownIsNotHeld(t *testing.T) {
+	n := newNodeKeys(t)
+	k1, other := n.file(1, fsm.RoleNode), n.file(3, fsm.RoleNode)
+	n.place(n.config, k1)
+	n.open()
+	n.place(n.config, other)
+	if k := n.open(); k.ring.find(ledger.Hash(k1.Key.ID())) == nil || k.has(ledger.Hash(k1.Key.ID())) || !k.has(ledger.Hash(other.Key.ID())) {
+		t.Errorf("%+v", k.ring)
+	}
+}
+
+// A successor that was announced may be taken for as long as its announcement is, whatever
+// people put at key_file meanwhile: it does not end before.
+func TestAnnouncedSuccessorEndsLater(t *testing.T) {
+	key, epoch, seq := keys.FromSeed([keys.SeedSize]byte{1}), uint64(7), uint64(3)
+	one, two, three := ledger.Hash(key.ID()), ledger.Hash{2}, ledger.Hash{3}
+	envelope, err := ledger.Sign(key, ledger.Payload{Author: "n1", Epoch: &epoch, Seq: &seq, Ledger: ledger.Hash{1}, Type: ledger.TypeRotate}, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRing(one).named(two, "two").announced(envelope)
+	for name, r := range map[string]*ring{
+		"another key":   r.adopted(three, "", 0),
+		"one of before": r.adopted(three, "three", 5).named(two, "two").announced(envelope).returned(one, false, false),
+	} {
+		if of := r.find(two); of.Ended == nil || *of.Ended != epoch {
+			t.Errorf("%s: %+v", name, of)
+		}
+	}
+	if of := newRing(one).named(two, "two").adopted(three, "", 0).find(two); *of.Ended != 0 {
+		t.Errorf("not announced: %+v", of)
 	}
 }

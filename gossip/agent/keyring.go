@@ -54,7 +54,7 @@ func openKeyring(s shelf) (*keyring, error) {
 		}
 	case k.ring == nil || k.ring.find(k.ring.Active).File == "" && !errors.Is(err, fs.ErrNotExist):
 		return nil, err
-	case !errors.Is(err, fs.ErrNotExist) && !k.ring.destroying():
+	case !errors.Is(err, fs.ErrNotExist) && !(k.ring.destroying() && s.wiped("")):
 		k.fail = err // not needed, but people put it there
 	}
 	return k, k.openWanted()
@@ -107,15 +107,41 @@ func (k *keyring) rekeyed() (*keys.File, error) {
 }
 
 // begin makes sure that the ring knows the key of the configuration: people may have
-// put another there.
+// put another there, also one that the ring had before.
 func (k *keyring) begin(id ledger.Hash) error {
-	switch {
-	case k.ring == nil:
+	if k.ring == nil {
 		return k.write(newRing(id))
-	case k.ring.find(id) == nil:
+	}
+	of := k.ring.find(id)
+	if of == nil {
 		return k.write(k.ring.adopted(id, "", 0))
 	}
-	return nil
+	kept := !of.Gone && (of.File == "" || k.there(of))
+	active := id == k.ring.Active || k.there(k.ring.find(k.ring.Active))
+	if kept && active {
+		return nil
+	}
+	return k.write(k.ring.returned(id, kept, active))
+}
+
+// there reports whether a key's file is at its place, and holds the key open if it can.
+// That of the configuration, which begin has opened, is another's.
+func (k *keyring) there(of *ringKey) bool {
+	if of.File == "" {
+		return false
+	}
+	f, err := k.open(of)
+	if err == nil {
+		k.held[of.ID] = f
+	}
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// has reports whether a key is at hand, or was before the active one took its place: then
+// what is known of the ledger is from before that.
+func (k *keyring) has(id ledger.Hash) bool {
+	at := slices.IndexFunc(k.ring.lineage(), func(of ringKey) bool { return of.ID == id })
+	return at >= 0 && (k.held[id] != nil || k.ring.index(id) < k.ring.index(k.ring.Active) && !k.ring.find(id).Replaced)
 }
 
 // wanted are the keys that may have to sign.
@@ -312,8 +338,9 @@ func (k *keyring) destroy(lapsed func(*ringKey) bool) (gone []ledger.Hash, err e
 func (k *keyring) destroyFile(of *ringKey) (*ring, error) {
 	if of.File == "" {
 		f, err := k.shelf.open("")
+		var others *KeyFileError
 		switch {
-		case err == nil && ledger.Hash(f.Key.ID()) != of.ID:
+		case errors.As(err, &others), err == nil && ledger.Hash(f.Key.ID()) != of.ID:
 			return k.ring.replaced(of.ID), nil
 		case err != nil && !errors.Is(err, fs.ErrNotExist) && !k.shelf.wiped(""):
 			return nil, fmt.Errorf("whether the key file still holds %s, which is to be destroyed, is not known: %w", of.ID, err)

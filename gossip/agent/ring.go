@@ -160,7 +160,7 @@ func (r *ring) planKey(f *keyFacts) keyStep {
 	switch {
 	case r.find(f.Current) == nil:
 		return keyAdopt
-	case r.index(f.Current) > r.index(r.Active):
+	case r.index(f.Current) > r.index(r.Active) && !r.find(f.Current).Gone:
 		return keyTurn
 	case f.Current != r.Active:
 		return keyRest // what we know of the ledger is from before the ring turned
@@ -255,6 +255,9 @@ func (r *ring) adopted(id ledger.Hash, file string, from uint64) *ring {
 	for i := range next.Keys {
 		if k := &next.Keys[i]; k.Ended == nil {
 			k.Ended = &ended
+			if r.Next != nil && k.ID == *r.Next {
+				k.Ended = r.saidIn(ended)
+			}
 		}
 		if file == "" && next.Keys[i].File == "" {
 			next.Keys[i].Gone, next.Keys[i].Replaced = true, true
@@ -263,6 +266,48 @@ func (r *ring) adopted(id ledger.Hash, file string, from uint64) *ring {
 	next.add(ringKey{ID: id, File: file})
 	next.Active, next.Line, next.Next, next.Said = id, id, nil, nil
 	return next
+}
+
+// returned is the ring once people put a key at the configuration's place that it had
+// before; kept says that it is at its own place still. It becomes the active one if the
+// file of that is lost: of the same line, if it is of that, or else the beginning of one.
+func (r *ring) returned(id ledger.Hash, kept, active bool) *ring {
+	next := r.copy()
+	for i := range next.Keys {
+		if k := &next.Keys[i]; k.ID != id && k.File == "" && !k.Gone {
+			k.Gone, k.Replaced = true, true
+		}
+	}
+	k := next.find(id)
+	if !kept {
+		k.File, k.Gone, k.Replaced = "", false, false
+	}
+	if active {
+		return next
+	}
+	if lost := next.find(next.Active); lost.Ended == nil {
+		lost.Ended = new(uint64)
+	}
+	if next.Next != nil {
+		next.find(*next.Next).Ended = r.saidIn(0)
+	}
+	k.Ended = nil
+	if !slices.ContainsFunc(next.lineage(), func(one ringKey) bool { return one.ID == id }) {
+		back, at := *k, next.index(id)
+		next.Keys = append(slices.Delete(next.Keys, at, at+1), back)
+		next.Line = id
+	}
+	next.Active, next.Next, next.Said = id, nil, nil
+	return next
+}
+
+// saidIn is the epoch of the announcement, which is taken for an epoch or two, or another
+// if that is later.
+func (r *ring) saidIn(or uint64) *uint64 {
+	if st, err := ledger.ParseStatement(r.Said); err == nil && st.Payload.Epoch != nil {
+		or = max(or, *st.Payload.Epoch)
+	}
+	return &or
 }
 
 // destroying reports whether the configuration's key file is of no more use: a crash may

@@ -233,7 +233,7 @@ func (r *rotator) behind(me *fsm.NodeRecord, meta *fsm.Meta, epochMillis uint64,
 func (r *rotator) ends(meta *fsm.Meta, rules *ledger.Keys, me *fsm.NodeRecord) error {
 	next := r.agent.keyring.ring.Next
 	switch {
-	case r.agent.keyring.ring.find(me.Key) == nil:
+	case !r.agent.keyring.has(me.Key):
 		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or have the node re-keyed by decision", me.Key)
 	case me.Revoked:
 		return errors.New("the node's key is revoked: have the node re-keyed by decision")

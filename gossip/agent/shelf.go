@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 )
@@ -35,6 +36,7 @@ type shelf interface {
 type keyFolder struct {
 	folder
 	keyFile    string     // the configuration's
+	node       string     // whose keys they must be; "": anybody's
 	first      *keys.File // in its place, in tests
 	ask        func() ([]byte, error)
 	passphrase []byte // once asked for: the files that are made get it too
@@ -94,7 +96,11 @@ func (s *keyFolder) open(name string) (*keys.File, error) {
 	if name == "" && s.first != nil {
 		return s.first, nil
 	}
-	return keys.ReadFile(s.at(name), s.secret())
+	f, err := keys.ReadFile(s.at(name), s.secret())
+	if err == nil && s.node != "" && (f.Role != fsm.RoleNode || f.Name != s.node) {
+		return nil, &KeyFileError{Path: s.at(name), Role: f.Role, Name: f.Name, Want: s.node}
+	}
+	return f, err
 }
 
 // secret asks for the passphrase once; nil if there is nobody to ask.
