@@ -151,17 +151,7 @@ type candidate struct {
 // our choosing: those who would surround a node can call, but not be called.
 func (m *Mesh) choose(ctx context.Context, h *host) {
 	m.mu.Lock()
-	connected, outward, operators := 0, 0, map[string]int{}
-	for _, l := range m.links {
-		if l.member.Standing != Active {
-			continue
-		}
-		connected++
-		if l.outward {
-			outward++
-		}
-		operators[l.member.Operator]++
-	}
+	connected, outward, operators := tally(m.links)
 	busy, others := len(m.dialing), m.others
 	m.mu.Unlock()
 	if connected >= targetPeers && outward >= ownChoice || connected >= others {
@@ -172,6 +162,29 @@ func (m *Mesh) choose(ctx context.Context, h *host) {
 			m.dialInBackground(ctx, h, c.id, c.member)
 		}
 	}
+}
+
+// tally counts the active members that are connected, those that we dialled, and what
+// each operator has of them. One that changes its peer key has two links, and is one.
+func tally(links map[peer.ID]*link) (connected, outward int, operators map[string]int) {
+	dialled := map[string]bool{} // by name: whether we dialled it
+	operators = map[string]int{}
+	for _, l := range links {
+		if l.member.Standing != Active {
+			continue
+		}
+		ours, counted := dialled[l.member.Name]
+		dialled[l.member.Name] = ours || l.outward
+		if !counted {
+			operators[l.member.Operator]++
+		}
+	}
+	for _, ours := range dialled {
+		if ours {
+			outward++
+		}
+	}
+	return len(dialled), outward, operators
 }
 
 // candidates are the active members that are not connected and whose turn it is.
