@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -24,9 +25,13 @@ type backups struct {
 	from  time.Time // before which none is made: a whole fleet would at one time
 	of    ledger.Hash
 	said  map[ledger.Hash]uint64 // by key: the epoch in which it was said last
+	first map[ledger.Hash]uint64 // by key whose backup is not recorded: the epoch in which it was said first
+	tidy  map[ledger.Hash]bool   // by backup that is recorded: the ones before it are gone
 }
 
-func newBackups(a *Agent) *backups { return &backups{agent: a, said: map[ledger.Hash]uint64{}} }
+func newBackups(a *Agent) *backups {
+	return &backups{agent: a, said: map[ledger.Hash]uint64{}, first: map[ledger.Hash]uint64{}, tidy: map[ledger.Hash]bool{}}
+}
 
 // sharers are who is to hold a share each, and their names' and recipients' hash.
 func sharers(s *fsm.State, threshold int) ([]keys.ShareHolder, ledger.Hash) {
@@ -94,8 +99,21 @@ func (b *backups) next(s *fsm.State, me *fsm.NodeRecord, now time.Time) (did boo
 			return did, err
 		}
 	}
-	a.trouble.set(troubleBackup, nil)
+	a.trouble.set(troubleBackup, b.refused(s))
 	return false, nil
+}
+
+// refused is what is wrong if a backup was said, its time is over, and the ledger has not
+// recorded it.
+func (b *backups) refused(s *fsm.State) error {
+	for id, since := range b.first {
+		if of := b.agent.keyring.ring.find(id); of == nil || of.Backup == nil {
+			delete(b.first, id)
+		} else if s.Epoch() >= since+sayAgain {
+			return fmt.Errorf("the backup of the key %s was said in epoch %d, and the ledger has not recorded it", id, since)
+		}
+	}
+	return nil
 }
 
 func nextOf(me *fsm.NodeRecord) *ledger.Hash {
@@ -117,29 +135,75 @@ func (b *backups) make(f *keys.File, holders []keys.ShareHolder, k int) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range b.folders() {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	id, hash := ledger.Hash(f.Key.ID()), ledger.Hash(made.Hash())
+	name := backupName(made.Holder, id, hash)
+	for i, dir := range b.folders() {
+		if err := writeBackup(dir, name, content, made); err != nil {
+			for _, dir := range b.folders()[:i+1] {
+				err = errors.Join(err, destroyFile(filepath.Join(dir, name)))
+			}
 			return fmt.Errorf("write backup: %w", err)
-		}
-		write := func(w io.Writer) error { _, err := w.Write(content); return err }
-		if err := folder(dir).replace(made.FileName(), write); err != nil {
-			return fmt.Errorf("write backup: %w", err)
-		}
-		again, err := keys.ReadBackup(filepath.Join(dir, made.FileName()))
-		if err != nil {
-			return err
-		}
-		if again.Hash() != made.Hash() {
-			return fmt.Errorf("write backup: %s reads back as another", filepath.Join(dir, made.FileName()))
 		}
 	}
-	// Crash here: a backup that no ring names, which the next one replaces.
-	id, hash := ledger.Hash(f.Key.ID()), ledger.Hash(made.Hash())
-	if err := a.keyring.write(a.keyring.ring.backed(id, made.FileName(), hash, b.of)); err != nil {
+	// Crash here: a backup that no ring names, which goes once another is recorded.
+	if err := a.keyring.write(a.keyring.ring.backed(id, name, hash, b.of)); err != nil {
 		return err
 	}
 	delete(b.said, id)
-	a.logger.Info("a backup of the node's key was written", "key", id.String(), "file", made.FileName(), "shares", len(holders), "threshold", k)
+	delete(b.first, id)
+	a.logger.Info("a backup of the node's key was written", "key", id.String(), "file", name, "shares", len(holders), "threshold", k)
+	return nil
+}
+
+// backupName is NAME-KEY-CIPHERTEXT.backup, 8 hex digits each: a new one takes no other's
+// place, since the one that is recorded must be there until the new one is.
+func backupName(holder string, id, ciphertext ledger.Hash) string {
+	return backupStem(holder, id) + ciphertext.String()[:backupDigits] + backupSuffix
+}
+
+func backupStem(holder string, id ledger.Hash) string {
+	return holder + "-" + id.String()[:backupDigits] + "-"
+}
+
+const (
+	backupDigits = 8
+	backupSuffix = ".backup"
+)
+
+// writeBackup writes a backup to a folder, durably, and reads it back.
+func writeBackup(dir, name string, content []byte, made *keys.Backup) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := folder(dir).replace(name, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
+		return err
+	}
+	again, err := keys.ReadBackup(filepath.Join(dir, name))
+	if err == nil && again.Hash() != made.Hash() {
+		err = fmt.Errorf("%s reads back as another", filepath.Join(dir, name))
+	}
+	return err
+}
+
+// clear destroys the backups of a key but one: those that were recorded before it, or
+// never. keep may be "".
+func (b *backups) clear(id ledger.Hash, keep string) error {
+	for _, dir := range b.folders() {
+		list, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("list backups: %w", err)
+		}
+		stem := backupStem(b.agent.config.Name, id)
+		for _, e := range list {
+			name := e.Name()
+			if name == keep || !strings.HasPrefix(name, stem) || !strings.HasSuffix(name, backupSuffix) || len(name) != len(stem)+backupDigits+len(backupSuffix) {
+				continue
+			}
+			if err := destroyFile(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -156,6 +220,14 @@ func (b *backups) folders() []string {
 // nothing.
 func (b *backups) say(s *fsm.State, of *ringKey) (did bool, err error) {
 	if recorded, ok := s.Backup(of.ID); ok && recorded.Ciphertext == *of.Backup {
+		delete(b.first, of.ID)
+		if b.tidy[*of.Backup] {
+			return false, nil
+		}
+		if err := b.clear(of.ID, of.BackupFile); err != nil {
+			return false, err
+		}
+		b.tidy[*of.Backup] = true
 		return false, nil
 	}
 	if _, known := s.Key(of.ID); !known || !b.turn(s, of.ID) {
@@ -170,13 +242,16 @@ func (b *backups) say(s *fsm.State, of *ringKey) (did bool, err error) {
 	for _, share := range file.Shares {
 		body.Shares = append(body.Shares, ledger.BackupShare{Holder: share.Holder, Recipient: share.Recipient, Share: share.Share})
 	}
+	if _, before := b.first[of.ID]; !before {
+		b.first[of.ID] = s.Epoch()
+	}
 	return true, b.agent.out.say(ledger.TypeBackup, func(uint64) any { return body })
 }
 
 // turn reports whether something about a key may be said: at most each third epoch, so
 // that what was said has its time.
 func (b *backups) turn(s *fsm.State, id ledger.Hash) bool {
-	if last, said := b.said[id]; said && s.Epoch() < last+3 {
+	if last, said := b.said[id]; said && s.Epoch() < last+sayAgain {
 		return false
 	}
 	b.said[id] = s.Epoch()
@@ -202,6 +277,12 @@ func (b *backups) ends(s *fsm.State, rules *ledger.Keys) (did bool, err error) {
 			if err := destroyFile(filepath.Join(dir, of.BackupFile)); err != nil {
 				return false, err
 			}
+		}
+		if err := b.clear(of.ID, ""); err != nil {
+			return false, err
+		}
+		if of.Replaced {
+			continue // its file may be anywhere, and nobody says that it is destroyed
 		}
 		body := ledger.Destroy{Key: of.ID}
 		if recorded, ok := s.Backup(of.ID); ok {

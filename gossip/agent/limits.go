@@ -18,6 +18,7 @@ const (
 	backupDelay = 10 * time.Minute // at most, for backups that a whole fleet makes anew
 
 	minBackupShares = 2
+	sayAgain        = 3 // epochs after a backup or a destruction was said, if the ledger has it not
 
 	// Change of the peer key.
 	changePatience = 5 * time.Second // for the new mesh to find half of its peers
