@@ -18,7 +18,7 @@ PACKAGES  = ./ledger/replica $(shell $(GO) list $(GOFLAGS_) ./... | grep -v -e '
 SOURCES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 VERIFIER := test/verifier-js
 
-.PHONY: help build run demo attack keyloss chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench bench-build lossy model etcd microbench clean \
+.PHONY: help build run demo attack keyloss rotation chaos chaos-short chaos-build chaos-older chaos-tools test check fuzz bench bench-build lossy model etcd microbench clean \
         tools node format vet staticcheck floors unit sim fuzz-short thirdparty verifier-js
 
 help: ## list the targets
@@ -41,6 +41,10 @@ attack: build ## what a lying replica of four and attacking nodes can do, staged
 keyloss: build bin/fsck ## keys that are lost, stolen and rotated, and the ways back, rehearsed with real processes; ONLY=letters of stories (abc…)
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/keyloss ./test/byzantine/observer
 	@exec bin/keyloss -bin bin -only "$(ONLY)"
+
+rotation: build ## twenty agents that rotate their keys while they speak and are hurt; EPOCHS=n of six seconds (100; 24 has every fault)
+	$(GO) build $(GOFLAGS_) -o bin/ ./test/rotation ./test/byzantine/observer
+	@exec bin/rotation -bin bin -epochs $(or $(EPOCHS),100)
 
 chaos: chaos-build chaos-older ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name, OLDER=commit
 	bin/chaos --older bin/quorate-older --last $(MINUTES)m --seed $(or $(SEED),0) --only "$(ONLY)"

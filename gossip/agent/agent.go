@@ -247,6 +247,20 @@ func (a *Agent) Mesh() *mesh.Mesh { return a.mesh.current() }
 // Judge is what the mesh asks of each frame that arrives. For measurements.
 func (a *Agent) Judge() mesh.Judge { return a.judge }
 
+// LinkUp has this node say that its link to another one is up, as it says what it saw
+// itself: under the key in force, gossiped, and brought to the ledger. It gives what it
+// signed. For tests, which want nodes to speak all the time.
+func (a *Agent) LinkUp(subject string) (*ledger.Statement, error) {
+	view := a.view.Load().certified
+	if view == nil {
+		return nil, errNoState
+	}
+	tick := uint64(time.Now().UnixMilli()) / view.Rules().TickMillis
+	return a.out.sayOf(nil, ledger.TypeObserve, func(seq uint64) any {
+		return ledger.Observe{Counter: seq + 1, Kind: ledger.LinkUp, Subject: subject, From: tick, To: tick}
+	})
+}
+
 // change replaces the view by what fn makes of a copy, and tells whoever waits.
 func (a *Agent) change(fn func(*View)) {
 	a.viewing.Lock()

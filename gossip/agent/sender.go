@@ -139,17 +139,21 @@ func (s *sender) sign(typ string, body func(seq uint64) any) (*ledger.Statement,
 }
 
 // say signs a statement for the ledger, gossips it and queues it.
-func (s *sender) say(typ string, body func(seq uint64) any) error { return s.sayOf(nil, typ, body) }
+func (s *sender) say(typ string, body func(seq uint64) any) error {
+	_, err := s.sayOf(nil, typ, body)
+	return err
+}
 
-// sayOf is say; offence is what the statement is evidence of, nil for all else.
-func (s *sender) sayOf(offence *ledger.Offence, typ string, body func(seq uint64) any) error {
+// sayOf is say, and gives the statement; offence is what it is evidence of, nil for
+// all else.
+func (s *sender) sayOf(offence *ledger.Offence, typ string, body func(seq uint64) any) (*ledger.Statement, error) {
 	before := offence != nil && s.agent.judge.brought(offence)
 	st, err := s.sign(typ, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if offence != nil && !before && s.agent.judge.brought(offence) {
-		return nil // by another while ours was signed, which waits for the disk
+		return st, nil // by another while ours was signed, which waits for the disk
 	}
 	s.agent.judge.own(st, offence)
 	s.gossip(st)
@@ -158,7 +162,7 @@ func (s *sender) sayOf(offence *ledger.Offence, typ string, body func(seq uint64
 	if err := s.kept.Add(st, gossip.UrgencyOf(st, true)); err != nil {
 		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
 	}
-	return nil
+	return st, nil
 }
 
 // observe says what a watcher saw. The counter is the seq, which is never used
@@ -177,7 +181,7 @@ func (s *sender) observe(o ledger.Observe) {
 
 // accuse says what was proven, and reports whether it could.
 func (s *sender) accuse(p *gossip.Proof) bool {
-	err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence })
+	_, err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence })
 	if err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}

@@ -32,6 +32,7 @@ type Founding struct {
 	Nodes, Operators int // the operators take turns
 	NodeName         string
 	Change           func(*ledger.Genesis) // of what is usual; nil for nothing
+	Note             func(entry []byte)    // sees every entry, from 0 on; nil: nobody
 }
 
 // Ledger is the rules, a fleet, and what was counted.
@@ -80,6 +81,9 @@ func Found(f Founding) (*Ledger, error) {
 	}
 	if l.State, err = fsm.New(entry); err != nil {
 		return nil, err
+	}
+	if f.Note != nil {
+		f.Note(entry)
 	}
 	for i := range f.Nodes {
 		stable := i % f.Operators
@@ -131,6 +135,9 @@ func (l *Ledger) Apply(kind ledger.CommandKind, statements ...[]byte) error {
 	for _, e := range result.Entries {
 		l.Entries++
 		l.Bytes += len(e)
+		if l.founding.Note != nil {
+			l.founding.Note(e)
+		}
 	}
 	l.State = next
 	return nil

@@ -49,9 +49,10 @@ func (n *Node) Join(genesis ledger.Hash) ([]byte, error) {
 type AgentFiles struct {
 	Dir     string // of the agent; made
 	Genesis ledger.Hash
-	Servers []string // base URLs of replicas
-	Listen  string   // host:port of gossip
-	Peers   []string // name@host:port; the node's own is left out
+	Servers []string      // base URLs of replicas
+	Pins    []ledger.Hash // of their TLS keys; none: http, or a certificate that the machine trusts
+	Listen  string        // host:port of gossip
+	Peers   []string      // name@host:port; the node's own is left out
 
 	HeadAge  time.Duration // max_head_age; 0: as the policy has it
 	JoinPack string        // a file in Dir; "": none
@@ -87,6 +88,12 @@ func (f *AgentFiles) Configure(n *Node) (string, error) {
 	fmt.Fprintf(&b, "api:\n  servers:\n")
 	for _, url := range f.Servers {
 		fmt.Fprintf(&b, "    - %s\n", url)
+	}
+	if len(f.Pins) > 0 {
+		fmt.Fprintf(&b, "  pins:\n")
+	}
+	for _, pin := range f.Pins {
+		fmt.Fprintf(&b, "    - %s\n", pin)
 	}
 	fmt.Fprintf(&b, "gossip:\n  listen: %s\n  peers:\n", f.Listen)
 	for _, p := range f.Peers {

@@ -14,6 +14,9 @@ type Seen struct {
 
 	// Of an order that was carried out.
 	Published int64   `json:"published,omitempty"` // when it was begun, beside ID
+	Epoch     uint64  `json:"epoch,omitempty"`     // of what the agent said itself, beside Published, ID, Author and Seq
+	Seq       *uint64 `json:"seq,omitempty"`
+	Unsaid    string  `json:"unsaid,omitempty"` // why it said nothing
 	Judged    *Judged `json:"judged,omitempty"`
 }
 
@@ -26,6 +29,7 @@ type Judged struct {
 
 // Order is a line that an observer takes on its standard input, in JSON.
 type Order struct {
+	LinkUp  string `json:"link_up,omitempty"` // a node of which the agent is to say, under its own key, that the link to it is up
 	Publish []byte `json:"publish,omitempty"` // an envelope to gossip as if the node had signed it
 	Judge   string `json:"judge,omitempty"`   // a file with a JSON list of envelopes, to be judged as if they had come by gossip
 }

@@ -31,6 +31,9 @@ func Start(name string, c *exec.Cmd, log string) (*Process, error) {
 	return p, nil
 }
 
+// Signal sends a signal, and waits for nothing.
+func (p *Process) Signal(sig os.Signal) error { return p.command.Process.Signal(sig) }
+
 // ErrLate is that a process did not stop when it was told to, and was killed.
 var ErrLate = errors.New("did not stop")
 

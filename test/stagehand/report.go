@@ -2,7 +2,7 @@
 // processes and say what was seen: a report in lines with PASS or FAIL, a scene
 // in a directory of its own, processes and their ends. What is staged is its
 // users' matter: test/byzantine (lies and attacks), test/keyloss (lost and stolen
-// keys).
+// keys), test/rotation (keys that change).
 package stagehand
 
 import (

@@ -32,6 +32,8 @@ func (w *writer) orders(ctx context.Context, a *agent.Agent, from io.Reader) {
 		case err != nil:
 		case len(o.Publish) > 0:
 			err = w.publish(ctx, a, o.Publish)
+		case o.LinkUp != "":
+			w.linkUp(a, o.LinkUp)
 		case o.Judge != "":
 			err = w.judge(a, o.Judge)
 		}
@@ -52,6 +54,19 @@ func (w *writer) publish(ctx context.Context, a *agent.Agent, envelope []byte) e
 	}
 	w.write(&nodetest.Seen{At: time.Now().UnixNano(), ID: st.ID.String(), Published: began.UnixNano()})
 	return nil
+}
+
+// linkUp has the agent speak by itself, and notes what it said, or why it did not.
+func (w *writer) linkUp(a *agent.Agent, subject string) {
+	began := time.Now()
+	st, err := a.LinkUp(subject)
+	l := &nodetest.Seen{At: time.Now().UnixNano(), Published: began.UnixNano()}
+	if err != nil {
+		l.Unsaid = err.Error()
+	} else {
+		l.ID, l.Author, l.Type, l.Epoch, l.Seq = st.ID.String(), st.Payload.Author, st.Payload.Type, *st.Payload.Epoch, st.Payload.Seq
+	}
+	w.write(l)
 }
 
 // judge has the agent judge each envelope of a file once, on all cores, as if a

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/test/readertest"
+)
+
+// history is what the entries of a ledger say about keys, read without the rules.
+type history struct {
+	entries   int
+	wrong     []string          // the naive reader's complaints
+	judged    map[string]int    // by it
+	ids       map[string]uint64 // entries of statements, by id
+	spoken    []spoken
+	starts    map[uint64]uint64 // of epochs, in milliseconds
+	first     map[string]uint64 // epoch in which a node was admitted or re-keyed last
+	last      uint64            // epoch
+	rotations map[string]int    // in force, of nodes; said, of replicas
+	said      int               // rotations said by nodes
+	lates     []lateness
+	punished  []string // quarantines, exclusions, verdicts of bad conduct
+
+	reader  *readertest.Reader
+	alarms  map[string][]string // that are on, by kind
+	pending bool                // an epoch has begun, whose alarms are being told
+}
+
+// spoken is a statement with a seq.
+type spoken struct {
+	author     string
+	epoch, seq uint64
+	id         string
+}
+
+// lateness is one node in one epoch in which its key was late, or past its end.
+type lateness struct {
+	name    string
+	epoch   uint64
+	expired bool
+	told    bool   // an alarm that was on named it
+	from    uint64 // the first epoch of its window
+}
+
+// times of a node's key, as the policy has them.
+type times struct{ key, rotate, late, grace uint64 }
+
+// readExport reads the entries of an exported folder, in their order.
+func readExport(folder string) ([][]byte, error) {
+	found := map[uint64][]byte{}
+	err := filepath.WalkDir(filepath.Join(folder, "tile", "entries"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for len(content) > 2 {
+			size := int(content[0])<<8 | int(content[1])
+			if 2+size > len(content) {
+				return fmt.Errorf("%s: its end is not whole", path)
+			}
+			e, err := ledger.ParseEntry(content[2 : 2+size])
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			found[e.Seq], content = content[2:2+size], content[2+size:]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list [][]byte
+	for _, seq := range slices.Sorted(maps.Keys(found)) {
+		if seq != uint64(len(list)) {
+			return nil, fmt.Errorf("the export has no entry %d", len(list))
+		}
+		list = append(list, found[seq])
+	}
+	return list, nil
+}
+
+// read reads a ledger from entry 0 on.
+func read(entries [][]byte, t times) (*history, error) {
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("there are no entries")
+	}
+	r, err := readertest.New(entries[0])
+	if err != nil {
+		return nil, err
+	}
+	h := &history{entries: len(entries), reader: r, ids: map[string]uint64{}, starts: map[uint64]uint64{}, first: map[string]uint64{},
+		rotations: map[string]int{}, alarms: map[string][]string{}}
+	for _, raw := range entries[1:] {
+		if err := h.take(raw, t); err != nil {
+			return nil, err
+		}
+	}
+	h.settle(t)
+	h.last, h.wrong, h.judged = r.Epoch, r.Wrong, r.Judged
+	return h, nil
+}
+
+// take reads one entry.
+func (h *history) take(raw []byte, t times) error {
+	e, err := ledger.ParseEntry(raw)
+	if err != nil {
+		return err
+	}
+	kind := ""
+	if e.Kind == ledger.KindEffect {
+		effect, err := e.Effect()
+		if err != nil {
+			return err
+		}
+		kind = effect.Type
+	}
+	if kind != "alarm" {
+		h.settle(t)
+	}
+	before := maps.Clone(h.reader.Nodes)
+	if err := h.reader.Read(raw); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case ledger.KindStatement:
+		err = h.statement(e)
+	case ledger.KindEffect:
+		err = h.effect(e, kind, before)
+	}
+	return err
+}
+
+func (h *history) statement(e *ledger.Entry) error {
+	st, err := ledger.ParseStatement(e.Content)
+	if err != nil {
+		return err
+	}
+	p := &st.Payload
+	h.ids[st.ID.String()] = e.Seq
+	if p.Epoch != nil && p.Seq != nil {
+		h.spoken = append(h.spoken, spoken{p.Author, *p.Epoch, *p.Seq, st.ID.String()})
+	}
+	if p.Type == ledger.TypeRotate {
+		if _, node := h.reader.Nodes[p.Author]; node {
+			h.said++
+		} else {
+			h.rotations[p.Author]++
+		}
+	}
+	return nil
+}
+
+func (h *history) effect(e *ledger.Entry, kind string, before map[string]readertest.Seated) error {
+	effect, err := e.Effect()
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "epoch":
+		var body struct {
+			Count   uint64      `json:"count,omitempty"`
+			Epoch   uint64      `json:"epoch"`
+			Keys    ledger.Hash `json:"keys"`
+			Rotated uint64      `json:"rotated,omitempty"`
+			Start   uint64      `json:"start"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		h.starts[body.Epoch], h.pending = body.Start, true
+		for name, n := range h.reader.Nodes {
+			if n.Key != before[name].Key {
+				h.rotations[name]++
+			}
+		}
+	case "executed":
+		for name, n := range h.reader.Nodes {
+			if n.Key != before[name].Key {
+				h.first[name], h.rotations[name] = h.reader.Epoch, 0
+			}
+		}
+	case "alarm":
+		var body struct {
+			Count uint64   `json:"count"`
+			Kind  string   `json:"kind"`
+			Names []string `json:"names"`
+		}
+		if err := canon.Unmarshal(effect.Body, &body); err != nil {
+			return err
+		}
+		h.alarms[body.Kind] = body.Names
+	case "quarantined", "excluded":
+		h.punished = append(h.punished, fmt.Sprintf("entry %d: %s %.200s", e.Seq, kind, effect.Body))
+	case "verdict":
+		if strings.Contains(string(effect.Body), ledger.NodeBad) {
+			h.punished = append(h.punished, fmt.Sprintf("entry %d: %s %.200s", e.Seq, kind, effect.Body))
+		}
+	}
+	return nil
+}
+
+// settle looks who is late, once all alarms are told that an epoch's beginning gives.
+func (h *history) settle(t times) {
+	if !h.pending {
+		return
+	}
+	h.pending = false
+	epoch := h.reader.Epoch
+	for _, name := range slices.Sorted(maps.Keys(h.reader.Nodes)) {
+		n := h.reader.Nodes[name]
+		k, waits := h.reader.Keys[n.Key], n.Next != (ledger.Hash{})
+		l := lateness{name: name, epoch: epoch, from: k.To + 1 - min(k.To+1, t.rotate)}
+		switch {
+		case epoch > k.To+t.grace:
+			l.expired, l.told = true, slices.Contains(h.alarms["key_expired"], name)
+		case !waits && epoch <= k.To && k.To-epoch < t.late:
+			l.told = slices.Contains(h.alarms["rotation_late"], name)
+		default:
+			continue
+		}
+		h.lates = append(h.lates, l)
+	}
+}
