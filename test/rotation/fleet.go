@@ -32,10 +32,12 @@ type fleet struct {
 	replicas      []*replica
 	agents        []*agent
 	replicaEpochs uint64
+	epoch         time.Duration
 	web           *http.Client // which looks at replicas, and trusts none
 
 	mu       sync.Mutex // guards agents' standings, and absences
 	absences []absence
+	looked   atomic.Int64  // how often a person looked
 	newest   atomic.Uint64 // epoch that an agent which is not disturbed knows
 }
 
@@ -57,12 +59,12 @@ type agent struct {
 }
 
 // found founds the ledger, starts its replicas, and admits and starts the nodes.
-func found(ctx context.Context, r *stagehand.Report, bin, dir string, epochs uint64) (*fleet, error) {
+func found(ctx context.Context, r *stagehand.Report, bin, dir string, o options) (*fleet, error) {
 	scene, err := stagehand.NewScene(r, bin, dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{Scene: scene, replicaEpochs: max(leastReplica, epochs*2/5)}
+	f := &fleet{Scene: scene, replicaEpochs: max(leastReplica, o.epochs*2/5), epoch: o.epoch}
 	// Which replica leads is no matter of trust, and their TLS keys change.
 	f.web = &http.Client{Timeout: statusLimit, Transport: &http.Transport{DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}}}
@@ -115,7 +117,7 @@ func (f *fleet) ceremony(ctx context.Context, port int) error {
 		f.replicas, replicas = append(f.replicas, r), append(replicas, "{public: keys/"+r.name+".pub}")
 	}
 	policy := fmt.Sprintf("{epoch_millis: %d, tick_millis: %d, max_skew_millis: %d, key_epochs: %d, grace_epochs: %d, keys: {rotate_epochs: %d, late_epochs: %d, replica_key_epochs: %d}}",
-		epochMillis, tickMillis, maxSkewMillis, keyEpochs, graceEpochs, rotateEpochs, lateEpochs, f.replicaEpochs)
+		f.epoch.Milliseconds(), tickMillis, maxSkewMillis, keyEpochs, graceEpochs, rotateEpochs, lateEpochs, f.replicaEpochs)
 	text := fmt.Sprintf("origin: example.com/rotation\noperators: [%s]\ncouncil: [%s]\nreplicas: [%s]\npolicy: %s\n",
 		strings.Join(list, ", "), strings.Join(members, ", "), strings.Join(replicas, ", "), policy)
 	if err := f.writes("ceremony.yaml", []byte(text)); err != nil {

@@ -7,7 +7,6 @@ const (
 	nodesOfFleet    = 20
 	replicasOfFleet = 3
 	operators       = 10
-	epochMillis     = 6_000
 	tickMillis      = 2_000
 	maxSkewMillis   = 3_000
 	keyEpochs       = 8 // of a node's key
@@ -20,6 +19,9 @@ const (
 // Bounds of a run.
 const (
 	defaultEpochs = 100
+	defaultEpoch  = 6 * time.Second
+	leastEpoch    = 4 * time.Second
+	longestEpoch  = 10 * time.Minute
 	leastEpochs   = 24
 	mostEpochs    = 1_000
 	foundLimit    = 4 * time.Minute

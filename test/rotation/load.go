@@ -63,9 +63,9 @@ func (f *fleet) watches(ctx context.Context) {
 
 // until waits until an epoch has begun.
 func (f *fleet) until(ctx context.Context, epoch uint64) error {
-	limit := time.Duration(overrun*epochMillis) * time.Millisecond
+	limit := overrun * f.epoch
 	if now := f.newest.Load(); now < epoch {
-		limit += time.Duration((epoch-now)*epochMillis) * time.Millisecond
+		limit += time.Duration(epoch-now) * f.epoch
 	}
 	return stagehand.Await(ctx, limit, "an epoch has begun", func() bool { return f.newest.Load() >= epoch })
 }

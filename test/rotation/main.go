@@ -20,10 +20,11 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "where the programs quorate and observer are")
 	flag.Uint64Var(&o.epochs, "epochs", defaultEpochs, "how many epochs to run for")
 	flag.DurationVar(&o.every, "every", time.Second, "how often each agent speaks")
+	flag.DurationVar(&o.epoch, "epoch", defaultEpoch, "how long an epoch is")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory")
 	flag.Parse()
-	if o.epochs < leastEpochs || o.epochs > mostEpochs || o.every < 100*time.Millisecond {
-		fmt.Fprintf(os.Stderr, "rotation: -epochs takes %d to %d, -every 100ms or more\n", leastEpochs, mostEpochs)
+	if o.epochs < leastEpochs || o.epochs > mostEpochs || o.every < 100*time.Millisecond || o.epoch < leastEpoch || o.epoch > longestEpoch {
+		fmt.Fprintf(os.Stderr, "rotation: -epochs takes %d to %d, -every 100ms or more, -epoch %s to %s\n", leastEpochs, mostEpochs, leastEpoch, longestEpoch)
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/test/stagehand"
@@ -46,9 +47,7 @@ func (f *fleet) quorate(ctx context.Context, args ...string) *answer {
 	}
 	var servers []string
 	for _, r := range f.replicas {
-		if r.process != nil {
-			servers = append(servers, "https://"+r.api)
-		}
+		servers = append(servers, "https://"+r.api)
 	}
 	if len(servers) > 0 {
 		c.Env = append(c.Env, "QUORATE_SERVER="+strings.Join(servers, ","))
@@ -65,6 +64,20 @@ func (f *fleet) quorate(ctx context.Context, args ...string) *answer {
 		a.code, a.err = -1, a.err+err.Error()
 	}
 	return a
+}
+
+// looks has a person look at the ledger once an epoch, until ctx ends: whoever never does
+// while all replicas change their TLS keys needs their pins anew.
+func (f *fleet) looks(ctx context.Context) {
+	for ctx.Err() == nil {
+		if a := f.quorate(ctx, "status"); a.code == 0 {
+			f.looked.Add(1)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(f.epoch):
+		}
+	}
 }
 
 // keygen makes a plain key in keys/.

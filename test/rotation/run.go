@@ -21,24 +21,25 @@ type options struct {
 	bin    string
 	epochs uint64
 	every  time.Duration
+	epoch  time.Duration
 	keep   bool
 }
 
 // run founds the ledger, leaves it alone for the epochs, and judges. It says whether all
 // was as it should be.
 func run(ctx context.Context, w io.Writer, o options) bool {
-	ctx, cancel := context.WithTimeout(ctx, foundLimit+judgeLimit+time.Duration((o.epochs+2*overrun)*epochMillis)*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, foundLimit+judgeLimit+time.Duration(o.epochs+2*overrun)*o.epoch)
 	defer cancel()
 	r := stagehand.NewReport()
 	var f *fleet
 	end, ok := r.Begin(o.bin, "rotation-", o.keep, func(bin, dir string) (err error) {
-		f, err = found(ctx, r, bin, dir, o.epochs)
+		f, err = found(ctx, r, bin, dir, o)
 		return err
 	})
 	defer end()
 	if ok {
-		r.Says("fleet", "%d replicas, %d agents of %d operators, founded in %.0f s; epochs of %d s; a node's key lives for %d of them and is rotated in its last %d, a replica's is due after %d",
-			replicasOfFleet, nodesOfFleet, operators, r.Took().Seconds(), epochMillis/1000, keyEpochs, rotateEpochs, f.replicaEpochs)
+		r.Says("fleet", "%d replicas, %d agents of %d operators, founded in %.0f s; epochs of %s; a node's key lives for %d of them and is rotated in its last %d, a replica's is due after %d",
+			replicasOfFleet, nodesOfFleet, operators, r.Took().Seconds(), o.epoch, keyEpochs, rotateEpochs, f.replicaEpochs)
 		if err := lives(ctx, f, o); err != nil {
 			r.Fail("%v", err)
 			fmt.Fprintf(w, "rotation: %v\n", err)
@@ -69,6 +70,7 @@ func lives(ctx context.Context, f *fleet, o options) error {
 	watching, stop := context.WithCancel(ctx)
 	var talk, clock sync.WaitGroup
 	clock.Go(func() { f.watches(watching) })
+	clock.Go(func() { f.looks(watching) })
 	began := time.Now()
 	talk.Go(func() { f.speaks(speaking, o.every) })
 	err = d.strikes(ctx)
