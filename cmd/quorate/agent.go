@@ -25,7 +25,8 @@ it and others signed, drops whom the ledger or self-proving evidence condemns,
 and tells other programs on this machine over a local socket. An unknown key of
 the configuration is an error that names its line.
 
-quorate agent init makes the keys, the request to join and the configuration.`,
+quorate agent init makes the keys, the request to join and the configuration;
+quorate agent rekey makes another key for a node that lost its own.`,
 		Example: "  quorate agent init edge-7 --operator aurora --genesis genesis --out edge-7\n  quorate agent --config edge-7/edge-7.yaml",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -45,7 +46,7 @@ quorate agent init makes the keys, the request to join and the configuration.`,
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "the configuration file")
-	c.AddCommand(a.agentInitCommand())
+	c.AddCommand(a.agentInitCommand(), a.agentRekeyCommand())
 	return c
 }
 

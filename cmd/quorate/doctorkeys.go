@@ -62,12 +62,15 @@ func examineRing(f *findings, ring *agent.RingLook) {
 		info, err := os.Stat(k.Path)
 		switch {
 		case err != nil && k.ID == ring.Active:
-			f.fail("ring", "restore it from its backup: quorate key restore; without one: quorate join with a new key, and quorate propose node.rekey", "the key in use, %s…, is lost: %s: %v", k.ID.String()[:16], k.Path, causeOf(err))
+			f.fail("ring", "restore it from its backup: quorate key restore; without one: quorate agent rekey, and quorate propose node.rekey", "the key in use, %s…, is lost: %s: %v", k.ID.String()[:16], k.Path, causeOf(err))
 		case err != nil:
 			f.warn("ring", "nothing, if it was removed by hand", "the key %s… of the ring is lost: %s: %v", k.ID.String()[:16], k.Path, causeOf(err))
 		case info.Mode().Perm()&0o077 != 0:
 			f.warn("ring", "chmod 600 "+k.Path, "others may read %s (mode %04o)", k.Path, info.Mode().Perm())
 		}
+	}
+	if ring.Waits != "" {
+		f.ok("rekey", "%s waits to be put in force: quorate propose node.rekey with its join, which quorate join --key makes again", ring.Waits)
 	}
 	next := "no next one is announced"
 	if ring.Next != nil {
@@ -113,7 +116,7 @@ func examineKeyOnLedger(ctx context.Context, f *findings, l *link, k *examinedKe
 	rules := proven.Rules.KeyRules()
 	switch left := keyEpochsLeft(proven); {
 	case proven.Standing == client.KeyExpired:
-		f.fail("key", "quorate keygen node and quorate join make another, and quorate propose node.rekey gives it to the node", "the key of %s ended with epoch %d; it is epoch %d", proven.Holder, *proven.ValidTo, proven.Epoch)
+		f.fail("key", "quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node", "the key of %s ended with epoch %d; it is epoch %d", proven.Holder, *proven.ValidTo, proven.Epoch)
 	case proven.Standing == client.KeyNext:
 		f.ok("key", "the next key of %s: in force from epoch %d on; it is epoch %d", proven.Holder, *proven.ValidFrom, proven.Epoch)
 	case proven.Standing != client.KeyInForce:

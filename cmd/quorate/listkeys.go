@@ -147,7 +147,7 @@ func alarmWords(a *client.Alarm) string {
 	case fsm.AlarmRotationLate:
 		return names + ": the key ends soon, and no other is announced; see that the agent runs and reaches a replica"
 	case fsm.AlarmKeyExpired:
-		return names + ": the key has ended; quorate keygen node and quorate join make another, and quorate propose node.rekey gives it to the node"
+		return names + ": the key has ended; quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node"
 	case fsm.AlarmReplicaLate:
 		return names + ": the replica's key is older than the policy has it; see that it runs and is active"
 	case fsm.AlarmBackupMissing:

@@ -56,7 +56,7 @@ var nextSteps = map[string]string{
 	"key_taken":                "a key has one role for ever: make a new one with quorate keygen",
 	"name_taken":               "choose another name",
 	"peer_taken":               "make the replica's keys anew with another --peer: quorate keygen replica",
-	"key_expired":              "the node's key must be replaced by decision: quorate propose node.rekey",
+	"key_expired":              "the node's key must be replaced by decision: quorate agent rekey, then quorate propose node.rekey",
 	"quarantined":              "quorate explain node NAME says why and until when; quorate propose node.release name=NAME reason=WHY ends it",
 	"excluded":                 "quorate explain node NAME says why; only quorate propose node.remove and a new admission bring it back",
 	"expires_too_far":          "check this machine's clock, and sign a new one",

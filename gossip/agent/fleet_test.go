@@ -140,7 +140,13 @@ func (f *fleet) decide(action string, args any, with ...[]byte) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	council := f.cluster.Council
+	f.decideOn(base, action, raw, with...)
+}
+
+// decideOn is decide with the tables that the action rests on.
+func (f *fleet) decideOn(base map[string]uint64, action string, raw canon.Raw, with ...[]byte) {
+	f.t.Helper()
+	leader, council := f.cluster.Leader(), f.cluster.Council
 	proposal := f.cluster.Sign(council[0], ledger.TypePropose, ledger.Propose{Action: action, Args: raw, Base: base})
 	st, err := ledger.ParseStatement(proposal)
 	if err != nil {

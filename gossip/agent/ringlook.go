@@ -24,6 +24,7 @@ type RingLook struct {
 	Active ledger.Hash
 	Next   *ledger.Hash // announced, or to be
 	Keys   []RingKey    // in the order in which they came
+	Waits  string       // file of a key that people made, to be put in force by decision; "": none
 }
 
 // LookAtRing reads the ring of an agent's folder and changes nothing. One that has
@@ -49,6 +50,10 @@ func LookAtRing(c *Config) (*RingLook, error) {
 			path = filepath.Join(dir, k.File)
 		}
 		look.Keys = append(look.Keys, RingKey{ID: k.ID, Path: path, Ended: k.Ended != nil, Gone: k.Gone})
+	}
+	s := keyFolder{folder: folder(dir)}
+	if look.Waits, err = s.waits(r); err != nil {
+		return nil, err
 	}
 	return look, nil
 }

@@ -234,13 +234,13 @@ func (r *rotator) ends(meta *fsm.Meta, rules *ledger.Keys, me *fsm.NodeRecord) e
 	next := r.agent.keyring.ring.Next
 	switch {
 	case !r.agent.keyring.has(me.Key):
-		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or have the node re-keyed by decision", me.Key)
+		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or have the node re-keyed by decision: quorate agent rekey", me.Key)
 	case me.Revoked:
-		return errors.New("the node's key is revoked: have the node re-keyed by decision")
+		return errors.New("the node's key is revoked: have the node re-keyed by decision: quorate agent rekey")
 	case me.Next != nil && (next == nil || *next != me.Next.Key):
 		return fmt.Errorf("somebody else announced %s as the key that follows the node's: whoever did holds its key; have the council revoke it", me.Next.Key)
 	case meta.Epoch > me.ValidTo:
-		return fmt.Errorf("the node's key ended with epoch %d: have the node re-keyed by decision", me.ValidTo)
+		return fmt.Errorf("the node's key ended with epoch %d: have the node re-keyed by decision: quorate agent rekey", me.ValidTo)
 	case meta.Format >= ledger.KeysFormat && me.Next == nil && me.ValidTo-meta.Epoch < rules.LateEpochs:
 		return fmt.Errorf("the node's key ends with epoch %d and has no successor on the ledger yet", me.ValidTo)
 	}
