@@ -100,6 +100,7 @@ sim: ## clusters in virtual time under faults; HOURS=n SEED=s for more or others
 
 thirdparty: tools $(VERIFIER)/node_modules/.installed ## tessera's fsck and other people's clients on our logs
 	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 8m ./test/thirdparty
+	QUORATE_DEMAND_NODE=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 8m -run '^TestJavaScript' ./ledger/audit
 
 verifier-js: $(VERIFIER)/node_modules/.installed ## the independent verifier: its own tests, then the vectors
 	cd $(VERIFIER) && node --test

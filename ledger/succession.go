@@ -30,9 +30,9 @@ func (prev Authority) successor(genesis Hash, statements []*Statement, causes []
 	var err error
 	switch statements[0].Payload.Type {
 	case TypeReady:
-		err = next.applyReady(prev, statements)
+		err = named(causes[0], next.applyReady(prev, statements))
 	case TypeRotate:
-		err = next.applyRotate(prev, statements)
+		err = named(causes[0], next.applyRotate(prev, statements))
 	case TypeRecover:
 		err = next.applyRecover(prev, statements, causes)
 	default:
@@ -46,6 +46,14 @@ func (prev Authority) successor(genesis Hash, statements []*Statement, causes []
 		return Authority{}, fmt.Errorf("the authority that follows: %w", err)
 	}
 	return next, nil
+}
+
+// named says by which entry's statement something is wrong.
+func named(seq uint64, err error) error {
+	if err != nil {
+		return fmt.Errorf("statement %d: %w", seq, err)
+	}
+	return nil
 }
 
 // applyReady makes a joining replica active by its own word.

@@ -73,14 +73,14 @@ func (v *verifier) disputed(ctx context.Context) error {
 	return nil
 }
 
-// revokedKeys are the keys of nodes that are revoked from an epoch on, by the entry
-// by which each came.
+// revokedKeys are the keys of nodes and replicas that are revoked from an epoch on, by
+// the entry by which each came. Governors and recovery holders name no epochs.
 func revokedKeys(state *fsm.State) []*DisputedKey {
 	var revoked []*DisputedKey
 	state.Walk("key/", func(key string, value []byte) bool {
 		var record fsm.KeyRecord
 		id, err := ledger.ParseHash(key[len("key/"):])
-		if err == nil && canon.Unmarshal(value, &record) == nil && record.Role == fsm.RoleNode && record.RevokedFrom != nil {
+		if err == nil && canon.Unmarshal(value, &record) == nil && (record.Role == fsm.RoleNode || record.Role == fsm.RoleReplica) && record.RevokedFrom != nil {
 			revoked = append(revoked, &DisputedKey{
 				Holder: record.Holder, KeyHex: id.String(), From: *record.RevokedFrom, Entries: []uint64{}, id: id, since: record.Since,
 			})

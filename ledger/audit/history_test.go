@@ -26,7 +26,7 @@ type history struct {
 	genesis   ledger.Hash
 	entries   [][]byte
 	handovers []handover
-	log       *ledger.LogSigner
+	logs      []*ledger.LogSigner // one after another
 	last      ledger.Authority
 	seconds   uint64 // time of the cosignatures
 }
@@ -34,7 +34,7 @@ type history struct {
 func (w *world) history() history {
 	return history{
 		genesis: ledger.LeafHash(w.entries[0]), entries: slices.Clone(w.entries), handovers: slices.Clone(w.handovers),
-		log: w.log, last: w.state.Authority(), seconds: w.now / 1000,
+		logs: slices.Clone(w.logs), last: w.state.Authority(), seconds: w.now / 1000,
 	}
 }
 
@@ -193,9 +193,37 @@ func (h history) checkpoint(t testing.TB, head ledger.Head, authority ledger.Aut
 		}
 	}
 	if whole {
-		c.LogLines = h.log.Sign(c.Head, h.seconds)
+		c.LogLines = h.logOf(t, authority).Sign(c.Head, h.seconds)
 	}
 	return c
+}
+
+// logOf is who signs for the log under an authority.
+func (h history) logOf(t testing.TB, a ledger.Authority) *ledger.LogSigner {
+	t.Helper()
+	for _, log := range h.logs {
+		if bytes.Equal(log.Keys().Ed25519, a.Log.Ed25519) {
+			return log
+		}
+	}
+	t.Fatal("nobody's log keys")
+	return nil
+}
+
+// vkeys lists the keys that the log has had.
+func (h history) vkeys(t testing.TB) []ledger.LogVKeys {
+	t.Helper()
+	g, _, err := ledger.ParseGenesis(h.entries[0])
+	must(t, err)
+	origin, of := g.Origin, g.Log
+	list := []ledger.LogVKeys{{From: 1, Ed25519: ledger.LogVKey(origin, of), MLDSA44: ledger.LogMLDSA44VKey(origin, of)}}
+	for _, x := range h.handovers {
+		if !bytes.Equal(x.record.Log.Ed25519, of.Ed25519) {
+			of = x.record.Log
+			list = append(list, ledger.LogVKeys{From: x.seal + 1, Ed25519: ledger.LogVKey(origin, of), MLDSA44: ledger.LogMLDSA44VKey(origin, of)})
+		}
+	}
+	return list
 }
 
 func (h history) link(t testing.TB, s *stored, x handover) *ledger.Link {
@@ -244,8 +272,7 @@ func (m *memory) write(t testing.TB, h history) string {
 	for _, f := range (&head{authority: h.last}).derivedFiles() {
 		files[f.path] = f.data
 	}
-	a := h.last // the log has one pair of keys in these histories
-	files[vkeysName] = ledger.LogVKeysText([]ledger.LogVKeys{{From: 1, Ed25519: ledger.LogVKey(a.Origin, a.Log), MLDSA44: ledger.LogMLDSA44VKey(a.Origin, a.Log)}})
+	files[vkeysName] = ledger.LogVKeysText(h.vkeys(t))
 	for path, data := range files {
 		if strings.HasPrefix(path, "receipts/") {
 			continue

@@ -23,7 +23,7 @@ import (
 // each time; nothing of it is a secret.
 type world struct {
 	t         testing.TB
-	log       *ledger.LogSigner
+	logs      []*ledger.LogSigner // one after another
 	state     *fsm.State
 	verify    fsm.Verifier
 	entries   [][]byte
@@ -108,7 +108,7 @@ func newWorld(t testing.TB, change ...func(*ledger.Genesis)) *world {
 	state, err := fsm.New(entry)
 	must(t, err)
 	return &world{
-		t: t, log: log, state: state, verify: fsm.NewDirectVerifier(256), entries: [][]byte{entry},
+		t: t, logs: []*ledger.LogSigner{log}, state: state, verify: fsm.NewDirectVerifier(256), entries: [][]byte{entry},
 		now: g.Created, seqs: map[string]uint64{}, speaks: map[string]string{},
 	}
 }

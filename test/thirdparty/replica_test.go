@@ -17,6 +17,7 @@ import (
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/test/freeport"
+	"github.com/quorate/quorate/test/verifiertest"
 )
 
 // buildQuorate builds the program as a user does.
@@ -187,7 +188,7 @@ func TestARunningReplicaAndItsExport(t *testing.T) {
 		t.Errorf("fsck of the export:\n%s", out)
 	}
 	run("verify", export, "--genesis", genesis.String())
-	if out, ok := runVerifier(t, export, genesis); !ok || !strings.Contains(out, "authority 2") {
+	if out, ok := verifiertest.New(t, "../verifier-js").Export(t, export, genesis); !ok || !strings.Contains(out, "authority 2") {
 		t.Errorf("the verifier in JavaScript, with two handovers:\n%s", out)
 	}
 }

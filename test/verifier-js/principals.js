@@ -20,9 +20,9 @@ const speakers = {
   evidence: ['governor', 'replica', 'node'],
   recover: ['governor'],
   'key.rotate': ['node', 'replica'],
-  backup: ['governor', 'node', 'recovery'],
-  'restore.test': ['governor', 'node', 'recovery'],
-  'key.destroy': ['governor', 'node', 'recovery'],
+  backup: ['governor', 'node'],
+  'restore.test': ['governor', 'node'],
+  'key.destroy': ['governor', 'node', 'replica'],
 };
 
 const args = {
@@ -152,8 +152,7 @@ export class Principals {
     const a = shape(proposal.args);
     switch (action) {
       case 'council.change':
-        for (const holder of a.remove ?? []) this.unseat('governor', holder);
-        for (const m of a.add ?? []) this.seat('governor', m);
+        this.changeCouncil(a.remove ?? [], a.add ?? []);
         return;
       case 'council.reseat':
         this.reseat(a.council);
@@ -196,10 +195,21 @@ export class Principals {
     return generation;
   }
 
+  // A governor who leaves and comes back in one decision may keep the key.
+  changeCouncil(leaving, coming) {
+    const held = (m) => this.byKey.get(hex(keyID(m.public)));
+    const again = coming.filter((m) => leaving.includes(m.name) && held(m)?.active && held(m).role === 'governor' && held(m).name === m.name);
+    for (const holder of leaving) this.unseat('governor', holder);
+    for (const m of coming) {
+      if (again.includes(m)) held(m).active = true;
+      else this.seat('governor', m);
+    }
+  }
+
   // A governor who keeps a seat keeps the key.
   reseat(council) {
     for (const p of this.byKey.values()) {
-      if (p.role === 'governor') p.active = council.some((m) => m.name === p.name && equal(m.public, p.public));
+      if (p.role === 'governor') p.active &&= council.some((m) => m.name === p.name && equal(m.public, p.public));
     }
     for (const m of council) if (!this.byKey.get(hex(keyID(m.public)))?.active) this.seat('governor', m);
   }

@@ -36,6 +36,22 @@ test('an export verifies', async () => {
   assert.equal(report.statements, 12);
 });
 
+test('a governor is seated again under the same key, and not under one that ended', async () => {
+  const l = new MadeLedger();
+  const north = { ...memberOf(people.carol), operator: 'north' };
+  let causes = l.decide('council.change', { add: [north], remove: ['carol'] }, 'alice', 'bob');
+  l.handover({ council: [...['alice', 'bob'].map((n) => memberOf(people[n])), north] }, causes);
+  l.nonced('record', 'carol', { text: 'here again' });
+  l.seal();
+  await verify(l, l.export());
+  causes = l.decide('council.change', { remove: ['carol'] }, 'alice', 'bob');
+  l.handover({ council: ['alice', 'bob'].map((n) => memberOf(people[n])) }, causes);
+  causes = l.decide('council.change', { add: [north] }, 'alice', 'bob');
+  l.handover({ council: [...['alice', 'bob'].map((n) => memberOf(people[n])), north] }, causes);
+  l.seal();
+  await refused(l, l.export(), /was used before/);
+});
+
 test('a byte flipped anywhere is found, and the entry named', async () => {
   for (const name of ledger.export().keys()) {
     const files = ledger.export();
