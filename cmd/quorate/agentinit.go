@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,8 @@ func (a *app) agentInitCommand() *cobra.Command {
 		Long: `agent init makes what a new node needs: NAME.key (ML-DSA-65; its Ed25519 peer key
 follows from it), NAME.pub, NAME.join.cose, the statement that asks to be
 admitted, and NAME.yaml, the agent's configuration with a comment for each key.
-It needs no network and never overwrites a file.
+It needs no network and never overwrites a file. Give genesis.cbor rather than its
+hash where the replicas have no certificates but their own: it names their TLS keys.
 
 A governor admits the node alone or in a batch:
 quorate propose node.admit --joins DIR, where DIR holds the join files.`,
@@ -140,6 +142,7 @@ func (a *app) agentGenesis(f *agentInitFlags) (ledger.Hash, error) {
 		if err != nil {
 			return ledger.Hash{}, err
 		}
+		f.pinReplicas(trusted, a.servers(&f.server))
 		return trusted.hash, nil
 	}
 	pack, report, err := a.readPack(f.joinPack, &f.server)
@@ -155,6 +158,18 @@ func (a *app) agentGenesis(f *agentInitFlags) (ledger.Hash, error) {
 	a.note("note: it starts from the head of size %d, endorsed by %s; compare with a governor of today: %s",
 		report.Head.Size, strings.Join(report.Operators, ", "), wordsOf(report.Head.Root))
 	return report.Genesis, nil
+}
+
+// pinReplicas takes the TLS keys that the agent expects of its servers from entry
+// 0, unless others are given: it follows them from there as replicas change theirs.
+func (f *agentInitFlags) pinReplicas(trusted *pinned, servers []string) {
+	https := slices.ContainsFunc(servers, func(s string) bool { return strings.HasPrefix(s, "https:") })
+	if trusted.genesis == nil || !https || f.server.caFile != "" || len(f.server.pins) > 0 {
+		return
+	}
+	for _, r := range trusted.genesis.Replicas {
+		f.server.pins = append(f.server.pins, r.TLSPin.String())
+	}
 }
 
 // agentJoin signs the request to join with the key just made.

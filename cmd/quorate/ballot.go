@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -291,6 +292,26 @@ type voted struct {
 	Answer   json.RawMessage `json:"answer"`
 }
 
+// nextVoter says whose approval an open proposal waits for.
+func nextVoter(rule *client.Rule) string {
+	if rule == nil {
+		return "a governor of another operator"
+	}
+	if rule.Recovery {
+		return "another recovery holder"
+	}
+	var consents []string
+	for _, c := range rule.Consents {
+		if !c.Given && !slices.Contains(consents, c.By) {
+			consents = append(consents, c.By)
+		}
+	}
+	if len(consents) > 0 {
+		return "a governor of " + strings.Join(consents, ", and of ") + ", who must consent"
+	}
+	return "a governor of another operator"
+}
+
 // submitVote submits statements about a proposal and says how it stands.
 func (a *app) submitVote(ctx context.Context, l *link, view *review, envelopes [][]byte, wait string) error {
 	answer, err := a.submitAll(ctx, l, envelopes, wait)
@@ -313,7 +334,7 @@ func (a *app) submitVote(ctx context.Context, l *link, view *review, envelopes [
 		}
 		fmt.Fprintf(w, "the proposal is now %s%s\n", p.Standing, suffix(": ", clean(p.Reason)))
 		if p.Standing == fsm.ProposalOpen {
-			fmt.Fprintf(w, "next: quorate approve %s, by a governor of another operator\n", view.ID)
+			fmt.Fprintf(w, "next: quorate approve %s, by %s\n", view.ID, nextVoter(p.Rule))
 		}
 	})
 }

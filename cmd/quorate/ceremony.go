@@ -22,7 +22,7 @@ type founded struct {
 	Replicas  int      `json:"replicas"`
 	Threshold int      `json:"cosign_threshold"`
 	Faults    int      `json:"faults"`
-	Files     []string `json:"files"`
+	Files     []string `json:"files,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
 
 	record string // ceremony.txt
@@ -114,10 +114,7 @@ func (a *app) found(c *ceremonyFile, out string) (*founded, error) {
 	if err := os.MkdirAll(out, 0o700); err != nil {
 		return nil, usage("name a directory that can be written", "make %s: %w", out, causeOf(err))
 	}
-	made := &founded{Genesis: hash.String(), Words: wordsOf(hash), Origin: g.Origin, Governors: len(g.Council),
-		Replicas: len(g.Replicas), Threshold: ledger.CosignThreshold(len(g.Replicas)), Faults: ledger.Faults(len(g.Replicas)),
-		Warnings: ceremonyWarnings(g)}
-	made.record = ceremonyRecord(g, hash)
+	made := foundedBy(g, hash)
 	write := func(name string, data []byte, mode os.FileMode) error {
 		path := filepath.Join(out, name)
 		made.Files = append(made.Files, path)
@@ -142,6 +139,13 @@ func (a *app) found(c *ceremonyFile, out string) (*founded, error) {
 		}
 	}
 	return made, write("ceremony.txt", []byte(made.record), 0o644)
+}
+
+// foundedBy is what a genesis says of itself, to whoever founds it or was given it.
+func foundedBy(g *ledger.Genesis, hash ledger.Hash) *founded {
+	return &founded{Genesis: hash.String(), Words: wordsOf(hash), Origin: g.Origin, Governors: len(g.Council),
+		Replicas: len(g.Replicas), Threshold: ledger.CosignThreshold(len(g.Replicas)), Faults: ledger.Faults(len(g.Replicas)),
+		Warnings: ceremonyWarnings(g), record: ceremonyRecord(g, hash)}
 }
 
 // keyPathOf is the key file that belongs to the public key file of a replica.
@@ -205,9 +209,12 @@ func ceremonyRecord(g *ledger.Genesis, hash ledger.Hash) string {
 		fmt.Fprintf(&b, "  %-16s of %-16s %s\n", r.Name, r.Operator, wordsOf(r.KeyID()))
 	}
 	fmt.Fprintf(&b, "\nThresholds, in distinct operators\n")
-	for _, action := range ledger.Actions() {
-		rule := g.Policy.Rules[action]
-		fmt.Fprintf(&b, "  %-18s %d%s\n", action, rule.Threshold, ruleSuffix(rule))
+	for _, action := range ledger.ActionsOf(g.Format) {
+		rule, who := ruleOf(&g.Policy, g.Recovery, action), ""
+		if action == actionReseat {
+			who = " recovery holders"
+		}
+		fmt.Fprintf(&b, "  %-18s %d%s%s\n", action, rule.Threshold, who, ruleSuffix(rule))
 	}
 	return b.String()
 }

@@ -19,8 +19,11 @@ func (a *app) inspectCommand() *cobra.Command {
 		Short: "show what a proposal or a statement file says, and what it would do",
 		Long: `inspect shows what a governor sees before signing, without signing. With a
 server it also shows the effect, the rule and who has signed; a file alone shows
-what it says by itself, and what the summary beside it says.`,
-		Example: "  quorate inspect p.cose\n  quorate inspect 9f0c… --server http://127.0.0.1:7400",
+what it says by itself, and what the summary beside it says.
+
+Of genesis.cbor it shows the words to compare aloud, worked out from its bytes, and
+who and what it names.`,
+		Example: "  quorate inspect p.cose\n  quorate inspect genesis.cbor\n  quorate inspect 9f0c… --server http://127.0.0.1:7400",
 		Args:    exactArgs("FILE|ID"),
 		RunE: func(c *cobra.Command, args []string) error {
 			online := len(a.servers(&server)) > 0
@@ -35,6 +38,12 @@ what it says by itself, and what the summary beside it says.`,
 					}
 					return a.inspectOnline(ctx, l, s)
 				})
+			}
+			if data, err := readBounded(args[0], maxGenesisBytes); err == nil {
+				if g, hash, err := ledger.ParseGenesis(data); err == nil {
+					made := foundedBy(g, hash)
+					return a.print(made, func(w io.Writer) { fmt.Fprint(w, made.record) })
+				}
 			}
 			list, err := readStatements(args[0])
 			if err != nil {

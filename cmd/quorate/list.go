@@ -175,11 +175,15 @@ func listPolicy(ctx context.Context, l *link, f *listFlags) (*table, error) {
 		t.rows = append(t.rows, []string{keysPrefix + path, number(*keysFields(&keyRules)[path])})
 	}
 	for _, action := range ledger.ActionsOf(ledger.Format) {
-		rule, ok := p.Rules[action]
-		if !ok {
-			continue // key.revoke, until it has one of its own
+		rule, known := p.Rules[action]
+		text := fmt.Sprintf("%d operators%s", rule.Threshold, ruleSuffix(rule))
+		switch {
+		case action == actionReseat:
+			text = "the recovery holders" + ruleSuffix(ledger.Rule{DelayMillis: rule.DelayMillis})
+		case !known:
+			text = "as node.remove"
 		}
-		t.rows = append(t.rows, []string{"rules." + action, fmt.Sprintf("%d operators%s", rule.Threshold, ruleSuffix(rule))})
+		t.rows = append(t.rows, []string{"rules." + action, text})
 	}
 	return t, nil
 }

@@ -354,8 +354,8 @@ func (l *link) summarize(ctx context.Context, r *request, base *client.Base) (*s
 	}
 	s := &summary{Ledger: l.genesis.String(), Generation: base.Generation, Size: council.Size, Signed: council.Signed,
 		Action: r.Action, Args: []byte(r.Args), Base: base.Base, Council: council.Governors}
-	if policy != nil {
-		rule := policy.Rules[r.Action]
+	if policy != nil && r.Action != actionReseat { // its holders are no part of a summary
+		rule := ruleOf(policy, nil, r.Action)
 		s.Rule = &rule
 	}
 	return s, nil

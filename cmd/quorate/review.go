@@ -37,15 +37,15 @@ type review struct {
 
 // ruleView is the rule that applies, and who has signed.
 type ruleView struct {
-	Threshold   uint64   `json:"threshold"` // distinct operators
+	Threshold   uint64   `json:"threshold"`          // distinct operators; with Recovery, holders
+	Recovery    bool     `json:"recovery,omitempty"` // recovery holders decide, not the council
 	DelayMillis uint64   `json:"delay_millis"`
 	Vetoers     []string `json:"vetoers,omitempty"`
 	Signed      []signer `json:"signed"`
 	Rejected    []signer `json:"rejected,omitempty"`
-	Missing     []string `json:"missing"` // operators of the council that have not voted
+	Missing     []string `json:"missing"` // operators of the council, or holders, that have not voted
 	Needed      int      `json:"needed"`  // how many more of them
 	Source      string   `json:"source"`  // what vouches for this
-	council     []seat
 }
 
 type signer struct {
@@ -150,11 +150,46 @@ func sameJSON(x, y []byte) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
-// ruleSource is the policy and council that rules are read from.
+// ruleSource is the policy and those who vote, from which rules are read.
 type ruleSource struct {
-	policy  ledger.Policy
-	council []seat
-	source  string
+	policy   ledger.Policy
+	council  []seat
+	recovery *ledger.Recovery // nil if genesis names none
+	source   string
+}
+
+// ruleOf is the rule by which an action is decided: key.revoke has that of
+// node.remove until the policy gives it one, and the recovery set decides about
+// council.reseat, whatever threshold the policy names.
+func ruleOf(policy *ledger.Policy, recovery *ledger.Recovery, action string) ledger.Rule {
+	rule, known := policy.Rules[action]
+	switch {
+	case action == actionReseat:
+		rule.Threshold, rule.Vetoers = 0, nil
+		if recovery != nil {
+			rule.Threshold = recovery.Threshold
+		}
+	case action == ledger.ActionRevoke && !known:
+		rule = policy.Rules["node.remove"]
+	}
+	return rule
+}
+
+const actionReseat = "council.reseat"
+
+// voters are those whose voices an action counts: governors by their operators,
+// recovery holders by their names.
+func (s *ruleSource) voters(action string) []seat {
+	if action != actionReseat {
+		return s.council
+	}
+	var holders []seat
+	if s.recovery != nil {
+		for _, h := range s.recovery.Holders {
+			holders = append(holders, seat{name: h.Name, operator: h.Name, key: keyIDOf(h.Public)})
+		}
+	}
+	return holders
 }
 
 // rules reads policy and council, proven under a certified head.
@@ -170,7 +205,7 @@ func (l *link) rules(ctx context.Context) (*ruleSource, error) {
 	if policy == nil || authority == nil {
 		return nil, refused("update this program", "the ledger has no policy or authority record")
 	}
-	rules := &ruleSource{policy: *policy, source: "proven under a certified head"}
+	rules := &ruleSource{policy: *policy, recovery: authority.Recovery, source: "proven under a certified head"}
 	if head := l.Head(); head != nil {
 		rules.source = fmt.Sprintf("proven under the certified head of size %d", head.Size)
 	}
@@ -183,21 +218,21 @@ func (l *link) rules(ctx context.Context) (*ruleSource, error) {
 // view is the rule of an action and who has signed; of a proposal that is not
 // on the ledger yet, its author alone.
 func (s *ruleSource) view(action, author string, p *fsm.Proposal) *ruleView {
-	rule := s.policy.Rules[action]
+	rule, voters := ruleOf(&s.policy, s.recovery, action), s.voters(action)
 	v := &ruleView{Threshold: rule.Threshold, DelayMillis: rule.DelayMillis, Vetoers: rule.Vetoers, Source: s.source,
-		Signed: []signer{}, Missing: []string{}, council: s.council}
+		Recovery: action == actionReseat, Signed: []signer{}, Missing: []string{}}
 	if p == nil {
-		for _, m := range s.council {
+		for _, m := range voters {
 			if m.name == author {
 				v.Signed = append(v.Signed, signer{m.name, m.operator})
 			}
 		}
 	} else {
 		for _, vote := range p.Approvals {
-			v.Signed = append(v.Signed, signer{vote.Author, vote.Operator})
+			v.Signed = append(v.Signed, signer{vote.Author, orText(vote.Operator, vote.Author)})
 		}
 		for _, vote := range p.Rejections {
-			v.Rejected = append(v.Rejected, signer{vote.Author, vote.Operator})
+			v.Rejected = append(v.Rejected, signer{vote.Author, orText(vote.Operator, vote.Author)})
 		}
 	}
 	voted := map[string]bool{}
@@ -208,7 +243,7 @@ func (s *ruleSource) view(action, author string, p *fsm.Proposal) *ruleView {
 	for _, s := range v.Rejected {
 		voted[s.Operator] = true
 	}
-	for _, m := range s.council {
+	for _, m := range voters {
 		if !voted[m.operator] && !slices.Contains(v.Missing, m.operator) {
 			v.Missing = append(v.Missing, m.operator)
 		}
@@ -303,10 +338,18 @@ func (r *review) ruleText(w io.Writer) {
 		fmt.Fprintf(w, "rule       not known offline; the ledger applies its own\n")
 		return
 	}
-	fmt.Fprintf(w, "rule       %d operators must approve%s (%s)\n", v.Threshold, ruleSuffix(ledger.Rule{DelayMillis: v.DelayMillis, Vetoers: v.Vetoers}), v.Source)
+	who := "operators"
+	if v.Recovery {
+		who = "recovery holders"
+	}
+	fmt.Fprintf(w, "rule       %d %s must approve%s (%s)\n", v.Threshold, who, ruleSuffix(ledger.Rule{DelayMillis: v.DelayMillis, Vetoers: v.Vetoers}), v.Source)
 	fmt.Fprintf(w, "  signed   %s\n", signersText(v.Signed))
 	if len(v.Rejected) > 0 {
 		fmt.Fprintf(w, "  rejected %s\n", signersText(v.Rejected))
+	}
+	if v.Needed == 0 && r.Standing == fsm.ProposalOpen {
+		fmt.Fprintf(w, "  missing  nobody by this threshold; an operator that must consent, or a stricter rule that it would loosen, keeps it open\n")
+		return
 	}
 	if v.Needed == 0 {
 		fmt.Fprintf(w, "  missing  nobody: the threshold is met\n")
@@ -318,6 +361,10 @@ func (r *review) ruleText(w io.Writer) {
 func signersText(list []signer) string {
 	var names []string
 	for _, s := range list {
+		if s.Operator == s.Name { // a recovery holder
+			names = append(names, s.Name)
+			continue
+		}
 		names = append(names, s.Name+" of "+s.Operator)
 	}
 	return orText(strings.Join(names, ", "), "nobody")
