@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,44 +93,51 @@ func (b *bench) foundFleet(ctx context.Context, name, policy string, silent int)
 
 // admit has the council admit all nodes by one decision.
 func (f *fleet) admit(ctx context.Context) error {
+	joins := make([][]byte, len(f.nodes))
+	for i, n := range f.nodes {
+		var err error
+		if joins[i], err = n.Join(f.genesis); err != nil {
+			return err
+		}
+	}
+	return f.admitJoins(ctx, joins)
+}
+
+// admitJoins has the council admit who asks, by one decision.
+func (c *cluster) admitJoins(ctx context.Context, joins [][]byte) error {
 	var args struct {
 		Joins []ledger.Hash `json:"joins"`
 	}
-	var bundle []byte
-	for _, n := range f.nodes {
-		join, err := n.Join(f.genesis)
-		if err != nil {
-			return err
-		}
+	for _, join := range joins {
 		st, err := ledger.ParseStatement(join)
 		if err != nil {
 			return err
 		}
-		bundle, args.Joins = append(bundle, join...), append(args.Joins, st.ID)
+		args.Joins = append(args.Joins, st.ID)
 	}
 	raw, err := canon.Marshal(args)
 	if err != nil {
 		return err
 	}
-	leader, err := f.leader(ctx)
+	leader, err := c.leader(ctx)
 	if err != nil {
 		return err
 	}
-	decision, err := f.decide(ctx, leader, "node.admit", raw)
+	decision, err := c.decide(ctx, leader, "node.admit", raw)
 	if err != nil {
 		return err
 	}
-	return f.submit(leader, append(bundle, decision...), "?wait=certified")
+	return c.submit(leader, append(bytes.Join(joins, nil), decision...), "?wait=certified")
 }
 
 // submit submits statements at a replica, which must accept them.
-func (f *fleet) submit(m *member, bundle []byte, query string) error {
-	c, err := dial(m.api)
+func (c *cluster) submit(m *member, bundle []byte, query string) error {
+	to, err := dial(m.api)
 	if err != nil {
 		return err
 	}
-	defer c.c.Close()
-	a, err := c.submit(bundle, query)
+	defer to.c.Close()
+	a, err := to.submit(bundle, query)
 	if err == nil && a.status != http.StatusOK {
 		err = fmt.Errorf("submit: status %d: %.300s", a.status, a.body)
 	}

@@ -29,6 +29,8 @@ type bench struct {
 	clients           []int
 	systems           []string // of the throughput; all when empty
 	observer          string   // binary: the agent with a hook
+	nodes             int      // that rotate on a cluster; 0: by quick
+	epoch             time.Duration
 
 	speakers *speakers // the fleet that sections share; nil until one asks for it
 	results  results
@@ -73,6 +75,7 @@ func (b *bench) sections() []section {
 		{"size", b.lengths},
 		{"growth", b.growth},
 		{"rotation", b.rotation},
+		{"rotating", b.rotating},
 		{"agents", b.agentsAtRest},
 		{"broadcast", b.broadcasts},
 		{"quarantine", b.quarantines},
@@ -92,6 +95,8 @@ func execute(ctx context.Context) error {
 	flag.StringVar(&b.etcdLoad, "etcdload", "bin/etcdload", "etcd's load generator")
 	flag.StringVar(&b.observer, "observer", "bin/observer", "the agent that says what it sees")
 	flag.DurationVar(&b.each, "each", 0, "the counted time of a cell; 0: by --quick")
+	flag.IntVar(&b.nodes, "nodes", 0, "nodes of the section rotating; 0: by --quick")
+	flag.DurationVar(&b.epoch, "epoch", 0, "the epoch of the section rotating; 0: by --quick")
 	flag.IntVar(&b.size, "size", 3072, "bytes of a record's text and of an etcd value")
 	flag.StringVar(&b.profiles, "profiles", "", "a folder for CPU profiles of each cell's replicas")
 	if len(os.Args) > 1 && os.Args[1] == lossyCommand {

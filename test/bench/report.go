@@ -28,6 +28,7 @@ type results struct {
 	Sizes      []*sizeResults     `json:"sizes,omitempty"`
 	Growth     []*growthResults   `json:"growth_at_rest,omitempty"`
 	Rotation   *rotationResults   `json:"rotation,omitempty"`
+	Rotating   *rotatingResults   `json:"rotation_on_replicas,omitempty"`
 
 	Agents     *agentsResults     `json:"agents_at_rest,omitempty"`
 	Broadcast  *broadcastResults  `json:"broadcast,omitempty"`
@@ -73,6 +74,9 @@ func (r *results) table() string {
 	r.soon(&w)
 	r.large(&w)
 	r.rotations(&w)
+	if r.Rotating != nil {
+		r.Rotating.print(&w)
+	}
 	r.fleets(&w)
 	return w.String()
 }

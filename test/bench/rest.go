@@ -160,7 +160,7 @@ func (m *member) get(ctx context.Context, path string, out any) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: status %d: %.300s", path, response.StatusCode, body)
+		return fmt.Errorf("GET %.100s: status %d: %.300s", path, response.StatusCode, body)
 	}
 	return json.Unmarshal(body, out)
 }

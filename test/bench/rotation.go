@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
@@ -131,19 +130,11 @@ func beginEpoch(l *memorytest.Ledger) (float64, error) {
 	return time.Since(began).Seconds(), err
 }
 
-// rotations makes what every node says to rotate. Proofs under the new node keys are
-// junk, that under the new peer key is real: the rules verify it themselves.
+// rotations makes what every node says to rotate.
 func rotations(l *memorytest.Ledger) ([][]byte, error) {
-	meta := l.State.Meta()
-	branch := ledger.Branch(meta.Ledger, meta.Generation)
 	statements := make([][]byte, 0, len(l.Fleet))
 	for _, m := range l.Fleet {
-		public, seed := make([]byte, keys.PublicKeySize), sha256.Sum256([]byte("next "+m.Name))
-		copy(public, seed[:])
-		peer := ed25519.NewKeyFromSeed(seed[:])
-		body := ledger.Rotate{Peer: peer.Public().(ed25519.PublicKey), Proof: make([]byte, keys.SignatureSize), Public: public}
-		body.PeerProof = ed25519.Sign(peer, ledger.RotationMessage(branch, ledger.Hash(l.IDs[m.Name]), m.Name, body))
-		s, err := l.Say(m.Name, ledger.TypeRotate, body)
+		s, err := l.Say(m.Name, ledger.TypeRotate, l.Rotation(m.Name))
 		if err != nil {
 			return nil, err
 		}

@@ -122,16 +122,25 @@ type meter struct {
 	at      time.Time
 	cpu     time.Duration
 	sockets map[uint64]traffic // its own
+	written uint64             // bytes, to files and sockets
 }
 
 // meters reads those of many processes. Without the kernel's word on
 // connections, traffic is missing.
 func meters(list []*talker) []meter {
+	children := make([]*process, len(list))
+	for i, t := range list {
+		children[i] = t.process
+	}
+	return metersOf(children)
+}
+
+func metersOf(children []*process) []meter {
 	all, _ := socketTraffic()
 	var out []meter
-	for _, t := range list {
-		m := meter{at: time.Now(), cpu: t.processorTime(), sockets: map[uint64]traffic{}}
-		for inode := range socketsOf(t.cmd.Process.Pid) {
+	for _, p := range children {
+		m := meter{at: time.Now(), cpu: p.processorTime(), sockets: map[uint64]traffic{}, written: p.written()}
+		for inode := range socketsOf(p.cmd.Process.Pid) {
 			if s, ok := all[inode]; ok {
 				m.sockets[inode] = s
 			}
@@ -141,14 +150,20 @@ func meters(list []*talker) []meter {
 	return out
 }
 
-// since is a core's share in percent, and bytes sent and received a second.
-// Connections that ended meanwhile are not counted.
-func (m meter) since(before meter) (share, sent, received float64) {
-	seconds := m.at.Sub(before.at).Seconds()
+// carriedSince is bytes sent and received. Connections that ended meanwhile are not
+// counted.
+func (m meter) carriedSince(before meter) (sent, received float64) {
 	for inode, s := range m.sockets {
 		was := before.sockets[inode]
 		sent += float64(s.sent - was.sent)
 		received += float64(s.received - was.received)
 	}
+	return sent, received
+}
+
+// since is a core's share in percent, and bytes sent and received a second.
+func (m meter) since(before meter) (share, sent, received float64) {
+	seconds := m.at.Sub(before.at).Seconds()
+	sent, received = m.carriedSince(before)
 	return 100 * (m.cpu - before.cpu).Seconds() / seconds, sent / seconds, received / seconds
 }

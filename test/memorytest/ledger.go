@@ -5,6 +5,7 @@
 package memorytest
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -160,6 +161,11 @@ func (l *Ledger) Say(author, typ string, body any) ([]byte, error) {
 
 // Envelope is Say with a seq of the caller's, for types that have one.
 func (l *Ledger) Envelope(author, typ string, seq uint64, body any) ([]byte, error) {
+	return l.EnvelopeIn(l.State.Epoch(), l.IDs[author], author, typ, seq, body)
+}
+
+// EnvelopeIn is Envelope in an epoch and under a key that are not those of now.
+func (l *Ledger) EnvelopeIn(epoch uint64, key keys.ID, author, typ string, seq uint64, body any) ([]byte, error) {
 	raw, err := canon.Marshal(body)
 	if err != nil {
 		return nil, err
@@ -172,15 +178,27 @@ func (l *Ledger) Envelope(author, typ string, seq uint64, body any) ([]byte, err
 		sum := sha256.Sum256(fmt.Append(nil, "nonce ", l.nonce))
 		p.Nonce, p.Expires = sum[:16], l.Now+3_600_000
 	default:
-		epoch := l.State.Epoch()
 		p.Epoch, p.Seq = &epoch, &seq
 	}
 	payload, err := canon.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	e := keys.Envelope{KeyID: l.IDs[author], Type: "quorate/" + typ + ".v1", Payload: payload, Signature: make([]byte, keys.SignatureSize)}
+	e := keys.Envelope{KeyID: key, Type: "quorate/" + typ + ".v1", Payload: payload, Signature: make([]byte, keys.SignatureSize)}
 	return e.Bytes(), nil
+}
+
+// Rotation is what a node says to rotate its key. The proof under the new node key is
+// junk, that under the new peer key is real: the rules verify it themselves.
+func (l *Ledger) Rotation(name string) ledger.Rotate {
+	meta := l.State.Meta()
+	public, seed := make([]byte, keys.PublicKeySize), sha256.Sum256([]byte("next "+name))
+	copy(public, seed[:])
+	peer := ed25519.NewKeyFromSeed(seed[:])
+	body := ledger.Rotate{Peer: peer.Public().(ed25519.PublicKey), Proof: make([]byte, keys.SignatureSize), Public: public}
+	message := ledger.RotationMessage(ledger.Branch(meta.Ledger, meta.Generation), ledger.Hash(l.IDs[name]), name, body)
+	body.PeerProof = ed25519.Sign(peer, message)
+	return body
 }
 
 // admit admits nodes by one decision. Their keys are junk.

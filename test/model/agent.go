@@ -6,6 +6,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
+	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/test/memorytest"
 )
 
@@ -38,47 +39,70 @@ type agent struct {
 	fetching, want bool     // a head
 	seq            uint64   // its next
 
+	early early // statements of the next epoch
+
 	enforcing time.Duration // since when it drops the offender
 	certain   time.Duration // since when it knows the certified verdict
 }
 
 func (a *agent) view() *view { return a.w.core.versions[a.version].view }
 
-// say signs a statement, gossips it and submits it.
+// say signs a statement under the key and in the epoch of its view, gossips it and
+// submits it.
 func (a *agent) say(typ string, body any) {
-	a.w.clock.after(signing, func() {
-		envelope, err := a.w.book.Envelope(a.member.Name, typ, a.seq, body)
-		if err != nil {
-			panic(err) // the model's own bug
-		}
-		a.seq++
-		st, err := ledger.ParseStatement(envelope)
-		if err != nil {
-			panic(err)
-		}
-		rules := a.view().rules
-		a.judge.Note(&rules, st)
-		a.w.gossip.publish(a.number, a.w.gossip.message(topicStatements, len(envelope), st))
-		if a.replica != none {
-			a.w.core.submit(a.number, a.replica, st)
-		}
-	})
+	a.w.clock.after(signing, func() { a.spread(a.sign(typ, body)) })
 }
 
-// hear is what an agent does with a message of gossip, and whether it relays it.
-func (a *agent) hear(from int, m *message) bool {
+func (a *agent) sign(typ string, body any) *ledger.Statement {
+	view := a.view()
+	n, _ := view.state.Node(a.member.Name)
+	envelope, err := a.w.book.EnvelopeIn(view.rules.Epoch, keys.ID(n.Key), n.Name, typ, a.seq, body)
+	if err != nil {
+		panic(err) // the model's own bug
+	}
+	a.seq++
+	st, err := ledger.ParseStatement(envelope)
+	if err != nil {
+		panic(err)
+	}
+	return st
+}
+
+func (a *agent) spread(st *ledger.Statement) {
+	rules := a.view().rules
+	a.judge.Note(&rules, st)
+	a.w.gossip.publish(a.number, a.w.gossip.message(topicStatements, len(st.Envelope), st))
+	if a.replica != none {
+		a.w.core.submit(a.number, a.replica, st)
+	}
+}
+
+// hear is what an agent does with a message of gossip; pass relays it.
+func (a *agent) hear(from int, m *message, pass func()) {
 	if h, isHead := m.content.(headName); isHead {
-		return a.hearHead(from, h)
+		if a.hearHead(from, h) {
+			pass()
+		}
+		return
 	}
 	st := m.content.(*ledger.Statement)
 	_, ruling := a.judge.Statement(a.view(), memorytest.Trusting{}, gossip.Statements, st.Envelope)
+	if ruling.Reason == gossip.EarlyEpoch && a.await(from, st, func() { a.hear(from, m, pass) }) {
+		return
+	}
+	a.w.rulings[ruling.Reason]++
 	if ruling.Proof != nil {
 		a.enforce()
+	}
+	if ruling.Reason == gossip.Good || ruling.Reason == gossip.Replayed {
+		a.w.boundary.heard(a, st)
 	}
 	if ruling.Reason == gossip.Good {
 		a.relay(st)
 	}
-	return ruling.Verdict() == gossip.Accept
+	if ruling.Verdict() == gossip.Accept {
+		pass()
+	}
 }
 
 // relay brings another's statement to the ledger if it is not there by then.
@@ -100,14 +124,8 @@ func (a *agent) relay(st *ledger.Statement) {
 // settled reports whether a statement is on the ledger as far as the agent
 // knows.
 func (a *agent) settled(st *ledger.Statement) bool {
-	for _, v := range a.w.core.versions[:a.version+1] {
-		for _, there := range v.statements {
-			if there.ID == st.ID {
-				return true
-			}
-		}
-	}
-	return false
+	version, certified := a.w.core.where[st.ID]
+	return certified && version <= a.version
 }
 
 // hearHead takes note of a head; from whoever shows one that is ahead an agent
@@ -219,12 +237,18 @@ func (a *agent) adopt(number int) {
 		for _, v := range a.w.core.versions[before+1 : number+1] {
 			for _, st := range v.statements {
 				a.judge.Note(&rules, st)
+				if a.w.learnt != nil {
+					a.w.learnt(a, st)
+				}
 			}
 			for _, o := range v.offences {
 				a.judge.Settle(o)
 			}
 		}
 		a.enforce()
+		if rules.Epoch > a.w.core.versions[before].view.rules.Epoch {
+			a.enter()
+		}
 	})
 }
 

@@ -47,7 +47,7 @@ type gossipsub struct {
 	net     *network
 	repair  bool // offers by IHAVE
 	silent  func(agent int) bool
-	judge   func(agent, from int, m *message) bool // accepts
+	judge   func(agent, from int, m *message, pass func()) // calls pass when it accepts, maybe later
 	peers   [][]int
 	mesh    [topics][][]int
 	recent  [][]recentMessage
@@ -207,15 +207,14 @@ func (g *gossipsub) receive(j, from int, m *message) {
 		}
 	}
 	g.net.clock.after(judging, func() {
-		if !g.judge(j, from, m) {
-			return
-		}
-		g.keep(j, m)
-		for _, k := range g.mesh[m.topic][j] {
-			if k != from {
-				g.give(j, k, m)
+		g.judge(j, from, m, func() {
+			g.keep(j, m)
+			for _, k := range g.mesh[m.topic][j] {
+				if k != from {
+					g.give(j, k, m)
+				}
 			}
-		}
+		})
 	})
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"crypto/sha256"
 	"iter"
+	"math"
 	"slices"
 	"sync"
 
@@ -31,9 +32,10 @@ const (
 // bench's table of growth.
 func operatorsOf(nodes int) int { return min(50, nodes/2) }
 
-// newBook founds a ledger and lets a window of attestation pass.
-func newBook(nodes, operators int) (*book, error) {
-	l, err := memorytest.Found(memorytest.Founding{Seed: seed, Council: council, Nodes: nodes, Operators: operators, NodeName: "node-%04d"})
+// newBook founds a ledger and lets a window of attestation pass. change is of the
+// genesis; nil for nothing.
+func newBook(nodes, operators int, change func(*ledger.Genesis)) (*book, error) {
+	l, err := memorytest.Found(memorytest.Founding{Seed: seed, Council: council, Nodes: nodes, Operators: operators, NodeName: "node-%04d", Change: change})
 	if err != nil {
 		return nil, err
 	}
@@ -41,15 +43,21 @@ func newBook(nodes, operators int) (*book, error) {
 	b.measureHeads()
 	policy := b.State.Policy()
 	for range policy.Protects().AttestEpochs + 1 {
-		if err := b.Apply(ledger.CommandSeal); err != nil {
-			return nil, err
-		}
-		b.Now = b.State.Meta().EpochStart + policy.EpochMillis
-		if err := b.Apply(ledger.CommandTick); err != nil {
+		if err := b.nextEpoch(); err != nil {
 			return nil, err
 		}
 	}
 	return b, b.Apply(ledger.CommandSeal)
+}
+
+// nextEpoch seals what there is and enters the next epoch, which it does not seal.
+func (b *book) nextEpoch() error {
+	if err := b.Apply(ledger.CommandSeal); err != nil {
+		return err
+	}
+	policy := b.State.Policy()
+	b.Now = b.State.Meta().EpochStart + policy.EpochMillis
+	return b.Apply(ledger.CommandTick)
 }
 
 // measureHeads takes the sizes of a certified head of every replica, and of one
@@ -73,13 +81,14 @@ func (b *book) measureHeads() {
 type view struct {
 	state      *fsm.State
 	rules      gossip.Rules
+	grace      uint64
 	electorate func() fsm.Electorate
 	nodes      func() []gossip.Node
 }
 
 func newView(s *fsm.State) *view {
 	meta, policy := s.Meta(), s.Policy()
-	v := &view{state: s, rules: gossip.Rules{
+	v := &view{state: s, grace: policy.GraceEpochs, rules: gossip.Rules{
 		Ledger: meta.Ledger, Generation: meta.Generation, Format: meta.Format, Epoch: meta.Epoch, Quota: policy.Quota,
 		EpochMillis: policy.EpochMillis, TickMillis: policy.TickMillis, Protection: policy.Protects(),
 	}}
@@ -102,18 +111,32 @@ func (v *view) node(n *fsm.NodeRecord) gossip.Node {
 
 func (v *view) Rules() gossip.Rules { return v.rules }
 
+// Author implements gossip.View, as gossip/agent does.
 func (v *view) Author(key ledger.Hash) (gossip.Author, bool) {
 	record, ok := v.state.Key(key)
 	if !ok {
 		return gossip.Author{}, false
 	}
+	a := gossip.Author{Name: record.Holder, Role: record.Role}
 	n, ok := v.state.Node(record.Holder)
 	if !ok {
-		return gossip.Author{Name: record.Holder, Role: record.Role}, true
+		return a, true
 	}
-	return gossip.Author{
-		Name: n.Name, Operator: n.Operator, Role: record.Role, Standing: n.Standing, Public: n.Public, ValidFrom: n.ValidFrom, ValidTo: n.ValidTo,
-	}, true
+	a.Operator, a.Standing = n.Operator, n.Standing
+	old, rotated := v.state.OldKey(key)
+	switch {
+	case n.Key == key && n.Next == nil:
+		a.Public, a.ValidFrom, a.ValidTo, a.Grace = n.Public, n.ValidFrom, n.ValidTo, v.grace
+	case n.Key == key:
+		a.Public, a.ValidFrom, a.ValidTo = n.Public, n.ValidFrom, n.Next.From-1
+	case n.Next != nil && n.Next.Key == key:
+		a.Public, a.ValidFrom, a.ValidTo = n.Next.Public, n.Next.From, math.MaxUint64
+	case rotated:
+		a.Public, a.ValidFrom, a.ValidTo = old.Public, old.From, old.To
+	default:
+		a.Revoked = true
+	}
+	return a, true
 }
 
 func (v *view) Node(name string) (gossip.Node, bool) {

@@ -81,6 +81,52 @@ func TestRest(t *testing.T) {
 	}
 }
 
+// A fleet rotates and enters the epoch in which all its keys take effect: everybody
+// knows every key long before, and what is said around that moment reaches everybody,
+// in the same way each time.
+func TestRotationsReachEverybody(t *testing.T) {
+	const nodes = 40
+	for _, config := range hardships(nodes, 1) {
+		r, err := Rotate(config, Rotating{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(r)
+		if r.Said != r.Honest || r.All == never || r.Left != 0 || r.Sent < 10_000 {
+			t.Errorf("%v: of %d rotations of %d honest agents, %d pairs are left: %+v", config, r.Said, r.Honest, r.Left, r)
+		}
+		if r.Lost != 0 || r.Unknown != 0 || r.NotValid != 0 || r.Refused != 0 || r.Last == never || r.Spoken != 2*r.Said {
+			t.Errorf("%v: at the boundary: %+v", config, r)
+		}
+		if r.Held == 0 {
+			t.Errorf("%v: nothing came before its epoch: the run does not show that early statements wait", config)
+		}
+		again, err := Rotate(config, Rotating{})
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Errorf("%v: another result the second time: %+v, %+v", config, r, again)
+		}
+	}
+}
+
+// Planted: what comes before its epoch does not wait. The model must show that gossip
+// loses it: the ledger alone brings it.
+func TestWithoutWaitingGossipLosesAtABoundary(t *testing.T) {
+	config := Config{Nodes: 40, Seed: 1}
+	with, err := Rotate(config, Rotating{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.NoEarly = true
+	without, err := Rotate(config, Rotating{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%v\n%v", with, without)
+	if with.ByLedger != with.NoPlace || without.ByLedger <= with.ByLedger || without.Held != 0 || without.Lost != 0 {
+		t.Errorf("the ledger alone brought %d with waiting and %d without, %d lost", with.ByLedger, without.ByLedger, without.Lost)
+	}
+}
+
 // What is planned happens by time, and in the order of planning at one time.
 func TestClock(t *testing.T) {
 	c := &clock{}
@@ -107,16 +153,7 @@ func hardships(nodes int, seed uint64) []Config {
 
 // The tables of DESIGN.md: make model. QUORATE_SEED gives another seed.
 func TestModelFleets(t *testing.T) {
-	if os.Getenv("QUORATE_MODEL") == "" {
-		t.Skip("make model runs it")
-	}
-	seed := uint64(1)
-	if text := os.Getenv("QUORATE_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
+	seed := modelSeed(t)
 	t.Logf("seed %d\n%s", seed, VerdictColumns)
 	for _, nodes := range []int{50, 500, 5_000} {
 		b, err := prepare(nodes)
@@ -153,4 +190,45 @@ func TestModelFleets(t *testing.T) {
 		}
 		t.Log(r)
 	}
+}
+
+// The table of rotations in DESIGN.md: make model.
+func TestModelRotations(t *testing.T) {
+	seed := modelSeed(t)
+	t.Logf("seed %d\n%s", seed, RotationColumns)
+	for _, c := range []struct {
+		nodes, hardships int
+		how              Rotating
+	}{
+		{50, 4, Rotating{}}, {500, 4, Rotating{}},
+		{5_000, 4, Rotating{Every: 810}}, // as the default policy spreads them
+		{5_000, 2, Rotating{Slice: 20 * time.Second}},
+	} {
+		for _, config := range hardships(c.nodes, seed)[:c.hardships] {
+			r, err := Rotate(config, c.how)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(r)
+			if r.Left != 0 || r.Lost != 0 || r.Unknown != 0 || r.NotValid != 0 || r.Refused != 0 {
+				t.Errorf("%v: %+v", config, r)
+			}
+		}
+	}
+}
+
+// modelSeed is 1, or what QUORATE_SEED says.
+func modelSeed(t *testing.T) uint64 {
+	t.Helper()
+	if os.Getenv("QUORATE_MODEL") == "" {
+		t.Skip("make model runs it")
+	}
+	seed := uint64(1)
+	if text := os.Getenv("QUORATE_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return seed
 }

@@ -31,6 +31,7 @@ type core struct {
 	w           *world
 	withholding bool
 	ordered     map[ledger.Hash]bool // statements that reached the leader
+	where       map[ledger.Hash]int  // version in which a statement is certified
 	open        version              // what was applied and not sealed
 	sealing     bool
 	lastSeal    time.Duration
@@ -126,6 +127,9 @@ func (c *core) certified(v version) {
 	v.at = c.w.clock.now
 	c.versions = append(c.versions, v)
 	number := len(c.versions) - 1
+	for _, st := range v.statements {
+		c.where[st.ID] = number
+	}
 	for replica := range replicas {
 		if c.withholds(replica) {
 			continue

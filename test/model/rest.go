@@ -54,7 +54,7 @@ func Duties(nodes int, seed uint64) (*Rest, error) {
 }
 
 func newRest(nodes int, seed uint64) (*rest, error) {
-	b, err := newBook(nodes, operatorsOf(nodes))
+	b, err := newBook(nodes, operatorsOf(nodes), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ const lasting = 30 * time.Second
 // prepare is how the ledger stands before a run: the offender has one minor
 // offence behind it, so that one verdict of node.bad quarantines it.
 func prepare(nodes int) (*book, error) {
-	b, err := newBook(nodes, operatorsOf(nodes))
+	b, err := newBook(nodes, operatorsOf(nodes), nil)
 	if err != nil {
 		return nil, err
 	}

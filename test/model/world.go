@@ -19,6 +19,7 @@ type Config struct {
 	Alone       float64 // share of the honest agents that reach no replica
 	AskAgain    bool    // whoever is behind a head that it saw asks another peer each replicaPatience
 	NoRepair    bool    // planted: nobody offers what it has, nor asks a peer for what it lacks
+	NoEarly     bool    // planted: what is said in the next epoch does not wait for it
 }
 
 func (c Config) String() string {
@@ -43,6 +44,9 @@ type world struct {
 	bad       int // operators, from the first on, that withhold
 	began     uint64
 	codes     map[fsm.Code]int
+	rulings   map[gossip.Reason]int
+	boundary  *boundary                            // what is watched when an epoch begins; nil: nothing
+	learnt    func(a *agent, st *ledger.Statement) // an agent has a certified statement; nil: nobody asks
 	headOf    map[headName]*message
 	published int // heads, by whomever
 }
@@ -51,7 +55,7 @@ func newWorld(config Config, b *book) *world {
 	operators := operatorsOf(config.Nodes)
 	w := &world{
 		config: config, clock: &clock{}, random: rand.New(rand.NewPCG(config.Seed, uint64(config.Nodes))), operators: operators,
-		book: b, began: b.Now, codes: map[fsm.Code]int{}, headOf: map[headName]*message{},
+		book: b, began: b.Now, codes: map[fsm.Code]int{}, rulings: map[gossip.Reason]int{}, headOf: map[headName]*message{},
 	}
 	if config.Withholding {
 		w.bad = operators / 3
@@ -64,9 +68,9 @@ func newWorld(config Config, b *book) *world {
 	w.gossip = newGossipsub(w.net, stables)
 	w.gossip.repair = !config.NoRepair
 	w.gossip.silent = func(i int) bool { return w.agents[i].silent }
-	w.gossip.judge = func(i, from int, m *message) bool { return w.agents[i].hear(from, m) }
+	w.gossip.judge = func(i, from int, m *message, pass func()) { w.agents[i].hear(from, m, pass) }
 	w.core = &core{w: w, withholding: config.Withholding, versions: []version{{view: newView(b.State)}}, lastSeal: -sealInterval}
-	w.core.ordered = map[ledger.Hash]bool{}
+	w.core.ordered, w.core.where = map[ledger.Hash]bool{}, map[ledger.Hash]int{}
 	for i, m := range b.Fleet {
 		a := &agent{w: w, number: i, member: m, silent: m.Stable < w.bad, replica: w.random.IntN(replicas), enforcing: never, certain: never}
 		a.judge = gossip.NewJudge(m.Name, b.State.Epoch())
