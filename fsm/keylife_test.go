@@ -2,13 +2,10 @@ package fsm
 
 import (
 	"crypto/ed25519"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -21,50 +18,23 @@ import (
 // Random histories of everything that begins or ends a key, in which statements
 // come under every key that there ever was, of epochs past and future. A naive
 // reader of the entries alone (test/readertest) judges each one that the rules
-// accept and each that they refuse for its key's sake. A seed that fails is
-// printed; QUORATE_SEED runs it alone.
+// accept and each that they refuse for its key's sake.
 func TestNoStatementUnderAKeyThatIsNotInForce(t *testing.T) {
-	histories, first := 10_000, uint64(1)
-	if testing.Short() {
-		histories = 1_000
-	}
-	if text := os.Getenv("QUORATE_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		histories, first = 1, seed
-	}
 	start := newKeyStart(t)
-	happened := map[string]int{}
-	for seed := first; seed < first+uint64(histories); seed++ {
+	randomHistories(t, wantedOfKeys, func(seed uint64) (*State, []string, map[string]int) {
 		h := newKeyHistory(start, seed)
 		for range keySteps {
 			h.step()
 		}
-		if len(h.reader.Wrong) > 0 {
-			t.Fatalf("seed %d: %s", seed, h.reader.Wrong[0])
-		}
-		h.compare(t, seed)
-		for what, n := range h.reader.Judged {
-			happened[what] += n
-		}
+		happened := maps.Clone(h.reader.Judged)
 		for what, n := range h.decided {
 			happened["decided "+what] += n
 		}
-		if seed%500 == 0 {
-			checkState(t, h.state)
+		if len(h.reader.Wrong) == 0 {
+			h.compare(t, seed)
 		}
-	}
-	t.Logf("seeds %d to %d: %v", first, first+uint64(histories)-1, happened)
-	if histories == 1 {
-		return
-	}
-	for _, what := range wantedOfKeys {
-		if happened[what] == 0 {
-			t.Errorf("no history had: %s", what)
-		}
-	}
+		return h.state, h.reader.Wrong, happened
+	})
 }
 
 const keySteps = 36
@@ -74,6 +44,9 @@ var wantedOfKeys = []string{
 	"accepted record", "accepted join", "accepted propose", "accepted recover", "accepted evidence",
 	"refused revoked_key", "refused key_expired", "refused unknown_author", "refused wrong_key",
 	"decided node.admit", "decided node.rekey", "decided node.remove", "decided node.quarantine", "decided node.release",
+	"accepted backup", "accepted restore.test", "accepted key.destroy", "refused backup wrong_role", "refused backup wrong_operator", "refused backup unknown_key", "refused backup revoked_key",
+	"refused backup frozen", "refused backup unknown_governor", "refused backup wrong_recipient", "refused backup unfit_shares", "refused restore.test unknown_backup",
+	"refused restore.test bad_field", "refused key.destroy key_in_force", "refused key.destroy unknown_backup", "refused key.destroy nothing_changes", "refused key.destroy wrong_operator",
 	"accepted key.rotate", "accepted under the key before", "rotation in force", "replica rotated", "decided key.revoke", "successor revoked", "predecessor revoked", "alarm rotation_late", "alarm key_expired", "alarm replica_rotation_late",
 	"decided rotation key_expired", "decided rotation rotation_pending", "decided rotation rotation_early", "decided rotation excluded",
 	"decided policy.change", "decided council.change", "decided replica.rekey", "decided ledger.freeze", "decided epoch.advance", "decided recover",
@@ -109,6 +82,9 @@ func newKeyStart(t testing.TB) *keyHistory {
 	rules := ledger.DefaultKeys()
 	rules.ReplicaKeyEpochs = 4
 	g.Format, g.Policy.KeyEpochs, g.Policy.Keys = ledger.Format, 4, &rules
+	for i, m := range g.Council {
+		g.Council[i].Recipient = recipientNamed(m.Name)
+	}
 	for i := range keyOperators {
 		g.Operators = append(g.Operators, ledger.Operator{Name: operatorName(i), Sponsor: "alpha"})
 	}
@@ -155,9 +131,11 @@ func (h *keyHistory) any(from ...string) string { return from[h.r.IntN(len(from)
 func (h *keyHistory) anyNode() string { return keyNode(h.r.IntN(keyNodes)) }
 
 func (h *keyHistory) step() {
-	switch n := h.r.IntN(36); {
+	switch n := h.r.IntN(40); {
 	case n < 16:
 		h.speak()
+	case n >= 36:
+		h.ofBackups()
 	case n >= 32:
 		h.rotate()
 	case n < 20:
@@ -182,6 +160,10 @@ func (h *keyHistory) step() {
 	case n == 29:
 		p := h.state.Policy()
 		p.KeyEpochs, p.GraceEpochs = uint64(2+h.r.IntN(5)), uint64(h.r.IntN(3))
+		if h.r.IntN(8) == 0 { // so many shares a governor's backup needs
+			p.Rules = maps.Clone(p.Rules)
+			p.Rules["council.change"] = ledger.Rule{Threshold: 3}
+		}
 		h.decide("policy.change", policyArgs{Policy: p})
 	default:
 		h.rare()
@@ -211,7 +193,9 @@ func (h *keyHistory) others() {
 	h.seat++
 	if h.r.IntN(2) == 0 {
 		key := fmt.Sprintf("carol-%d", h.seat)
-		args := councilArgs{Add: []ledger.Member{memberOf("carol@gamma#" + key)}, Remove: []string{"carol"}}
+		carol := memberOf("carol@gamma#" + key)
+		carol.Recipient = h.any("", recipientNamed("carol"), recipientNamed("carol2"))
+		args := councilArgs{Add: []ledger.Member{carol}, Remove: []string{"carol"}}
 		if h.decide("council.change", args) {
 			h.own("carol", ledger.Hash(keyNamed(key).ID()))
 		}
@@ -471,37 +455,6 @@ func (h *keyHistory) decide(action string, args any) bool {
 	return true
 }
 
-// said makes a statement under any key, with a junk signature.
-func (h *keyHistory) said(author string, key ledger.Hash, typ string, body any, epoch, seq uint64) []byte {
-	raw, err := canon.Marshal(body)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	meta := h.state.Meta()
-	p := ledger.Payload{Author: author, Body: raw, Generation: meta.Generation, Ledger: meta.Ledger, Type: typ}
-	form, _ := ledger.ReplayForm(typ)
-	if form == ledger.ReplayEither {
-		form = ledger.ReplayEpochSeq
-		if _, ok := h.state.Governor(author); ok {
-			form = ledger.ReplayNonce
-		}
-	}
-	switch form {
-	case ledger.ReplayNonce:
-		h.nonces++
-		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8, 16), h.nonces)
-		p.Expires = h.now + 3_600_000
-	case ledger.ReplayEpochSeq:
-		p.Epoch, p.Seq = &epoch, &seq
-	}
-	payload, err := canon.Marshal(p)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	e := keys.Envelope{KeyID: keys.ID(key), Type: "quorate/" + typ + ".v1", Payload: payload, Signature: junkSignature}
-	return e.Bytes()
-}
-
 // advance lets epochs pass, all but the last unused.
 func (h *keyHistory) advance(epochs uint64) {
 	meta, policy := h.state.Meta(), h.state.Policy()
@@ -544,7 +497,7 @@ func (h *keyHistory) do(kind ledger.CommandKind, envelopes ...[]byte) Code {
 		// A later one of a bundle was judged in a state that never was, and a decision
 		// may be about another key.
 		if i == 0 && !strings.HasPrefix(v.Path, "body.args") {
-			h.reader.Refused(st, v.Code.String())
+			h.reader.Refused(st, v.Code.String(), v.Path)
 		}
 	}
 	return refused
@@ -564,6 +517,7 @@ func (h *keyHistory) compare(t *testing.T, seed uint64) {
 			t.Fatalf("seed %d: %s is %s under %s from %d to %d, the reader has %+v %+v", seed, n.Name, n.Standing, n.Key, n.ValidFrom, n.ValidTo, seated, k)
 		}
 	}
+	h.compareBackups(t, seed)
 	h.state.Walk(tableKey, func(key string, value []byte) bool {
 		var record KeyRecord
 		if err := canon.Unmarshal(value, &record); err != nil {
@@ -574,7 +528,7 @@ func (h *keyHistory) compare(t *testing.T, seed uint64) {
 			t.Fatal(err)
 		}
 		k := h.reader.Keys[id]
-		if k.Holder != record.Holder || k.Role != record.Role || k.Revoked != record.Revoked || k.Said != record.Said ||
+		if (record.Destroyed > 0) != h.reader.Destroyed[id] || k.Holder != record.Holder || k.Role != record.Role || k.Revoked != record.Revoked || k.Said != record.Said ||
 			k.Succeeded && (*record.Next != k.Next || *record.ValidTo != k.To || k.Role == RoleNode && record.ValidFrom != k.From) {
 			t.Fatalf("seed %d: key %s is %+v, the reader has %+v", seed, id, record, k)
 		}

@@ -265,7 +265,7 @@ func (h *keyHistory) refuse(author string, key ledger.Hash, code string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.reader.Refused(st, code)
+	h.reader.Refused(st, code, "")
 }
 
 // A reader that goes on from a copy leaves the other as it was.

@@ -131,35 +131,55 @@ func (m *model) decide(action string, args any) {
 	m.must(p, m.envelope("bob", ledger.TypeApprove, ledger.Ballot{Proposal: idOf(p)}, nil))
 }
 
-// envelope makes a statement with a junk signature. seq is for one that is said
-// out of turn.
+// envelope makes a statement with a junk signature, under the key that its author has.
+// seq is for one that is said out of turn.
 func (m *model) envelope(author, typ string, body any, seq *uint64) []byte {
+	m.t.Helper()
+	next := m.seqs[author]
+	if seq == nil {
+		seq = &next
+		if m.replayForm(author, typ) == ledger.ReplayEpochSeq {
+			m.seqs[author]++
+		}
+	}
+	return m.said(author, m.ids[author], typ, body, m.state.Epoch(), *seq)
+}
+
+// replayForm is the form that an author's statements of a type have.
+func (m *model) replayForm(author, typ string) ledger.Replay {
+	form, _ := ledger.ReplayForm(typ)
+	if form != ledger.ReplayEither {
+		return form
+	}
+	if _, ok := m.state.Governor(author); ok {
+		return ledger.ReplayNonce
+	}
+	return ledger.ReplayEpochSeq
+}
+
+// said makes a statement under any key, with a junk signature, of an epoch and seq if
+// its form has them.
+func (m *model) said(author string, key ledger.Hash, typ string, body any, epoch, seq uint64) []byte {
 	m.t.Helper()
 	raw, err := canon.Marshal(body)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	p := ledger.Payload{Author: author, Body: raw, Generation: m.state.Meta().Generation, Ledger: m.state.Meta().Ledger, Type: typ}
-	form, _ := ledger.ReplayForm(typ)
-	switch form {
-	case ledger.ReplayNone:
+	meta := m.state.Meta()
+	p := ledger.Payload{Author: author, Body: raw, Generation: meta.Generation, Ledger: meta.Ledger, Type: typ}
+	switch m.replayForm(author, typ) {
 	case ledger.ReplayNonce:
 		m.nonces++
 		p.Nonce = binary.BigEndian.AppendUint64(make([]byte, 8, 16), m.nonces)
 		p.Expires = m.now + 3_600_000
-	default:
-		epoch, next := m.state.Epoch(), m.seqs[author]
-		if seq == nil {
-			m.seqs[author]++
-			seq = &next
-		}
-		p.Epoch, p.Seq = &epoch, seq
+	case ledger.ReplayEpochSeq:
+		p.Epoch, p.Seq = &epoch, &seq
 	}
 	payload, err := canon.Marshal(p)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	e := keys.Envelope{KeyID: keys.ID(m.ids[author]), Type: "quorate/" + typ + ".v1", Payload: payload, Signature: junkSignature}
+	e := keys.Envelope{KeyID: keys.ID(key), Type: "quorate/" + typ + ".v1", Payload: payload, Signature: junkSignature}
 	return e.Bytes()
 }
 

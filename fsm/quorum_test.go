@@ -3,9 +3,7 @@ package fsm
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/quorate/quorate/ledger"
@@ -18,47 +16,18 @@ const quorumOperators = 7
 
 // Random histories of every statement of format 2, in which nothing critical ever
 // takes effect without its quorum, as a naive reader of the entries counts it, and
-// every reputation is what a naive twin of those rules has. A seed that
-// fails is printed; QUORATE_SEED runs it alone.
+// every reputation is what a naive twin of those rules has.
 func TestNothingCriticalWithoutItsQuorum(t *testing.T) {
-	histories, first := 10_000, uint64(1)
-	if testing.Short() {
-		histories = 1_000
-	}
-	if text := os.Getenv("QUORATE_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		histories, first = 1, seed
-	}
 	start := newQuorumStart(t)
-	happened := map[string]int{}
-	for seed := first; seed < first+uint64(histories); seed++ {
+	wanted := []string{ledger.NodeDown, ledger.NodeUp, ledger.NodeBad, ledger.LinkDown, ledger.LinkUp, EffectQuarantined, EffectExcluded, EffectOffence,
+		ledger.TypeAttest, "credit", "evidence flood", "evidence contradiction", "evidence observation", "node.quarantine", "node.release"}
+	randomHistories(t, wanted, func(seed uint64) (*State, []string, map[string]int) {
 		h := newQuorumHistory(start, seed)
 		for range 36 {
 			h.step()
 		}
-		for typ, n := range h.happened {
-			happened[typ] += n
-		}
-		if len(h.wrong) > 0 {
-			t.Fatalf("seed %d: %s", seed, h.wrong[0])
-		}
-		if seed%500 == 0 {
-			checkState(t, h.state)
-		}
-	}
-	t.Logf("seeds %d to %d: %v", first, first+uint64(histories)-1, happened)
-	if histories == 1 {
-		return
-	}
-	for _, typ := range []string{ledger.NodeDown, ledger.NodeUp, ledger.NodeBad, ledger.LinkDown, ledger.LinkUp, EffectQuarantined, EffectExcluded, EffectOffence,
-		ledger.TypeAttest, "credit", "evidence flood", "evidence contradiction", "evidence observation", "node.quarantine", "node.release"} {
-		if happened[typ] == 0 {
-			t.Errorf("no history had %s", typ)
-		}
-	}
+		return h.state, h.wrong, h.happened
+	})
 }
 
 // The reader of the test above does see what is wrong.

@@ -122,6 +122,15 @@ func (r *Reader) decided(action string, args []byte) error {
 		}) {
 			r.stands(a.Name, map[string]string{"node.quarantine": quarantined, "node.release": active}[action])
 		})
+	case "ledger.freeze", "ledger.unfreeze":
+		r.frozen = action == "ledger.freeze"
+	case "operator.add":
+		return decide(args, func(a struct {
+			Name    string `json:"name"`
+			Sponsor string `json:"sponsor,omitempty"`
+		}) {
+			r.sponsors[a.Name] = a.Sponsor
+		})
 	case "policy.change":
 		return decide(args, func(a struct {
 			Policy ledger.Policy `json:"policy"`
@@ -162,7 +171,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 			if action == "replica.rekey" {
 				r.unseat(replica, a.Replica.Name, a.From)
 			}
-			r.seat(replica, a.Replica.Name, a.Replica.KeyID())
+			r.seatReplica(a.Replica)
 			r.joining[a.Replica.Name] = true
 		})
 	case "replica.remove":
@@ -181,7 +190,7 @@ func (r *Reader) reseated(action string, args []byte) error {
 				}
 			}
 			for _, one := range a.New {
-				r.seat(replica, one.Name, one.KeyID())
+				r.seatReplica(one)
 				r.joining[one.Name] = true
 			}
 		})
@@ -220,6 +229,7 @@ func (r *Reader) admit(id ledger.Hash) {
 	r.seats++
 	r.Keys[key] = Key{Holder: j.Name, Role: node, Seat: r.seats, From: r.Epoch, To: r.Epoch + r.keyEpochs}
 	r.Nodes[j.Name] = Seated{Key: key, Standing: active}
+	r.people[j.Name] = person{operator: j.Operator}
 }
 
 // council replaces governors. Who leaves and comes back under the same key keeps it.
@@ -232,6 +242,6 @@ func (r *Reader) council(leaving []string, coming []ledger.Member) {
 		}
 	}
 	for _, m := range coming {
-		r.seat(governor, m.Name, m.KeyID())
+		r.seatMember(m)
 	}
 }

@@ -82,6 +82,8 @@ func (r *Reader) accepted(st *ledger.Statement) {
 		}
 	case ledger.TypeRotate:
 		r.rotated(st, k)
+	case ledger.TypeBackup, ledger.TypeRestoreTest, ledger.TypeDestroy:
+		r.spokeOf(st)
 	case ledger.TypeRecover:
 		r.proposals[st.ID] = proposal{ledger.TypeRecover, st.Payload.Body}
 	}
@@ -113,9 +115,14 @@ func (r *Reader) once(st *ledger.Statement, k Key) {
 var earlier = map[string]bool{"wrong_ledger": true, "wrong_generation": true}
 
 // Refused judges the refusal of a statement that came by itself, with the code's
-// name: what the key is to blame for it is to blame for, and nothing else.
-func (r *Reader) Refused(st *ledger.Statement, code string) {
+// name, and the field that is to blame: what the key is to blame for it is to blame for,
+// and nothing else.
+func (r *Reader) Refused(st *ledger.Statement, code, path string) {
 	word := r.Judge(st)
+	if _, ok := r.about(st); ok && word == Holds && (ofKeys[code] || path == "body.key") {
+		r.refusedAbout(st, code)
+		return
+	}
 	want := Word("")
 	switch code {
 	case "unknown_author", "wrong_key":

@@ -53,8 +53,10 @@ type Reader struct {
 	Epoch, Format uint64
 	Keys          map[ledger.Hash]Key
 	Nodes         map[string]Seated
-	Wrong         []string       // what must not be, in the order in which it was found
-	Judged        map[string]int // statements judged, by what was judged
+	Backups       map[ledger.Hash]ledger.Backup // by key
+	Destroyed     map[ledger.Hash]bool          // keys
+	Wrong         []string                      // what must not be, in the order in which it was found
+	Judged        map[string]int                // statements judged, by what was judged
 
 	next             uint64 // seq of the next entry
 	keyEpochs, grace uint64
@@ -64,6 +66,10 @@ type Reader struct {
 	alarms           map[string]string // names by kind
 	begun            bool              // an epoch, whose alarms are being told
 	seats            int
+	people           map[string]person // by name, of all who ever were
+	sponsors         map[string]string // of operators
+	frozen           bool
+	councilRule      uint64                            // the policy's threshold of council.change
 	names            map[string]map[string]ledger.Hash // governors, recovery holders and replicas by role: name to key
 	joins            map[ledger.Hash]ledger.Join
 	proposals        map[ledger.Hash]proposal
@@ -100,14 +106,18 @@ func New(genesisEntry []byte) (*Reader, error) {
 	r := &Reader{
 		Format: g.Format, Keys: map[ledger.Hash]Key{}, Nodes: map[string]Seated{}, Judged: map[string]int{},
 		next: 1, names: map[string]map[string]ledger.Hash{governor: {}, recovery: {}, replica: {}},
+		Backups: map[ledger.Hash]ledger.Backup{}, Destroyed: map[ledger.Hash]bool{}, people: map[string]person{}, sponsors: map[string]string{},
 		joining: map[string]bool{}, alarms: map[string]string{}, joins: map[ledger.Hash]ledger.Join{}, proposals: map[ledger.Hash]proposal{}, said: map[saying]uint64{}, spoke: map[spoken]ledger.Hash{},
 	}
 	r.takePolicy(&g.Policy)
+	for _, o := range g.Operators {
+		r.sponsors[o.Name] = o.Sponsor
+	}
 	for _, m := range g.Council {
-		r.seat(governor, m.Name, m.KeyID())
+		r.seatMember(m)
 	}
 	for _, one := range g.Replicas {
-		r.seat(replica, one.Name, one.KeyID())
+		r.seatReplica(one)
 	}
 	if g.Recovery != nil {
 		for _, h := range g.Recovery.Holders {
@@ -126,12 +136,14 @@ func (r *Reader) Clone() *Reader {
 		c.names[role] = maps.Clone(names)
 	}
 	c.joining, c.alarms = maps.Clone(r.joining), maps.Clone(r.alarms)
+	c.Backups, c.Destroyed, c.people, c.sponsors = maps.Clone(r.Backups), maps.Clone(r.Destroyed), maps.Clone(r.people), maps.Clone(r.sponsors)
 	c.joins, c.proposals, c.said, c.spoke = maps.Clone(r.joins), maps.Clone(r.proposals), maps.Clone(r.said), maps.Clone(r.spoke)
 	c.Wrong = append([]string(nil), r.Wrong...)
 	return &c
 }
 
 func (r *Reader) takePolicy(p *ledger.Policy) {
+	r.councilRule = p.Rules["council.change"].Threshold
 	r.keyEpochs, r.grace, r.rotateEpochs, r.late, r.lateOld = p.KeyEpochs, p.GraceEpochs, 0, 0, 4_320*9/8
 	if p.Keys != nil {
 		r.rotateEpochs, r.late, r.lateOld = p.Keys.RotateEpochs, p.Keys.LateEpochs, p.Keys.ReplicaKeyEpochs*9/8
@@ -153,6 +165,16 @@ func (r *Reader) seat(role, name string, id ledger.Hash) {
 	}
 	r.seats++
 	r.Keys[id] = Key{Holder: name, Role: role, Seat: r.seats, From: r.Epoch, To: forever}
+}
+
+func (r *Reader) seatMember(m ledger.Member) {
+	r.people[m.Name] = person{m.Operator, m.Recipient}
+	r.seat(governor, m.Name, m.KeyID())
+}
+
+func (r *Reader) seatReplica(one ledger.Replica) {
+	r.people[one.Name] = person{operator: one.Operator}
+	r.seat(replica, one.Name, one.KeyID())
 }
 
 // keyFormat is the format from which keys rotate.
