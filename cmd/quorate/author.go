@@ -77,7 +77,7 @@ func (a *app) governor(ctx context.Context, f *signFlags) (*author, error) {
 	}
 	if u.Role != fsm.RoleGovernor && u.Role != fsm.RoleRecovery {
 		u.close()
-		return nil, usage("sign with a governor's key file", "%s is the key of the %s %s, who does not govern", orText(f.key, "it"), u.Role, u.Name)
+		return nil, wrongFile("sign with a governor's key file", "%s is the key of the %s %s, who does not govern", orText(f.key, "it"), u.Role, u.Name)
 	}
 	return u, nil
 }

@@ -84,14 +84,14 @@ func (a *app) readGenesis(text string) (*pinned, error) {
 		if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(text, "/.") {
 			return nil, usage("it has 64 hex digits; quorate init wrote it into the file genesis", "--genesis %q is neither a hash nor a file", text)
 		}
-		return nil, usage("check --genesis", "read %s: %w", text, err)
+		return nil, wrongFile("check --genesis", "read %s: %w", text, err)
 	}
 	if hash, err := ledger.ParseHash(strings.TrimSpace(string(data))); err == nil {
 		return &pinned{hash: hash}, nil
 	}
 	g, hash, err := ledger.ParseGenesis(data)
 	if err != nil {
-		return nil, usage("name the file genesis or genesis.cbor of the ceremony", "%s holds neither a genesis hash nor entry 0: %w", text, err)
+		return nil, wrongFile("name the file genesis or genesis.cbor of the ceremony", "%s holds neither a genesis hash nor entry 0: %w", text, err)
 	}
 	return &pinned{hash: hash, genesis: g}, nil
 }
@@ -183,17 +183,17 @@ func (a *app) clientOptions(f *serverFlags, servers []string, trusted *pinned) (
 	if f.caFile != "" {
 		pem, err := readBounded(f.caFile, maxCABytes)
 		if err != nil {
-			return nil, usage("check --ca-file", "read %s: %w", f.caFile, err)
+			return nil, wrongFile("check --ca-file", "read %s: %w", f.caFile, err)
 		}
 		options.RootCAs = x509.NewCertPool()
 		if !options.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usage("give PEM certificates", "%s holds no certificate", f.caFile)
+			return nil, wrongFile("give PEM certificates", "%s holds no certificate", f.caFile)
 		}
 	}
 	if f.atLeast != "" {
 		note, err := readBounded(f.atLeast, ledger.MaxCheckpointBytes)
 		if err != nil {
-			return nil, usage("check --at-least", "read %s: %w", f.atLeast, err)
+			return nil, wrongFile("check --at-least", "read %s: %w", f.atLeast, err)
 		}
 		options.MinHead = note
 	}

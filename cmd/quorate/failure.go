@@ -20,6 +20,7 @@ const (
 // failure is an error with its exit code and what to do about it.
 type failure struct {
 	exit  int
+	file  bool   // of what a file or passphrase holds, or of where a file is to go
 	code  string // of the rules, when it is a rejection
 	cause error
 	next  string
@@ -33,6 +34,26 @@ func usage(next, format string, args ...any) error {
 	return &failure{exit: exitUsage, cause: fmt.Errorf(format, args...), next: next}
 }
 
+// wrongFile is a failure of what a file or a passphrase holds, or of where a file is to
+// go. Commands that are about key files exit with 1 for it (asRefusal), all others with
+// 2, since elsewhere a file is named by a flag or the configuration.
+func wrongFile(next, format string, args ...any) error {
+	return &failure{exit: exitUsage, file: true, cause: fmt.Errorf(format, args...), next: next}
+}
+
+// asRefusal makes of a failure of a file one that exits with 1; what is wrong with the
+// flags stays what it is.
+func asRefusal(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := asFailure(err)
+	if !f.file {
+		return err
+	}
+	return &failure{exit: exitRefused, code: f.code, cause: err, next: f.next}
+}
+
 // refused is a failure of what was asked for.
 func refused(next, format string, args ...any) error {
 	return &failure{exit: exitRefused, cause: fmt.Errorf(format, args...), next: next}
@@ -43,11 +64,11 @@ func refused(next, format string, args ...any) error {
 func asFailure(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
-		return &failure{exit: f.exit, code: f.code, cause: err, next: f.next}
+		return &failure{exit: f.exit, file: f.file, code: f.code, cause: err, next: f.next}
 	}
 	var file *keys.FileError
 	if errors.As(err, &file) {
-		return &failure{exit: exitUsage, cause: err, next: keyFileStep(file)}
+		return &failure{exit: exitUsage, file: true, cause: err, next: keyFileStep(file)}
 	}
 	var st *ledger.StatementError
 	if errors.As(err, &st) {
@@ -71,8 +92,11 @@ func keyFileStep(e *keys.FileError) string {
 	if errors.Is(e.Err, errNoTerminal) {
 		return "give --passphrase-file FILE"
 	}
-	if errors.Is(e.Err, fs.ErrNotExist) {
-		return "check --key; quorate keygen makes key files"
+	if errors.Is(e.Err, fs.ErrNotExist) && e.What == "" {
+		return "check the path; quorate keygen makes key files"
+	}
+	if e.Remedy == "" {
+		return "check the path, and who may read it"
 	}
 	return ""
 }

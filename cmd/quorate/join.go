@@ -36,6 +36,7 @@ network; a governor bundles the file beside the proposal.`,
 			if err != nil {
 				return err
 			}
+			defer file.Wipe()
 			if file.Role != fsm.RoleNode {
 				return usage("make one with quorate keygen node NAME", "%s is the key of a %s, not of a node", key, file.Role)
 			}

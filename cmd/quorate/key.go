@@ -5,8 +5,6 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-
-	"github.com/quorate/quorate/ledger/keys"
 )
 
 // keyCommand is what concerns keys themselves, and not what they sign.
@@ -21,7 +19,7 @@ func (a *app) keyCommand() *cobra.Command {
 	}
 	c.AddCommand(a.keyBackupCommand(), a.keyRestoreCommand(), a.keyShareCommand(), a.keyVerifyCommand(), a.keyListCommand(),
 		a.keyDestroyCommand(), a.keyShowCommand(), a.keySignerCommand(), a.keyCheckSignerCommand())
-	return c
+	return aboutFiles(c)
 }
 
 // shownKey is what key show prints: nothing secret.
@@ -44,7 +42,7 @@ func (a *app) keyShowCommand() *cobra.Command {
 		Example: "  quorate key show alice.key",
 		Args:    exactArgs("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := a.openKey(args[0], passphraseFile)
+			file, err := a.readKey(args[0], passphraseFile)
 			if err != nil {
 				return err
 			}
@@ -67,18 +65,14 @@ func (a *app) keyShowCommand() *cobra.Command {
 	return c
 }
 
-// openKey is readKey for commands whose whole matter is a key file: what is wrong
-// with it is no wrong usage there.
-func (a *app) openKey(path, passphraseFile string) (*keys.File, error) {
-	file, err := a.readKey(path, passphraseFile)
-	return file, asRefusal(err)
-}
-
-// asRefusal makes of any failure one that exits with 1.
-func asRefusal(err error) error {
-	if err == nil {
-		return nil
+// aboutFiles makes a command, and those below it, exit with 1 for whatever a file, a
+// share, a passphrase or a request is refused for: 2 is for wrong flags.
+func aboutFiles(c *cobra.Command) *cobra.Command {
+	for _, child := range c.Commands() {
+		aboutFiles(child)
 	}
-	f := asFailure(err)
-	return &failure{exit: exitRefused, code: f.code, cause: err, next: f.next}
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error { return asRefusal(run(c, args)) }
+	}
+	return c
 }

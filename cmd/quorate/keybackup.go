@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
@@ -99,7 +98,7 @@ func (m *madeBackup) text(w io.Writer) {
 
 // backupOnline makes a backup with the council that a server proves.
 func (a *app) backupOnline(ctx context.Context, l *link, f *keyBackupFlags) error {
-	file, err := a.openKey(f.key, f.passphraseFile)
+	file, err := a.readKey(f.key, f.passphraseFile)
 	if err != nil {
 		return err
 	}
@@ -127,20 +126,28 @@ func (a *app) backupOffline(ctx context.Context, f *keyBackupFlags) error {
 	if err != nil {
 		return err
 	}
-	file, err := a.openKey(f.key, f.passphraseFile)
+	file, err := a.readKey(f.key, f.passphraseFile)
 	if err != nil {
 		return err
 	}
 	defer file.Wipe()
 	var holders []keys.ShareHolder
+	of := map[string]string{} // the holder of each operator
 	for _, path := range f.holders {
 		public, err := keys.ReadPublicFile(path)
 		if err != nil {
-			return asRefusal(err)
+			return err
 		}
 		if public.Role != fsm.RoleGovernor || public.Recipient == "" {
 			return refused("name governors' public files", "%s is of a %s, or without a recipient", path, public.Role)
 		}
+		if public.Name == file.Name {
+			return refused("name others", "%s is %s's: nobody holds a share of the own key", path, file.Name)
+		}
+		if other := of[public.Operator]; other != "" && other != public.Name {
+			return refused("name one governor of each operator", "%s and %s are both of %s, which gets one share", other, public.Name, public.Operator)
+		}
+		of[public.Operator] = public.Name
 		holders = append(holders, keys.ShareHolder{Name: public.Name, Recipient: public.Recipient})
 	}
 	return a.makeBackup(ctx, nil, file, spot{genesis: genesis.hash, generation: f.generation}, holders, 0, f)
@@ -204,7 +211,7 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 	defer author.close()
 	b, err := keys.NewBackup(file, at.genesis, threshold, holders, f.recipients)
 	if err != nil {
-		return refused("check --recipient", "%w", err)
+		return refused("check --holders and --recipient", "%w", err)
 	}
 	body := bodyOf(b)
 	if err := body.Check(); err != nil {
@@ -215,7 +222,7 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 		return err
 	}
 	if err := b.Write(f.out); err != nil {
-		return asRefusal(err)
+		return err
 	}
 	made := &madeBackup{Out: f.out, Holder: b.Holder, Key: b.Key.String(), Ciphertext: body.Ciphertext.String(), Threshold: b.Threshold, Statement: f.statement}
 	for _, s := range b.Shares {
@@ -234,14 +241,6 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 		return err
 	}
 	return a.print(made, made.text)
-}
-
-// definite says whether nothing came of a submission: an answer of the rules, or a
-// failure of ours before anything was sent.
-func definite(err error) bool {
-	var problem *client.Problem
-	var failed *failure
-	return errors.As(err, &problem) && problem.Code != "unknown_outcome" || errors.As(err, &failed)
 }
 
 // backupAuthor is who signs the statement of a backup.
@@ -282,7 +281,7 @@ func (a *app) signKeyStatement(ctx context.Context, l *link, u *author, at spot,
 		}
 	}
 	if u.Role != fsm.RoleGovernor {
-		return nil, usage("sign with a governor's key", "a %s signs no %s by hand", u.Role, typ)
+		return nil, wrongFile("sign with a governor's key", "a %s signs no %s by hand", u.Role, typ)
 	}
 	return u.sign(ctx, a.withNonce(at.payload(u.Name, typ)), body, show)
 }

@@ -33,10 +33,14 @@ func (a *app) keyDestroyCommand() *cobra.Command {
 		Use:   "destroy FILE.backup… | --key FILE, --sign GOVERNOR.key",
 		Short: "destroy a key that is no longer in force, or its backup, and say so on the ledger",
 		Long: `destroy asks the ledger whether the key has ended, signs a statement that it is
-destroyed, and once the ledger has that, overwrites the files with zeros and removes
-them. Name every copy of the backup. Refused are a key that is in force or may still
-be heard, and another file than the recorded backup. Of what the ledger has as
+destroyed, and once a certified head has that, overwrites the files with zeros and
+removes them. Name every copy of the backup. Refused are a key that is in force or may
+still be heard, and another file than the recorded backup. Of what the ledger has as
 destroyed already, further copies are destroyed without a statement.
+
+Until then nothing is destroyed. If the answer is lost or it is interrupted, run it
+again: the signed statement is kept in FILE.destroy.cose, and goes out as it is. With
+--statement it is written and nothing is destroyed: submit it, then run this again.
 
 The statement is a claim: it shows who answers for it, not that no copy is left.
 File systems that journal or copy on write, and SSDs, keep blocks that nobody can
@@ -49,15 +53,21 @@ overwrite; what protects a backup there is that its shares are sealed to governo
 			if f.sign.key == "" && f.sign.signer == "" {
 				return usage("say --sign GOVERNOR.key", "nobody signs that it is destroyed")
 			}
+			if f.sign.wait != string(client.WaitCertified) {
+				return usage("leave --wait out", "a key is destroyed once a certified head says so, and not at %q", f.sign.wait)
+			}
 			return a.withServer(c, &f.server, func(ctx context.Context, l *link) error { return a.destroyKey(ctx, l, args, &f) })
 		},
 	}
 	f.sign.addSign(c.Flags())
+	// What is destroyed stays so: one server's word for it is too little.
+	wait := c.Flags().Lookup("wait")
+	wait.DefValue, wait.Usage, f.sign.wait = string(client.WaitCertified), "certified (a certified head covers it), and nothing less", string(client.WaitCertified)
 	f.server.add(c.Flags())
 	c.Flags().StringVar(&f.key, "key", "", "destroy this key file")
 	c.Flags().StringVar(&f.passphraseFile, "passphrase-file", "", "read its passphrase from this file")
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the ledger")
-	c.Flags().StringVar(&f.statement, "statement", "", "write the signed statement to this file instead of submitting it")
+	c.Flags().StringVar(&f.statement, "statement", "", "write the signed statement to this file, and destroy nothing yet")
 	c.Flags().BoolVarP(&f.yes, "yes", "y", false, "destroy without asking")
 	return c
 }
@@ -84,7 +94,7 @@ func (a *app) destroyKey(ctx context.Context, l *link, backups []string, f *keyD
 	}
 	author, err := a.governor(ctx, &f.sign)
 	if err != nil {
-		return asRefusal(err)
+		return err
 	}
 	defer author.close()
 	if ledger.Hash(author.keyID()) == d.body.Key {
@@ -93,42 +103,102 @@ func (a *app) destroyKey(ctx context.Context, l *link, backups []string, f *keyD
 	if err := l.destructible(ctx, d, author); err != nil {
 		return err
 	}
+	pending, err := d.pending(l.genesis)
+	if err != nil && d.said == 0 {
+		return err
+	}
+	verb := "destroy"
+	if f.statement != "" && d.said == 0 {
+		verb = "say on the ledger that you destroy"
+		if exists(f.statement) {
+			return refused("nothing is ever overwritten: name another, or move it away", "%s exists", f.statement)
+		}
+	}
 	show := func(w io.Writer) {
-		fmt.Fprintf(w, "destroy key %s… of %s for good: %s\n", d.body.Key.String()[:8], d.holder, strings.Join(d.files, ", "))
+		fmt.Fprintf(w, "%s key %s… of %s for good: %s\n", verb, d.body.Key.String()[:8], d.holder, clean(strings.Join(d.files, ", ")))
 	}
 	if ok, err := a.agreeTo(show, "Destroy it?", f.yes); err != nil || !ok {
 		return err
 	}
 	if d.said > 0 {
-		return a.destroyDoomed(d, nil, "")
+		return a.destroyDoomed(d, nil, pending != nil)
 	}
-	status, err := l.Status(ctx)
-	if err != nil {
-		return err
-	}
-	envelope, err := a.signKeyStatement(ctx, l, author, spot{genesis: l.genesis, generation: status.Generation}, ledger.TypeDestroy, d.body, "key.destroy of key "+d.body.Key.String()+" of "+d.holder)
-	if err != nil {
-		return err
-	}
-	if f.statement != "" {
-		if err := writeStatements(f.statement, [][]byte{envelope}); err != nil {
+	if pending == nil {
+		status, err := l.Status(ctx)
+		if err != nil {
 			return err
 		}
-		return a.destroyDoomed(d, nil, f.statement)
+		envelope, err := a.signKeyStatement(ctx, l, author, spot{genesis: l.genesis, generation: status.Generation}, ledger.TypeDestroy, d.body, "key.destroy of key "+d.body.Key.String()+" of "+d.holder)
+		if err != nil {
+			return err
+		}
+		if f.statement != "" {
+			return a.keepDestroy(d, envelope, f.statement)
+		}
+		if err := writeStatements(d.files[0]+destroyStatement, [][]byte{envelope}); err != nil {
+			return err
+		}
+		pending = envelope
+	} else {
+		a.note("note: the statement of an earlier try, %s, goes out as it is", d.files[0]+destroyStatement)
+		if f.statement != "" {
+			return a.keepDestroy(d, pending, f.statement)
+		}
 	}
-	answer, err := a.sayDestroyed(ctx, l, envelope, d.files[0]+destroyStatement, f.sign.wait)
+	// Crash here, and from here on until the ledger has it: the next run finds the
+	// statement and sends the same bytes.
+	answer, err := a.sayDestroyed(ctx, l, d, pending, f.sign.wait)
 	if err != nil {
 		return err
 	}
+	// Crash here: the next run finds on the ledger that it is said, and destroys.
 	d.said = answer.Statements[0].Seq
-	return a.destroyDoomed(d, answer, "")
+	return a.destroyDoomed(d, answer, true)
+}
+
+// keepDestroy writes the statement, for somebody to submit; nothing is destroyed before
+// the ledger has it.
+func (a *app) keepDestroy(d *doomed, envelope []byte, path string) error {
+	if err := writeStatements(path, [][]byte{envelope}); err != nil {
+		return err
+	}
+	return a.print(map[string]any{"key": d.body.Key.String(), "holder": d.holder, "statement": path}, func(w io.Writer) {
+		fmt.Fprintf(w, "wrote %s; nothing is destroyed yet\nnext: quorate submit %s --wait certified, then run this again, without --statement\n", path, path)
+	})
+}
+
+// pending is the statement of an earlier try that did not learn whether the ledger took
+// it; nil if there is none.
+func (d *doomed) pending(genesis ledger.Hash) ([]byte, error) {
+	path := d.files[0] + destroyStatement
+	if !exists(path) {
+		return nil, nil
+	}
+	other := func(err error) error {
+		return refused("see what it is, and move it away; then run this again", "%s is there and is no statement that this key is destroyed: %w", path, err)
+	}
+	list, err := readStatements(path)
+	if err != nil {
+		return nil, other(err)
+	}
+	if len(list) != 1 || list[0].Payload.Type != ledger.TypeDestroy || list[0].Payload.Ledger != genesis {
+		return nil, other(errors.New("it is another statement"))
+	}
+	body, err := ledger.DecodeBody[ledger.Destroy](list[0])
+	if err != nil {
+		return nil, other(err)
+	}
+	if body.Key != d.body.Key || body.Ciphertext != d.body.Ciphertext {
+		return nil, other(errors.New("it is of another key or backup"))
+	}
+	return list[0].Envelope, nil
 }
 
 // doomed reads what the files are: copies of one backup, or a key.
 func (a *app) doomed(backups []string, f *keyDestroyFlags) (*doomed, error) {
 	d := &doomed{body: &ledger.Destroy{Reason: f.reason}, files: a.once(backups)}
 	if f.key != "" {
-		file, err := a.openKey(f.key, f.passphraseFile)
+		file, err := a.readKey(f.key, f.passphraseFile)
 		if err != nil {
 			return nil, err
 		}
@@ -145,47 +215,43 @@ func (a *app) doomed(backups []string, f *keyDestroyFlags) (*doomed, error) {
 		}
 		d.body.Key, d.body.Ciphertext, d.holder = ledger.Hash(b.Key), b.Hash(), b.Holder
 	}
-	return d, nil
+	return d, d.body.Check()
 }
 
 // sayDestroyed has the ledger take the statement, which is in a file until it does: a
 // submission without an answer is made again with the same bytes.
-func (a *app) sayDestroyed(ctx context.Context, l *link, envelope []byte, path, wait string) (*submitted, error) {
-	if exists(path) {
-		return nil, refused("quorate submit "+path+", move it away, then run this again", "%s is there: the statement of an earlier try", path)
-	}
-	if err := writeStatements(path, [][]byte{envelope}); err != nil {
-		return nil, err
-	}
+func (a *app) sayDestroyed(ctx context.Context, l *link, d *doomed, envelope []byte, wait string) (*submitted, error) {
+	path := d.files[0] + destroyStatement
 	answer, err := a.submitAll(ctx, l, [][]byte{envelope}, wait)
 	switch {
+	case err == nil && answer.Verified:
+		return answer, nil
 	case err == nil:
-		return answer, os.Remove(path)
+		err = errors.New("no certified head shows it")
 	case definite(err):
+		// It will never be taken; another run signs another, if the rules allow it then.
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	return nil, refused("quorate submit "+path+", then run this again, which destroys the files", "nothing is destroyed: whether the ledger took the statement is not known: %w", err)
+	return nil, refused("run this again, which sends the same statement ("+path+") and then destroys", "nothing is destroyed: whether the ledger took the statement is not known: %w", err)
 }
 
-// destroyDoomed destroys the files. statement is the file that is to be submitted, if
-// the ledger has not got it.
-func (a *app) destroyDoomed(d *doomed, answer *submitted, statement string) error {
-	if err := destroyAll(d.files); err != nil {
-		if statement != "" {
-			return refused("see what keeps it, destroy it by hand, and only then quorate submit "+statement, "%w", err)
-		}
+// destroyDoomed destroys the files, of which the ledger says so, and removes the statement
+// that says it, if that is here.
+func (a *app) destroyDoomed(d *doomed, answer *submitted, kept bool) error {
+	err := destroyAll(d.files)
+	if kept {
+		err = errors.Join(err, os.Remove(d.files[0]+destroyStatement))
+	}
+	if err != nil {
 		return refused("see what keeps it, then run this again", "entry %d says that it is destroyed, and %w", d.said, err)
 	}
 	return a.print(map[string]any{"key": d.body.Key.String(), "holder": d.holder, "files": d.files, "answer": answer}, func(w io.Writer) {
-		fmt.Fprintf(w, "destroyed %s\n", strings.Join(d.files, ", "))
-		switch {
-		case answer != nil:
+		fmt.Fprintf(w, "destroyed %s\n", clean(strings.Join(d.files, ", ")))
+		if answer != nil {
 			answer.text(w)
-		case statement != "":
-			fmt.Fprintf(w, "next: quorate submit %s\n", statement)
-		default:
-			fmt.Fprintf(w, "entry %d says so already\n", d.said)
+			return
 		}
+		fmt.Fprintf(w, "entry %d says so already\n", d.said)
 	})
 }
 

@@ -2,9 +2,9 @@ package main
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -98,7 +98,7 @@ ledger pins and which protect its channel only.`,
 	c.Flags().StringVar(&f.api, "api", "", "a replica's API, a URL")
 	c.Flags().BoolVar(&f.plain, "insecure-plain", false, "do not encrypt the key file: development only")
 	addWorkFactor(c.Flags(), &f.workFactor)
-	return c
+	return aboutFiles(c)
 }
 
 func (a *app) keygen(role, name string, f keygenFlags) (*newKey, error) {
@@ -127,15 +127,13 @@ func (a *app) keygen(role, name string, f keygenFlags) (*newKey, error) {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return nil, usage("name a directory that can be written", "make %s: %w", f.dir, causeOf(err))
-	}
 	defer keys.WipeBytes(passphrase)
 	return a.writeKey(role, name, f, passphrase)
 }
 
-// writeKey makes the key and its files; an empty passphrase writes it plain.
-func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (*newKey, error) {
+// writeKey makes the key and its files, all of them or none; an empty passphrase writes
+// it plain.
+func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (made *newKey, err error) {
 	file, err := a.generate(role, name, f.operator)
 	if err != nil {
 		return nil, err
@@ -145,27 +143,45 @@ func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (*ne
 		return nil, err
 	}
 	base := filepath.Join(f.dir, name)
-	made := &newKey{Name: name, Role: role, Operator: f.operator, KeyID: public.KeyID, Words: public.Words,
+	made = &newKey{Name: name, Role: role, Operator: f.operator, KeyID: public.KeyID, Words: public.Words,
 		Files: []string{base + ".key", base + ".pub"}, Plain: len(passphrase) == 0, file: file}
 	if role == fsm.RoleReplica {
+		made.Files = append(made.Files, base+".tls.key", base+".tls.crt")
+	}
+	for _, path := range made.Files {
+		if exists(path) {
+			return nil, wrongFile("choose another name or --out, or move it away", "%s: it exists already; it is never overwritten", path)
+		}
+	}
+	var written madeFiles
+	defer func() {
+		if err != nil {
+			file.Wipe()
+			err = errors.Join(err, written.remove())
+		}
+	}()
+	if err := written.mkdir(f.dir); err != nil {
+		return nil, err
+	}
+	if role == fsm.RoleReplica {
 		public.Address, public.API = f.peer, f.api
-		if public.TLSPin, err = writeTLS(base, name); err != nil {
+		if public.TLSPin, err = writeTLS(base, name, &written); err != nil {
 			return nil, err
 		}
-		made.Files = append(made.Files, base+".tls.key", base+".tls.crt")
 	}
 	if role == fsm.RoleNode {
 		public.Peer = file.Key.PeerKey().Public().(ed25519.PublicKey)
 	}
-	if len(passphrase) == 0 {
-		err = keys.WriteInsecureFile(base+".key", file)
-	} else {
-		err = keys.WriteFile(base+".key", file, passphrase, keys.WorkFactor(f.workFactor))
-	}
+	err = written.add(base+".key", func(path string) error {
+		if made.Plain {
+			return keys.WriteInsecureFile(path, file)
+		}
+		return keys.WriteFile(path, file, passphrase, keys.WorkFactor(f.workFactor))
+	})
 	if err != nil {
 		return nil, err
 	}
-	return made, keys.WritePublicFile(base+".pub", public)
+	return made, written.add(base+".pub", func(path string) error { return keys.WritePublicFile(path, public) })
 }
 
 func (a *app) generate(role, name, operator string) (*keys.File, error) {

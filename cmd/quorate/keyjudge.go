@@ -20,7 +20,7 @@ type judgedAnswers struct {
 // test restore nothing.
 func (a *app) judge(b *keys.Backup, r *backupRecord, dir, passphraseFile string, answers []string, purpose string) (*judgedAnswers, error) {
 	path := filepath.Join(dir, restoreFile)
-	file, err := a.openKey(path, passphraseFile)
+	file, err := a.readKey(path, passphraseFile)
 	if err != nil {
 		return nil, err
 	}

@@ -241,7 +241,7 @@ type backupFlags struct {
 // open reads a backup's file.
 func openBackup(path string) (*keys.Backup, error) {
 	b, err := keys.ReadBackup(path)
-	return b, asRefusal(err)
+	return b, err
 }
 
 // withRecord gives a command the record that its backup is compared with; l is nil

@@ -27,8 +27,12 @@ const (
 	endedSuffix  = "-ended"        // after the role of a key that is no longer in force
 	restorePlain = "do not encrypt what is written: development only"
 
-	// requestLife is how long holders may answer, if nothing is said.
-	requestLife = 7 * 24 * time.Hour
+	// requestLife is how long holders may answer, if nothing is said; maxRequestLife
+	// bounds what is said: a request is of use to whoever gets hold of restore.key.
+	requestLife    = 7 * 24 * time.Hour
+	maxRequestLife = 90 * 24 * time.Hour
+
+	openedStatement = ".opened.cose" // after a restored key's file: its restore.test, if it could not be sent
 )
 
 type keyRestoreFlags struct {
@@ -75,6 +79,17 @@ a server, --offline --record PROOF takes the record from a proof.`,
 			}
 			if f.purpose != keys.RestorePurpose && f.purpose != keys.TestPurpose {
 				return usage("say restore or test", "--purpose is %q", f.purpose)
+			}
+			signs := f.sign.key != "" || f.sign.signer != ""
+			switch {
+			case f.life <= 0 || f.life > maxRequestLife:
+				return usage("say a time such as 48h", "--for is %s, want up to %s", f.life, maxRequestLife)
+			case f.statement != "" && !(signs && len(f.answers) > 0):
+				return usage("say --sign GOVERNOR.key with --answers, or leave --statement out", "--statement is for what is signed when the key is restored")
+			case f.backup.offline && signs && len(f.answers) > 0 && f.statement == "":
+				return usage("say --statement FILE, and submit it later", "without a server nothing can be submitted")
+			case f.statement != "" && exists(f.statement):
+				return refused("nothing is ever overwritten: name another, or move it away", "%s exists", f.statement)
 			}
 			if f.purpose == keys.TestPurpose && len(f.answers) > 0 {
 				return usage("quorate key verify-backup FILE.backup --requests DIR --answers FILE,…", "restore takes no answers for a test")
@@ -137,7 +152,7 @@ func (a *app) requestShares(ctx context.Context, l *link, b *keys.Backup, r *bac
 	}
 	author, err := a.governor(ctx, &f.sign)
 	if err != nil {
-		return asRefusal(err)
+		return err
 	}
 	defer author.close()
 	if author.Role != fsm.RoleGovernor {
@@ -193,46 +208,20 @@ func (a *app) writeRequests(b *keys.Backup, identity string, envelopes [][]byte,
 		file.Role = roleTest
 	}
 	defer file.Wipe()
-	made, err := makeDirs(f.dir)
-	var written []string
+	var written madeFiles
 	defer func() {
-		if err == nil {
-			return
-		}
-		for _, path := range written {
-			err = errors.Join(err, os.Remove(path))
-		}
-		for _, dir := range made {
-			_ = os.Remove(dir) // only what is empty, and was made here
+		if err != nil {
+			err = errors.Join(err, written.remove())
 		}
 	}()
-	if err != nil {
-		return refused("name a directory that can be written", "make %s: %w", f.dir, causeOf(err))
+	if err := written.mkdir(f.dir); err != nil {
+		return err
 	}
-	path := filepath.Join(f.dir, restoreFile)
-	if err := a.writeSecretFile(path, file, f); err != nil {
-		return asRefusal(err)
+	err = written.add(filepath.Join(f.dir, restoreFile), func(path string) error { return a.writeSecretFile(path, file, f) })
+	for i := 0; err == nil && i < len(requests); i++ {
+		err = written.add(requests[i].File, func(path string) error { return writeNew(path, envelopes[i], 0o600) })
 	}
-	written = append(written, path)
-	for i, q := range requests {
-		if err := writeNew(q.File, envelopes[i], 0o600); err != nil {
-			return asRefusal(err)
-		}
-		written = append(written, q.File)
-	}
-	return nil
-}
-
-// makeDirs is MkdirAll that says which directories it made, the innermost first.
-func makeDirs(dir string) ([]string, error) {
-	var missing []string
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
-			break
-		}
-		missing = append(missing, at)
-	}
-	return missing, os.MkdirAll(dir, 0o700)
+	return err
 }
 
 // writeSecretFile writes a key file as the flags say.
@@ -292,13 +281,17 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 		return err
 	}
 	if err := a.writeSecretFile(out.File, file, f); err != nil {
-		return asRefusal(err)
+		return err
 	}
 	// The key is there for good: what it took to have it is of use to thieves alone,
 	// restore.key most. Whatever fails now, the ledger hears that the backup was opened.
 	left := destroyAll(append(slices.Clone(judged.own), judged.Files...))
 	if out.Answer, err = a.sendStatement(ctx, l, envelope, f.statement, f.sign.wait); err != nil {
-		a.note("note: the key is restored; that the backup was opened is not on the ledger: %v", err)
+		a.note("note: the key is restored; that the backup was opened is not on the ledger as far as is known: %s", cleanLines(err.Error()))
+		if kept := out.File + openedStatement; !definite(err) && writeStatements(kept, [][]byte{envelope}) == nil {
+			out.Statement = kept
+			a.note("note: quorate submit %s puts it there, also if it is there already", kept)
+		}
 	}
 	err = a.print(out, func(w io.Writer) {
 		judgedText(w, judged.Judged)
@@ -332,7 +325,7 @@ func (a *app) signRestoreTest(ctx context.Context, l *link, b *keys.Backup, r *b
 	}
 	author, err := a.governor(ctx, sign)
 	if err != nil {
-		return nil, asRefusal(err)
+		return nil, err
 	}
 	defer author.close()
 	holders := slices.Sorted(slices.Values(j.Holders))

@@ -76,7 +76,7 @@ func (a *app) shareFor(ctx context.Context, path string, f *keyShareFlags) error
 	}
 	author, err := a.governor(ctx, &f.sign)
 	if err != nil {
-		return asRefusal(err)
+		return err
 	}
 	defer author.close()
 	if author.Name != request.Holder {
@@ -93,7 +93,7 @@ func (a *app) shareFor(ctx context.Context, path string, f *keyShareFlags) error
 		return refused("ask whoever sent it: the request does not fit your share", "%s: %w", path, err)
 	}
 	if err := writeNew(f.out, answer, 0o600); err != nil {
-		return asRefusal(err)
+		return err
 	}
 	return a.print(map[string]any{"out": f.out, "holder": request.Holder, "for": request.Author, "key": request.Key.String()}, func(w io.Writer) {
 		fmt.Fprintf(w, "wrote %s, which only %s's restoring can open\nnext: send it to %s\n", f.out, clean(request.Author), clean(request.Author))
@@ -123,7 +123,7 @@ func (a *app) verifyAsker(ctx context.Context, r *keys.SignedRequest, f *keyShar
 	if f.asker != "" {
 		public, err := keys.ReadPublicFile(f.asker)
 		if err != nil {
-			return "", asRefusal(err)
+			return "", err
 		}
 		key, err := public.Key()
 		if err != nil {

@@ -48,13 +48,23 @@ on a disk or a screen. --sign then puts on the ledger that it was opened.`,
 			if len(f.answers) > 0 && f.dir == "" {
 				return usage("say --requests DIR, where quorate key restore --purpose test wrote the requests", "the directory with restore.key is missing")
 			}
+			switch {
+			case f.sign != "" && len(f.answers) == 0:
+				return usage("say --answers FILE,…, or leave --sign out", "--sign is for what is signed when the backup was opened")
+			case f.statement != "" && f.sign == "":
+				return usage("say --sign GOVERNOR.key, or leave --statement out", "nobody signs what --statement is to hold")
+			case f.backup.offline && f.sign != "" && f.statement == "":
+				return usage("say --statement FILE, and submit it later", "without a server nothing can be submitted")
+			case f.statement != "" && exists(f.statement):
+				return refused("nothing is ever overwritten: name another, or move it away", "%s exists", f.statement)
+			}
 			return a.withRecord(c.Context(), &f.backup, b, func(ctx context.Context, l *link, r *backupRecord) error {
 				return a.verifyBackup(ctx, l, b, r, &f)
 			})
 		},
 	}
 	f.backup.add(c, false)
-	f.key.addKey(c.Flags(), "a holder's key file: its own share is opened (or QUORATE_KEY)")
+	f.key.addKey(c.Flags(), "a holder's key file: its own share is opened")
 	addWait(c.Flags(), &f.key.wait)
 	c.Flags().StringSliceVar(&f.answers, "answers", nil, "the holders' answers, with commas")
 	c.Flags().StringVar(&f.dir, "requests", "", "the directory of restore.key and the requests")
@@ -126,7 +136,7 @@ func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *back
 func (a *app) verifyOwn(ctx context.Context, b *keys.Backup, f *signFlags) (string, error) {
 	author, err := a.governor(ctx, f)
 	if err != nil {
-		return "", asRefusal(err)
+		return "", err
 	}
 	defer author.close()
 	if b.ShareOf(author.Name) == nil {

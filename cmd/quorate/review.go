@@ -382,6 +382,15 @@ func moment(millis uint64) string {
 	return time.UnixMilli(int64(millis)).UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
+// cleanLines is clean for text of several lines.
+func cleanLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = clean(strings.ReplaceAll(line, "\t", " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // clean makes foreign text safe for a terminal.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {

@@ -34,17 +34,36 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	// A second interrupt ends the program at once, should stopping hang.
 	context.AfterFunc(ctx, stop)
-	a := &app{in: stdin, out: stdout, err: stderr, getenv: os.Getenv, environ: os.Environ, now: time.Now}
+	out := &keptError{w: stdout}
+	a := &app{in: stdin, out: out, err: stderr, getenv: os.Getenv, environ: os.Environ, now: time.Now}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = refused("what the command was to do is done; only its output is missing", "write output: %w", causeOf(out.err))
+	}
 	if err == nil {
 		return exitDone
 	}
 	return a.report(err)
+}
+
+// keptError is an output that remembers that it could not be written: a full disk behind
+// it must not look like success.
+type keptError struct {
+	w   io.Writer
+	err error
+}
+
+func (k *keptError) Write(b []byte) (int, error) {
+	n, err := k.w.Write(b)
+	if k.err == nil {
+		k.err = err
+	}
+	return n, err
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -165,9 +184,10 @@ func (a *app) report(err error) int {
 		_ = e.Encode(map[string]any{"code": f.code, "error": f.cause.Error(), "exit": f.exit, "next": f.next})
 		return f.exit
 	}
-	fmt.Fprintf(a.err, "quorate: %v\n", f.cause)
+	// Both may repeat what a file, a server or another program said.
+	fmt.Fprintf(a.err, "quorate: %s\n", cleanLines(f.cause.Error()))
 	if f.next != "" {
-		fmt.Fprintf(a.err, "  next: %s\n", f.next)
+		fmt.Fprintf(a.err, "  next: %s\n", cleanLines(f.next))
 	}
 	return f.exit
 }

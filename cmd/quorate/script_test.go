@@ -57,6 +57,14 @@ func TestScripts(t *testing.T) {
 			"agent":    agents().command,
 			"observes": observes,
 			"convicts": convicts,
+			"refuses":  refuses,
+			"request":  askShare,
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("no condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

@@ -106,6 +106,7 @@ func (s *execSigner) Close() error {
 	defer kill.Stop()
 	// What it still says nobody reads; Wait may only be called when all is read.
 	_, _ = io.Copy(io.Discard, s.out)
+	wipeReader(s.out)
 	if err := s.command.Wait(); err != nil {
 		return fmt.Errorf("the signer %s ended badly: %w", s.program, err)
 	}
@@ -148,6 +149,7 @@ func (s *execSigner) ask(ctx context.Context, r keys.SignerRequest, ok any) erro
 		s.broken = err
 		return err
 	}
+	defer keys.WipeBytes(answer) // of unwrap it is a secret
 	a, err := keys.ParseSignerAnswer(answer)
 	switch {
 	case err != nil:
@@ -159,10 +161,26 @@ func (s *execSigner) ask(ctx context.Context, r keys.SignerRequest, ok any) erro
 	case a.Error != nil:
 		return s.refusal(a.Error)
 	}
+	defer keys.WipeBytes(a.OK)
 	if err := canon.Unmarshal(a.OK, ok); err != nil {
 		return s.failed("gave a wrong answer to %s: %w", r.Op, err)
 	}
 	return nil
+}
+
+// wipeReader writes zeros over what a reader has read ahead and handed out.
+func wipeReader(r *bufio.Reader) {
+	r.Reset(zeros{})
+	_, _ = r.Peek(r.Size())
+	r.Reset(nil)
+}
+
+// zeros is an endless input.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 // exchange writes a line and reads one, and waits for neither for longer than it

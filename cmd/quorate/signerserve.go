@@ -37,7 +37,7 @@ QUORATE_SIGNER_PASSPHRASE_FILE names: its input is the protocol.`,
 			}
 			defer file.Wipe()
 			if file.Role != fsm.RoleGovernor && file.Role != fsm.RoleRecovery {
-				return usage("give a governor's key file", "%s is the key of the %s %s, who does not govern", key, file.Role, file.Name)
+				return wrongFile("give a governor's key file", "%s is the key of the %s %s, who does not govern", key, file.Role, file.Name)
 			}
 			s, err := newSignerServer(file)
 			if err != nil {
@@ -77,6 +77,7 @@ func newSignerServer(file *keys.File) (*signerServer, error) {
 // with id 0.
 func (s *signerServer) serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewReader(in)
+	defer wipeReader(lines)
 	for {
 		line, err := keys.ReadSignerLine(lines)
 		if errors.Is(err, io.EOF) {
@@ -91,15 +92,28 @@ func (s *signerServer) serve(ctx context.Context, in io.Reader, out io.Writer) e
 		} else {
 			answer = s.answer(ctx, line)
 		}
-		text, err := canon.Marshal(answer)
-		if err != nil {
-			return fmt.Errorf("answer: %w", err)
-		}
-		if _, err := out.Write(append(text, '\n')); err != nil {
+		if err := say(out, answer); err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
 	}
 }
+
+// say writes an answer, and wipes it: that of unwrap is a secret.
+func say(out io.Writer, answer keys.SignerAnswer) error {
+	text, err := canon.Append(make([]byte, 0, len(answer.OK)+signerAnswerRoom), answer)
+	defer keys.WipeBytes(text)
+	defer keys.WipeBytes(answer.OK)
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	_, err = out.Write(text)
+	return err
+}
+
+// signerAnswerRoom is what an answer has beside ok, so that it need not grow, which would
+// leave a copy behind.
+const signerAnswerRoom = 1 << 10
 
 func (s *signerServer) answer(ctx context.Context, line []byte) keys.SignerAnswer {
 	r, err := keys.ParseSignerRequest(line)
@@ -116,6 +130,9 @@ func (s *signerServer) answer(ctx context.Context, line []byte) keys.SignerAnswe
 	if problem != nil {
 		a.Error = problem
 		return a
+	}
+	if key, is := ok.(keys.SignerFileKey); is {
+		defer keys.WipeBytes(key.FileKey)
 	}
 	if a.OK, err = canon.Marshal(ok); err != nil {
 		a.Error = keys.NewSignerError(keys.SignerUnavailable, err.Error())
@@ -159,7 +176,7 @@ func (s *signerServer) do(ctx context.Context, r *keys.SignerRequest) (any, *key
 		if err != nil {
 			return bad(err.Error())
 		}
-		return keys.SignerFileKey{FileKey: fileKey}, nil
+		return keys.SignerFileKey{FileKey: fileKey}, nil // answer wipes it
 	}
 	return nil, keys.NewSignerError(keys.SignerUnknownOp, fmt.Sprintf("there is no operation %.40q", r.Op))
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -129,8 +132,14 @@ func (a *app) submitAll(ctx context.Context, l *link, envelopes [][]byte, wait s
 	all := &submitted{Level: wait, Verified: level == client.WaitCertified}
 	for _, part := range split(envelopes, maxSubmissionStatements, maxSubmissionBytes) {
 		answer, err := l.Submit(ctx, part, level)
+		if err != nil && answer != nil {
+			return nil, &unprovenError{err}
+		}
 		if err != nil {
 			return nil, err
+		}
+		if len(answer.Statements) != len(part) {
+			return nil, &unprovenError{fmt.Errorf("the server gives %d verdicts for %d statements", len(answer.Statements), len(part))}
 		}
 		if all.Statements == nil {
 			all.First = answer.First
@@ -140,6 +149,28 @@ func (a *app) submitAll(ctx context.Context, l *link, envelopes [][]byte, wait s
 		all.Statements = append(all.Statements, answer.Statements...)
 	}
 	return all, nil
+}
+
+// unprovenError says that a server took a submission, and that what it answered did not
+// prove it.
+type unprovenError struct{ error }
+
+func (e *unprovenError) Unwrap() error { return e.error }
+
+// definite says whether nothing came of a submission: the rules refused it, or it failed
+// here before anything was sent. All else may have been taken: an earlier try whose answer
+// was lost counts too, whatever the last one was answered.
+func definite(err error) bool {
+	if errors.As(err, new(*unprovenError)) {
+		return false
+	}
+	var p *client.Problem
+	if errors.As(err, &p) {
+		passing := p.Status < 400 || p.Status >= 500 || p.Status == http.StatusRequestTimeout || p.Status == http.StatusTooManyRequests
+		// A proxy on the way has a code of its status alone.
+		return len(p.Statements) > 0 || !passing && !strings.HasPrefix(p.Code, "http_")
+	}
+	return errors.As(err, new(*failure))
 }
 
 // split cuts a list so that no part has more than count items or size bytes.

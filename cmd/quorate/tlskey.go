@@ -9,10 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
 	"time"
+
+	"github.com/quorate/quorate/ledger/keys"
 )
 
 // The validity of a replica's certificate is without meaning: the ledger pins
@@ -59,15 +62,16 @@ func newCertificate(name string) (certPEM, keyPEM []byte, pin [32]byte, err erro
 }
 
 // writeTLS writes base.tls.key and base.tls.crt and returns the pin.
-func writeTLS(base, name string) ([32]byte, error) {
+func writeTLS(base, name string, written *madeFiles) ([32]byte, error) {
 	certPEM, keyPEM, pin, err := newCertificate(name)
 	if err != nil {
 		return pin, err
 	}
-	if err := writeNew(base+".tls.key", keyPEM, 0o600); err != nil {
+	defer keys.WipeBytes(keyPEM)
+	if err := written.add(base+".tls.key", func(path string) error { return writeNew(path, keyPEM, 0o600) }); err != nil {
 		return pin, err
 	}
-	return pin, writeNew(base+".tls.crt", certPEM, 0o644)
+	return pin, written.add(base+".tls.crt", func(path string) error { return writeNew(path, certPEM, 0o644) })
 }
 
 // readTLS opens a certificate and its key, and returns the pin too.
@@ -83,10 +87,10 @@ func readTLS(certFile, keyFile string) (tls.Certificate, [32]byte, error) {
 func writeNew(path string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if os.IsExist(err) {
-		return usage("nothing is ever overwritten: name another, or move it away", "write %s: it exists", path)
+		return wrongFile("nothing is ever overwritten: name another, or move it away", "write %s: it exists", path)
 	}
 	if err != nil {
-		return usage("check the path", "write %s: %w", path, causeOf(err))
+		return wrongFile("name a file in a directory that is there and can be written", "write %s: %w", path, causeOf(err))
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -96,7 +100,8 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		// Half a file is worse than none: it would be in the way of the next try.
+		return errors.Join(wrongFile("make room, or name a file elsewhere", "write %s: %w", path, causeOf(err)), os.Remove(path))
 	}
 	return nil
 }

@@ -110,7 +110,9 @@ func (s *scanner) unmarshal(target reflect.Value, plan *shape) *Error {
 	if problem != nil {
 		return problem
 	}
-	if !bytes.Equal(again, s.data) {
+	same := bytes.Equal(again, s.data)
+	clear(again) // what was read may be secret, and nobody else can wipe this copy
+	if !same {
 		return fail(CodeNotCanonical, "encoding the value again gives other bytes")
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,9 +99,9 @@ func (b *Backup) encrypt(f *File, recipients []age.Recipient) (*Split, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer WipeBytes(content)
+	defer content.Wipe()
 	var out bytes.Buffer
-	err = encryptTo(&out, content, recipients...)
+	err = encryptTo(&out, content.Bytes(), recipients...)
 	split := recipients[0].(*splitRecipient).made
 	if err != nil {
 		if split != nil {
@@ -162,7 +161,7 @@ func (b *Backup) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	return writeNew(path, content, 0o600)
+	return writeNew("backup", path, content, 0o600)
 }
 
 // FileName is how a backup's file is called: NAME-<8 hex of the key id>.backup.
@@ -203,13 +202,13 @@ func ParseBackup(content []byte) (*Backup, error) {
 
 // ReadBackup reads a backup's file. Whatever is wrong is a *FileError.
 func ReadBackup(path string) (*Backup, error) {
-	content, _, err := readBounded(path, MaxBackup)
+	content, _, err := readBounded("backup", path, MaxBackup)
 	if err != nil {
 		return nil, err
 	}
 	b, err := ParseBackup(content)
 	if err != nil {
-		return nil, &FileError{Path: path, Problem: err.Error(), Remedy: "take another copy of it", Err: err}
+		return nil, &FileError{What: "backup", Path: path, Problem: err.Error(), Remedy: "take another copy of it", Err: err}
 	}
 	return b, nil
 }
@@ -221,14 +220,14 @@ func (b *Backup) validate() error {
 	if len(b.Shares) > MaxShares || b.Threshold < MinThreshold || b.Threshold > uint64(len(b.Shares)) {
 		return fmt.Errorf("%d of %d shares, want %d <= threshold <= shares <= %d", b.Threshold, len(b.Shares), MinThreshold, MaxShares)
 	}
-	if b.Holder == "" || len(b.Holder) > maxPrincipal || len(b.Role) > maxPrincipal {
+	if !isName(b.Holder) || !isName(b.Role) {
 		return errors.New("it does not say whose key it is")
 	}
 	if len(b.Recipients) > maxRecipients {
 		return fmt.Errorf("%d further recipients, at most %d", len(b.Recipients), maxRecipients)
 	}
 	for i, s := range b.Shares {
-		if s.Holder == "" || len(s.Holder) > maxPrincipal || len(s.Sealed) > MaxSealedShare {
+		if !isName(s.Holder) || len(s.Sealed) > MaxSealedShare {
 			return fmt.Errorf("share %d has no holder, or is too large", i)
 		}
 		if i > 0 && s.Holder <= b.Shares[i-1].Holder {
@@ -236,6 +235,20 @@ func (b *Backup) validate() error {
 		}
 	}
 	return b.validateHeader()
+}
+
+// isName says whether a name or role may stand in a file name or on a terminal: what
+// the ledger takes as a name (FORMAT.md, section 2), on which nothing here depends. A
+// backup or a share is foreign, and is read before anything vouches for it.
+func isName(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		alnum := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		if !alnum && (c != '.' && c != '-' || i == 0 || i == len(text)-1) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= maxPrincipal
 }
 
 // validateHeader compares the ciphertext's header with what stands beside it.
@@ -268,15 +281,18 @@ func (b *Backup) Open(shares []Share) (*File, error) {
 			return nil, fmt.Errorf("open backup: a share of another set: %w", ErrShares)
 		}
 	}
-	fileKey, err := Combine(int(b.Threshold), shares)
-	defer WipeBytes(fileKey[:])
+	fileKey := NewSecret(fileKeySize)
+	defer fileKey.Wipe()
+	err := combine(int(b.Threshold), shares, fileKey.Bytes())
 	if errors.Is(err, ErrShares) {
 		return nil, fmt.Errorf("open backup: %w: %w", err, ErrMismatch)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w", err)
 	}
-	return b.openWith(&splitIdentity{backup: b, fileKey: fileKey[:]})
+	identity := &splitIdentity{backup: b, fileKey: fileKey.Bytes()}
+	defer identity.wipe()
+	return b.openWith(identity)
 }
 
 // OpenAlone gives the key file to one of the further recipients. An error wraps
@@ -297,12 +313,12 @@ func (b *Backup) openWith(identity age.Identity) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w: %w", err, ErrMismatch)
 	}
-	content, err := io.ReadAll(io.LimitReader(plain, maxKeyFile+1))
-	defer WipeBytes(content)
+	content, err := readSecret(plain, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w: %w", err, ErrMismatch)
 	}
-	f, err := parseBody("in the backup", content)
+	defer content.Wipe()
+	f, err := parseBody("in the backup", content.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w: %w", err, ErrMismatch)
 	}
@@ -362,13 +378,18 @@ func (r *splitRecipient) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string
 type splitIdentity struct {
 	backup  *Backup
 	fileKey []byte
+	given   []byte // the copy that age has: it derives from it before it reads anything
 }
+
+// wipe is called when age has read the header.
+func (i *splitIdentity) wipe() { WipeBytes(i.given) }
 
 func (i *splitIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	want := stanzaArgs(i.backup.Set, int(i.backup.Threshold), len(i.backup.Shares))
 	for _, s := range stanzas {
 		if s.Type == splitStanza && slices.Equal(s.Args, want) {
-			return slices.Clone(i.fileKey), nil
+			i.given = slices.Clone(i.fileKey)
+			return i.given, nil
 		}
 	}
 	return nil, age.ErrIncorrectIdentity

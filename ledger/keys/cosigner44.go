@@ -34,6 +34,7 @@ func (k *PrivateKey) Cosigner44() *Cosigner44 {
 // NewCosigner44 makes the ML-DSA-44 key of a seed (FIPS 204, algorithm 6).
 func NewCosigner44(seed [SeedSize]byte) *Cosigner44 {
 	public, signer := mldsa44.NewKeyFromSeed(&seed)
+	defer WipeBytes(seed[:]) // of the parameter, which is a copy
 	restoreSpeed()
 	c := &Cosigner44{signer: signer}
 	public.Pack(&c.public)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -68,6 +67,7 @@ var ErrPassphrase = errors.New("the passphrase is wrong")
 
 // FileError says what is wrong with a key file and what to do about it.
 type FileError struct {
+	What    string // the kind of file; "" is a key file
 	Path    string
 	Problem string
 	Remedy  string
@@ -75,7 +75,11 @@ type FileError struct {
 }
 
 func (e *FileError) Error() string {
-	text := "key file " + e.Path + ": " + e.Problem
+	what := e.What
+	if what == "" {
+		what = "key file"
+	}
+	text := what + " " + e.Path + ": " + e.Problem
 	if e.Remedy != "" {
 		text += "; " + e.Remedy
 	}
@@ -114,7 +118,7 @@ func WriteFile(path string, f *File, passphrase []byte, options ...Option) error
 	if err != nil {
 		return err
 	}
-	defer WipeBytes(content)
+	defer content.Wipe()
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
 		return fmt.Errorf("write key file: %w", err)
@@ -122,10 +126,10 @@ func WriteFile(path string, f *File, passphrase []byte, options ...Option) error
 	recipient.SetWorkFactor(chosen.workFactor)
 	var out bytes.Buffer
 	armored := armor.NewWriter(&out)
-	if err := errors.Join(encryptTo(armored, content, recipient), armored.Close()); err != nil {
+	if err := errors.Join(encryptTo(armored, content.Bytes(), recipient), armored.Close()); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
-	return writeNew(path, out.Bytes(), 0o600)
+	return writeNew("", path, out.Bytes(), 0o600)
 }
 
 // WriteInsecureFile writes f as WriteFile does, but unencrypted, under lines
@@ -135,10 +139,14 @@ func WriteInsecureFile(path string, f *File) error {
 	if err != nil {
 		return err
 	}
-	return writeNew(path, append([]byte(insecureWarning), content...), 0o600)
+	defer content.Wipe()
+	whole := NewSecret(len(insecureWarning) + len(content.Bytes()))
+	defer whole.Wipe()
+	copy(whole.Bytes()[copy(whole.Bytes(), insecureWarning):], content.Bytes())
+	return writeNew("", path, whole.Bytes(), 0o600)
 }
 
-func (f *File) content() ([]byte, error) {
+func (f *File) content() (*Secret, error) {
 	if f.Key == nil {
 		return nil, errors.New("write key file: there is no key")
 	}
@@ -147,7 +155,7 @@ func (f *File) content() ([]byte, error) {
 			return nil, fmt.Errorf("write key file: %w", err)
 		}
 	}
-	content, err := canon.Marshal(fileBody{
+	body := fileBody{
 		Created:  f.Created,
 		Identity: f.Identity,
 		KeyID:    f.Key.ID().String(),
@@ -156,11 +164,13 @@ func (f *File) content() ([]byte, error) {
 		Role:     f.Role,
 		Seed:     f.Key.Seed(),
 		Type:     fileType,
-	})
+	}
+	defer WipeBytes(body.Seed[:])
+	content, err := secretJSON(&body, maxKeyFile, "\n")
 	if err != nil {
 		return nil, fmt.Errorf("write key file: %w", err)
 	}
-	return append(content, '\n'), nil
+	return content, nil
 }
 
 // ReadFile reads a key file of either kind. passphrase is called only for an
@@ -168,10 +178,11 @@ func (f *File) content() ([]byte, error) {
 // is a *FileError; it wraps ErrPassphrase if the passphrase is wrong, and the
 // error of passphrase if that failed.
 func ReadFile(path string, passphrase func() ([]byte, error)) (*File, error) {
-	content, mode, err := readBounded(path, maxKeyFile)
+	content, mode, err := readBounded("", path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
+	defer WipeBytes(content)
 	return parseFile(path, content, mode, passphrase)
 }
 
@@ -183,8 +194,8 @@ func parseFile(path string, content []byte, mode fs.FileMode, passphrase func() 
 		if err != nil {
 			return nil, err
 		}
-		content = plain
-		defer WipeBytes(plain)
+		defer plain.Wipe()
+		content = plain.Bytes()
 	case bytes.HasPrefix(content, []byte(insecureMark)):
 		if mode&0o077 != 0 {
 			return nil, &FileError{Path: path,
@@ -203,7 +214,7 @@ func parseFile(path string, content []byte, mode fs.FileMode, passphrase func() 
 	return parseBody(path, content)
 }
 
-func decrypt(path string, content []byte, passphrase func() ([]byte, error)) ([]byte, error) {
+func decrypt(path string, content []byte, passphrase func() ([]byte, error)) (*Secret, error) {
 	if passphrase == nil {
 		return nil, &FileError{Path: path, Problem: "it is encrypted", Remedy: "give its passphrase"}
 	}
@@ -219,14 +230,15 @@ func decrypt(path string, content []byte, passphrase func() ([]byte, error)) ([]
 		return nil, &FileError{Path: path, Problem: err.Error(), Err: err}
 	}
 	identity.SetMaxWorkFactor(maxWorkFactor)
-	plain, err := age.Decrypt(armor.NewReader(bytes.NewReader(content)), identity)
+	var plain *Secret
+	from, err := age.Decrypt(armor.NewReader(bytes.NewReader(content)), identity)
 	if err == nil {
-		content, err = io.ReadAll(io.LimitReader(plain, maxKeyFile+1))
+		plain, err = readSecret(from, len(content)) // shorter than what is encrypted
 	}
 	noMatch := new(age.NoIdentityMatchError)
 	switch {
 	case err == nil:
-		return content, nil
+		return plain, nil
 	case errors.As(err, &noMatch) && len(noMatch.StanzaTypes) == 1 && noMatch.StanzaTypes[0] == "scrypt":
 		return nil, &FileError{Path: path, Problem: "the passphrase is wrong", Remedy: "try again", Err: ErrPassphrase}
 	case errors.As(err, &noMatch):
@@ -238,7 +250,8 @@ func decrypt(path string, content []byte, passphrase func() ([]byte, error)) ([]
 
 func parseBody(path string, content []byte) (*File, error) {
 	var body fileBody
-	if err := canon.Unmarshal([]byte(strings.TrimSuffix(string(content), "\n")), &body); err != nil {
+	defer WipeBytes(body.Seed[:])
+	if err := canon.Unmarshal(bytes.TrimSuffix(content, []byte("\n")), &body); err != nil {
 		return nil, &FileError{Path: path, Problem: "its content is damaged: " + err.Error(), Remedy: "take it from a backup", Err: err}
 	}
 	if body.Type != fileType {
@@ -269,28 +282,35 @@ func notAKeyFile(path string) error {
 		Remedy: "give a file that begins with " + strings.Trim(armor.Header, "-") + " or with " + strings.TrimSpace(insecureMark)}
 }
 
-// readBounded reads a regular file of at most limit bytes, and its permissions.
-func readBounded(path string, limit int64) ([]byte, fs.FileMode, error) {
+// readBounded reads a file of at most limit bytes, and its permissions. It leaves no
+// copy of what it read but the one that it gives.
+func readBounded(what, path string, limit int) ([]byte, fs.FileMode, error) {
+	wrong := func(problem, remedy string, err error) ([]byte, fs.FileMode, error) {
+		return nil, 0, &FileError{What: what, Path: path, Problem: problem, Remedy: remedy, Err: err}
+	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, 0, &FileError{Path: path, Problem: "it cannot be opened: " + causeOf(err), Err: err}
+		return wrong("it cannot be opened: "+causeOf(err), "", err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, 0, &FileError{Path: path, Problem: "it cannot be read: " + causeOf(err), Err: err}
+		return wrong("it cannot be read: "+causeOf(err), "", err)
 	}
 	if info.IsDir() {
-		return nil, 0, &FileError{Path: path, Problem: "it is a directory", Remedy: "name a file in it"}
+		return wrong("it is a directory", "name a file in it", nil)
 	}
-	content, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
-		return nil, 0, &FileError{Path: path, Problem: "it cannot be read: " + causeOf(err), Err: err}
+	room := make([]byte, limit+1)
+	n, err := readAll(file, room)
+	switch {
+	case errors.Is(err, errTooLong):
+		WipeBytes(room)
+		return wrong(fmt.Sprintf("it is larger than any such file (%d bytes)", limit), "name another", nil)
+	case err != nil:
+		WipeBytes(room)
+		return wrong("it cannot be read: "+causeOf(err), "", err)
 	}
-	if int64(len(content)) > limit {
-		return nil, 0, &FileError{Path: path, Problem: fmt.Sprintf("it is larger than any key file (%d bytes)", limit), Remedy: "name another"}
-	}
-	return content, info.Mode().Perm(), nil
+	return room[:n], info.Mode().Perm(), nil
 }
 
 // causeOf leaves out the operation and path that a *fs.PathError repeats.

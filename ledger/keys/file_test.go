@@ -231,7 +231,7 @@ func TestReadFileRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := string(content)
+	good := string(content.Bytes())
 	change := func(old, new string) []byte {
 		changed := strings.Replace(good, old, new, 1)
 		if changed == good {
@@ -324,7 +324,7 @@ func TestDamagedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole := encrypted(t, string(content), nil)
+	whole := encrypted(t, string(content.Bytes()), nil)
 	for at := range whole {
 		damaged := bytes.Clone(whole)
 		damaged[at] ^= 1
@@ -346,10 +346,10 @@ func FuzzParseFile(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add([]byte(insecureWarning + string(content)))
-	f.Add([]byte(insecureMark + string(content)))
+	f.Add([]byte(insecureWarning + string(content.Bytes())))
+	f.Add([]byte(insecureMark + string(content.Bytes())))
 	f.Add([]byte(insecureMark))
-	f.Add(encrypted(f, string(content), nil))
+	f.Add(encrypted(f, string(content.Bytes()), nil))
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := parseFile("a.key", data, 0o600, nil)
@@ -358,8 +358,8 @@ func FuzzParseFile(f *testing.F) {
 			return
 		}
 		again, err := file.content()
-		if err != nil || !bytes.Contains(data, bytes.TrimSuffix(again, []byte("\n"))) {
-			t.Errorf("%q is taken as %q, %v", data, again, err)
+		if err != nil || !bytes.Contains(data, bytes.TrimSuffix(again.Bytes(), []byte("\n"))) {
+			t.Errorf("%q is taken as %q, %v", data, again.Bytes(), err)
 		}
 	})
 }

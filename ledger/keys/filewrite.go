@@ -2,36 +2,40 @@ package keys
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // writeNew makes a new file of the given content: whole or not at all, durable
-// on return, never in place of another.
-func writeNew(path string, content []byte, mode fs.FileMode) error {
+// on return, never in place of another. Whatever is wrong is a *FileError. what is the
+// kind of file, as in FileError.
+func writeNew(what, path string, content []byte, mode fs.FileMode) error {
+	failed := func(err error) error {
+		return &FileError{What: what, Path: path, Problem: "it cannot be written: " + causeOf(err),
+			Remedy: "name a place in a directory that is there, can be written and has room", Err: err}
+	}
 	dir := filepath.Dir(path)
 	temporary, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return failed(err)
 	}
 	defer os.Remove(temporary.Name())
 	if err := fill(temporary, content, mode); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return failed(err)
 	}
 	// A crash before here leaves a temporary file and nothing at path. Linking,
 	// unlike renaming, fails if something is at path.
 	if err := publish(os.Link, temporary.Name(), path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &FileError{Path: path, Problem: "it exists already",
+			return &FileError{What: what, Path: path, Problem: "it exists already",
 				Remedy: "it is never overwritten: choose another name or move it away", Err: fs.ErrExist}
 		}
-		return fmt.Errorf("write %s: %w", path, err)
+		return failed(err)
 	}
 	// A crash before here may leave nothing at path, a crash after it may not.
 	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return failed(err)
 	}
 	return nil
 }

@@ -71,6 +71,7 @@ type PrivateKey struct {
 // Generate makes a key from the system's random source.
 func Generate() (*PrivateKey, error) {
 	var seed [SeedSize]byte
+	defer WipeBytes(seed[:])
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("generate key: %w", err)
 	}
@@ -80,6 +81,7 @@ func Generate() (*PrivateKey, error) {
 // FromSeed makes the key of a seed (FIPS 204, algorithm 6).
 func FromSeed(seed [SeedSize]byte) *PrivateKey {
 	public, signer := mldsa65.NewKeyFromSeed(&seed)
+	defer WipeBytes(seed[:]) // of the parameter, which is a copy
 	restoreSpeed()
 	unpacked, err := ParsePublicKey(public.Bytes())
 	invariant(err == nil, "a generated public key has the right length")

@@ -15,11 +15,11 @@ const peerInfo = "quorate/peer-ed25519/v1"
 // "quorate/peer-ed25519/v1", 32 bytes), so that a node has one secret to keep.
 // The ledger binds its public half to the node's key by the join statement.
 func (k *PrivateKey) PeerKey() ed25519.PrivateKey {
-	seed := k.Seed()
-	derived, err := hkdf.Key(sha256.New, seed[:], nil, peerInfo, ed25519.SeedSize)
+	derived, err := hkdf.Key(sha256.New, k.seed[:], nil, peerInfo, ed25519.SeedSize)
 	if err != nil {
 		// HKDF fails only for lengths above 255 hashes.
 		panic(fmt.Sprintf("derive peer key: %v", err))
 	}
+	defer WipeBytes(derived)
 	return ed25519.NewKeyFromSeed(derived)
 }

@@ -109,19 +109,19 @@ func WritePublicFile(path string, p *PublicFile) error {
 		return fmt.Errorf("write public key file: %w", err)
 	}
 	out.WriteByte('\n')
-	return writeNew(path, out.Bytes(), 0o644)
+	return writeNew("public key file", path, out.Bytes(), 0o644)
 }
 
 // ReadPublicFile reads and checks what WritePublicFile wrote. It is strict but
 // for white space. Whatever is wrong is a *FileError.
 func ReadPublicFile(path string) (*PublicFile, error) {
-	content, _, err := readBounded(path, maxPublicFile)
+	content, _, err := readBounded("public key file", path, maxPublicFile)
 	if err != nil {
 		return nil, err
 	}
 	p, err := ParsePublicFile(content)
 	if err != nil {
-		return nil, &FileError{Path: path, Problem: err.Error(), Remedy: "ask its owner for it again", Err: err}
+		return nil, &FileError{What: "public key file", Path: path, Problem: err.Error(), Remedy: "ask its owner for it again", Err: err}
 	}
 	return p, nil
 }

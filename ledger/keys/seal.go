@@ -65,7 +65,8 @@ func SealTo(recipients []string, plaintext []byte) ([]byte, error) {
 }
 
 // OpenWith decrypts what SealTo made. If it was not made for this identity, the
-// error wraps ErrNotForUs. The plaintext is shorter than the ciphertext.
+// error wraps ErrNotForUs. The plaintext is shorter than the ciphertext, and no other
+// copy of it is left.
 func OpenWith(identity string, ciphertext []byte) ([]byte, error) {
 	pair, err := age.ParseHybridIdentity(identity)
 	if err != nil {
@@ -82,11 +83,14 @@ func openAge(ciphertext []byte, identity age.Identity) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	plaintext, err := io.ReadAll(plain)
+	// Whole at once: growing would leave what was read before behind.
+	plaintext := make([]byte, len(ciphertext))
+	n, err := readAll(plain, plaintext)
 	if err != nil {
+		WipeBytes(plaintext)
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	return plaintext, nil
+	return plaintext[:n], nil
 }
 
 func encryptTo(out io.Writer, plaintext []byte, recipients ...age.Recipient) error {

@@ -1,10 +1,14 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"unsafe"
+
+	"github.com/quorate/quorate/ledger/canon"
 )
 
 // Secret is memory for what nobody else may see: seeds, share values, file
@@ -55,6 +59,54 @@ func (s *Secret) Wipe() {
 	WipeBytes(s.pages)
 	unlockMemory(s.pages)
 	s.bytes, s.pages = nil, nil
+}
+
+// errTooLong says that a secret has more bytes than one of its kind has.
+var errTooLong = errors.New("it is longer than anything of its kind")
+
+// readSecret reads what is left of r, at most so many bytes, and leaves no copy of it
+// behind, as growing a slice would.
+func readSecret(r io.Reader, most int) (*Secret, error) {
+	s := NewSecret(most + 1)
+	n, err := readAll(r, s.bytes)
+	if err != nil {
+		s.Wipe()
+		return nil, err
+	}
+	s.bytes = s.bytes[:n]
+	return s, nil
+}
+
+// readAll reads r to its end into room, which is larger than that may be. It is not
+// io.ReadFull: age says io.ErrUnexpectedEOF itself, of a file that was cut.
+func readAll(r io.Reader, room []byte) (n int, err error) {
+	for n < len(room) {
+		got, err := r.Read(room[n:])
+		n += got
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, errTooLong
+}
+
+// secretJSON encodes v, whose canonical JSON has fewer than so many bytes, and an end.
+func secretJSON(v any, below int, end string) (*Secret, error) {
+	s := NewSecret(below)
+	line, err := canon.Append(s.bytes[:0], v)
+	if err == nil && len(line)+len(end) > below {
+		WipeBytes(line) // it grew out of its place
+		err = errTooLong
+	}
+	if err != nil {
+		s.Wipe()
+		return nil, err
+	}
+	s.bytes = append(line, end...)
+	return s, nil
 }
 
 // Format prints no secret, whatever the verb.

@@ -41,12 +41,12 @@ func (s *shareBody) wipe() { WipeBytes(s.Value[:]) }
 func (s *shareBody) share() Share { return Share{Set: s.Set, Index: byte(s.Index), Value: s.Value} }
 
 func (s *shareBody) sealTo(recipient string) ([]byte, error) {
-	plain, err := canon.Marshal(s)
+	plain, err := secretJSON(s, maxShare+1, "")
 	if err != nil {
 		return nil, err
 	}
-	defer WipeBytes(plain)
-	return SealTo([]string{recipient}, plain)
+	defer plain.Wipe()
+	return SealTo([]string{recipient}, plain.Bytes())
 }
 
 // parseShare reads what is sealed. Its errors tell nothing of the value.
@@ -63,7 +63,7 @@ func parseShare(plain []byte) (*shareBody, error) {
 		return nil, fmt.Errorf("parse share: its type is %.40q, not %q", s.Type, shareType)
 	case s.Index == 0 || s.Index > MaxShares:
 		return nil, fmt.Errorf("parse share: its index is %d, not 1 to %d", s.Index, MaxShares)
-	case s.Holder == "" || len(s.Holder) > maxPrincipal || len(s.Owner) > maxPrincipal:
+	case !isName(s.Holder) || !isName(s.Owner):
 		return nil, errors.New("parse share: it does not say whose it is")
 	}
 	return s, nil
@@ -172,8 +172,8 @@ func (r *ShareRequest) check() error {
 		return errors.New("it never expires")
 	}
 	for _, name := range []string{r.Author, r.Holder, r.Name} {
-		if name == "" || len(name) > maxPrincipal {
-			return fmt.Errorf("a name of %d bytes, want 1 to %d", len(name), maxPrincipal)
+		if !isName(name) {
+			return fmt.Errorf("%.64q is no name", name)
 		}
 	}
 	return CheckRecipient(r.Recipient)
@@ -271,7 +271,8 @@ func (j *Judged) Wipe() {
 // judges it by itself. record says where the hashes of the shares are recorded,
 // such as "entry 5123"; requests are the ids of the requests that were made.
 func (b *Backup) Judge(answers []Answer, identity string, record string, requests map[string][sha256.Size]byte) *Judged {
-	j := &Judged{}
+	// With room for all, since growing would leave copies behind.
+	j := &Judged{Good: make([]Share, 0, len(answers))}
 	for _, a := range answers {
 		share, holder, bad := b.judge(a, identity, record, requests)
 		if bad == nil {
@@ -286,6 +287,7 @@ func (b *Backup) Judge(answers []Answer, identity string, record string, request
 			continue
 		}
 		j.Good, j.Holders, j.Files = append(j.Good, share), append(j.Holders, holder), append(j.Files, a.File)
+		share.Wipe()
 	}
 	for _, s := range b.Shares {
 		if j.indexOf(s.Holder) < 0 {

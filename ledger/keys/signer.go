@@ -96,6 +96,7 @@ type asIdentity struct {
 	ctx    context.Context
 	under  Unwrapper
 	failed error
+	given  []byte // the file key that age has
 }
 
 func (a *asIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
@@ -110,7 +111,7 @@ func (a *asIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if err == nil && len(fileKey) != fileKeySize {
 		err = fmt.Errorf("unwrap: a file key of %d bytes, want %d", len(fileKey), fileKeySize)
 	}
-	a.failed = err
+	a.failed, a.given = err, fileKey
 	return fileKey, err
 }
 
@@ -119,6 +120,7 @@ func (a *asIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 func OpenBy(ctx context.Context, by Unwrapper, ciphertext []byte) ([]byte, error) {
 	identity := &asIdentity{ctx: ctx, under: by}
 	plain, err := openAge(ciphertext, identity)
+	WipeBytes(identity.given)
 	if identity.failed != nil {
 		return nil, identity.failed
 	}

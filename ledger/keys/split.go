@@ -117,14 +117,21 @@ var (
 // that was changed on purpose can aim at another key. Which share it was Combine
 // never says: Share.Hash does.
 func Combine(k int, shares []Share) (fileKey [fileKeySize]byte, err error) {
+	err = combine(k, shares, fileKey[:])
+	return fileKey, err
+}
+
+// combine is Combine into room that the caller wipes: fileKeySize bytes, which are left
+// as they are if it fails.
+func combine(k int, shares []Share, into []byte) error {
 	if k < MinThreshold || k > MaxShares {
-		return fileKey, fmt.Errorf("combine: a threshold of %d, want %d to %d", k, MinThreshold, MaxShares)
+		return fmt.Errorf("combine: a threshold of %d, want %d to %d", k, MinThreshold, MaxShares)
 	}
 	if len(shares) < k {
-		return fileKey, fmt.Errorf("combine: %d of %d: %w", len(shares), k, ErrTooFewShares)
+		return fmt.Errorf("combine: %d of %d: %w", len(shares), k, ErrTooFewShares)
 	}
 	if len(shares) > MaxShares {
-		return fileKey, fmt.Errorf("combine: %d shares, at most %d", len(shares), MaxShares)
+		return fmt.Errorf("combine: %d shares, at most %d", len(shares), MaxShares)
 	}
 	points := make([]secretsharing.Share, len(shares))
 	defer func() {
@@ -139,41 +146,42 @@ func Combine(k int, shares []Share) (fileKey [fileKeySize]byte, err error) {
 		s := &shares[i]
 		switch {
 		case s.Set != shares[0].Set:
-			return fileKey, fmt.Errorf("combine: shares of two sets: %w", ErrShares)
+			return fmt.Errorf("combine: shares of two sets: %w", ErrShares)
 		case s.Index == 0 || seen[s.Index]:
-			return fileKey, fmt.Errorf("combine: index %d is there twice or is zero: %w", s.Index, ErrShares)
+			return fmt.Errorf("combine: index %d is there twice or is zero: %w", s.Index, ErrShares)
 		}
 		seen[s.Index] = true
 		points[i] = secretsharing.Share{ID: group.Ristretto255.NewScalar().SetUint64(uint64(s.Index)), Value: group.Ristretto255.NewScalar()}
 		if err := points[i].Value.UnmarshalBinary(s.Value[:]); err != nil {
-			return fileKey, fmt.Errorf("combine: the value of share %d is no scalar: %w", s.Index, ErrShares)
+			return fmt.Errorf("combine: the value of share %d is no scalar: %w", s.Index, ErrShares)
 		}
 	}
 	for extra := k; extra < len(points); extra++ {
 		if !onPolynomial(points[:k], points[extra]) {
-			return fileKey, fmt.Errorf("combine: share %d is not on the polynomial of the others: %w", shares[extra].Index, ErrShares)
+			return fmt.Errorf("combine: share %d is not on the polynomial of the others: %w", shares[extra].Index, ErrShares)
 		}
 	}
-	return fileKeyOf(points[:k])
+	return fileKeyOf(points[:k], into)
 }
 
 // fileKeyOf interpolates at zero, and demands a scalar that can be a file key.
-func fileKeyOf(points []secretsharing.Share) (fileKey [fileKeySize]byte, err error) {
+func fileKeyOf(points []secretsharing.Share, into []byte) error {
 	secret, err := secretsharing.Recover(uint(len(points)-1), points)
 	if err != nil {
-		return fileKey, fmt.Errorf("combine: %w", err)
+		return fmt.Errorf("combine: %w", err)
 	}
 	defer wipeScalar(secret)
 	padded, err := secret.MarshalBinary()
 	if err != nil {
-		return fileKey, fmt.Errorf("combine: %w", err)
+		return fmt.Errorf("combine: %w", err)
 	}
 	defer WipeBytes(padded)
 	var zero [ShareSize - fileKeySize]byte
 	if subtle.ConstantTimeCompare(padded[fileKeySize:], zero[:]) != 1 {
-		return fileKey, fmt.Errorf("combine: they give no file key: %w", ErrShares)
+		return fmt.Errorf("combine: they give no file key: %w", ErrShares)
 	}
-	return [fileKeySize]byte(padded[:fileKeySize]), nil
+	copy(into, padded[:fileKeySize])
+	return nil
 }
 
 // onPolynomial says whether a further point lies on the polynomial that the
