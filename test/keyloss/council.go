@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/quorate/quorate/api/client"
@@ -21,17 +21,7 @@ var (
 
 // proposes has somebody propose, and gives the proposal's id.
 func (h *house) proposes(ctx context.Context, who string, args ...string) (string, error) {
-	a := h.as(ctx, who, append(append([]string{"propose"}, args...), "--yes", "--output", "json")...)
-	if err := a.failed(); err != nil {
-		return "", err
-	}
-	var got struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal([]byte(a.out), &got); err != nil || got.ID == "" {
-		return "", fmt.Errorf("propose %s: no id in %q: %v", args[0], a.out, err)
-	}
-	return got.ID, nil
+	return h.Proposes(ctx, append(args, "--key", filepath.Join("keys", who+".key"), "--passphrase-file", filepath.Join("keys", who+".pass"))...)
 }
 
 // approves has people approve, as long as it needs anybody's approval.
@@ -40,7 +30,7 @@ func (h *house) approves(ctx context.Context, id string, people ...string) error
 		if now, err := h.standing(ctx, id); err != nil || now != fsm.ProposalOpen {
 			return err
 		}
-		if err := h.as(ctx, who, "approve", id, "--yes").failed(); err != nil {
+		if err := h.as(ctx, who, "approve", id, "--yes").Failed(); err != nil {
 			return err
 		}
 	}
@@ -103,15 +93,15 @@ func (h *house) record(ctx context.Context, key, text string) string {
 }
 
 // codeOf is the code of a refusal, or "ok".
-func codeOf(a *answer) string {
-	if a.code == 0 {
+func codeOf(a *stagehand.Answer) string {
+	if a.Code == 0 {
 		return "ok"
 	}
-	text := a.all()
+	text := a.All()
 	if _, rest, ok := strings.Cut(text, "refused: "); ok {
 		return strings.TrimRight(strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '\n' || r == '"' || r == ':' })[0], ".,:")
 	}
-	return fmt.Sprintf("exit %d: %.200s", a.code, strings.TrimSpace(text))
+	return fmt.Sprintf("exit %d: %.200s", a.Code, strings.TrimSpace(text))
 }
 
 // demandCode fails unless a command was refused with this code.

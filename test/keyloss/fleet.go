@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/test/freeport"
 	"github.com/quorate/quorate/test/stagehand"
 )
@@ -42,47 +38,30 @@ type plan struct {
 // replica is one replica's process. Its key is keys/NAME.key, or that of another
 // folder since it was re-keyed.
 type replica struct {
-	name, operator string
-	peer, api      string // addresses
-	keys           string // folder
-	process        *stagehand.Process
+	stagehand.Replica
+	keys string // folder
 }
-
-func (r *replica) url() string { return "https://" + r.api }
 
 // agent is one node's agent, a process. Its files are nodes/NAME/NAME….
 type agent struct {
-	name, operator string
-	listen         string
-	watches        bool // it runs as an observer, which takes orders
-	orders         io.WriteCloser
-	process        *stagehand.Process
+	stagehand.Agent
+	watches bool // it runs as an observer, which takes orders
+	orders  io.WriteCloser
 }
 
-func (a *agent) dir() string { return filepath.Join("nodes", a.name) }
-
-func scalarOf(key any) ([]byte, error) {
-	switch k := key.(type) {
-	case ed25519.PrivateKey:
-		return k.Seed(), nil
-	case *ecdsa.PrivateKey:
-		return k.Bytes()
-	}
-	return nil, fmt.Errorf("a %T has no secret that is known here", key)
-}
+func (a *agent) dir() string { return filepath.Join("nodes", a.Name) }
 
 // found makes keys and genesis, starts the replicas, and admits and starts the
 // nodes.
 func found(ctx context.Context, r *stagehand.Report, bin, dir string, p plan) (*house, error) {
-	scene, err := stagehand.NewScene(r, bin, dir)
+	l, err := stagehand.NewLedger(r, bin, dir)
 	if err != nil {
 		return nil, err
 	}
-	h := &house{Scene: scene, plan: p}
-	for _, folder := range []string{"journal", "home", "keys", "nodes", "joins"} {
-		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
-			return nil, err
-		}
+	h := &house{Ledger: l, plan: p}
+	l.Servers, l.Ran = h.servers, h.keepsJournal
+	if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, foundLimit)
 	defer cancel()
@@ -94,7 +73,7 @@ func found(ctx context.Context, r *stagehand.Report, bin, dir string, p plan) (*
 		if p.overlap > 0 {
 			lines += "\nlog_overlap: " + p.overlap.String()
 		}
-		if err := h.configures(filepath.Join("ledger", one.name+".yaml"), lines); err != nil {
+		if err := h.configures(filepath.Join("ledger", one.Name+".yaml"), lines); err != nil {
 			return h, err
 		}
 		if err := h.start(one); err != nil {
@@ -126,12 +105,12 @@ func (h *house) ceremony(ctx context.Context) error {
 		made.Go(func() error { return h.keygen(making, "keys", "recovery", name, "") })
 	}
 	for i := range replicasOfFleet {
-		r := &replica{name: fmt.Sprintf("r%d", i+1), operator: governors[i].operator, keys: "keys",
-			peer: fmt.Sprintf("127.0.0.1:%d", port+2*i), api: fmt.Sprintf("127.0.0.1:%d", port+2*i+1)}
+		r := &replica{stagehand.Replica{Name: fmt.Sprintf("r%d", i+1), Operator: governors[i].operator,
+			Peer: fmt.Sprintf("127.0.0.1:%d", port+2*i), API: fmt.Sprintf("127.0.0.1:%d", port+2*i+1)}, "keys"}
 		h.replicas = append(h.replicas, r)
-		replicas = append(replicas, "{public: keys/"+r.name+".pub}")
+		replicas = append(replicas, "{public: keys/"+r.Name+".pub}")
 		made.Go(func() error {
-			return h.keygen(making, "keys", "replica", r.name, r.operator, "--peer", r.peer, "--api", r.url())
+			return h.keygen(making, "keys", "replica", r.Name, r.Operator, "--peer", r.Peer, "--api", r.URL())
 		})
 	}
 	if err := made.Wait(); err != nil {
@@ -139,77 +118,39 @@ func (h *house) ceremony(ctx context.Context) error {
 	}
 	fmt.Fprintf(&text, "origin: example.com/keyloss\noperators: [%s]\ncouncil: [%s]\nrecovery: {threshold: 2, holders: [%s]}\nreplicas: [%s]\npolicy: %s\n",
 		strings.Join(operators, ", "), strings.Join(council, ", "), strings.Join(recovery, ", "), strings.Join(replicas, ", "), h.plan.policy)
-	if err := os.WriteFile(filepath.Join(h.Dir, "ceremony.yaml"), []byte(text.String()), 0o600); err != nil {
+	if err := h.Found(ctx, text.String()); err != nil {
 		return err
-	}
-	if err := h.quorate(ctx, "init", "--ceremony", "ceremony.yaml", "--out", "ledger").failed(); err != nil {
-		return err
-	}
-	if h.entry, err = os.ReadFile(filepath.Join(h.Dir, "ledger", "genesis.cbor")); err != nil {
-		return err
-	}
-	g, hash, err := ledger.ParseGenesis(h.entry)
-	if err != nil {
-		return err
-	}
-	h.genesis = hash
-	for _, r := range g.Replicas {
-		h.pins = append(h.pins, r.TLSPin)
 	}
 	for i := range h.plan.nodes {
-		h.agents = append(h.agents, &agent{name: fmt.Sprintf("n%d", i+1), operator: governors[i%len(governors)].operator,
-			listen: fmt.Sprintf("127.0.0.1:%d", port+2*replicasOfFleet+i), watches: i >= h.plan.nodes-h.plan.watchers})
+		a := &agent{Agent: stagehand.Agent{Name: fmt.Sprintf("n%d", i+1), Operator: governors[i%len(governors)].operator,
+			Listen: fmt.Sprintf("127.0.0.1:%d", port+2*replicasOfFleet+i)}, watches: i >= h.plan.nodes-h.plan.watchers}
+		a.Socket = filepath.Join(h.Dir, a.dir(), a.Name+".state", "agent.sock")
+		h.agents = append(h.agents, a)
 	}
 	return nil
 }
 
 // start starts a replica; its log goes to NAME.log.
 func (h *house) start(r *replica) (err error) {
-	r.process, err = h.Start(r.name, "quorate", "server", "--config", filepath.Join("ledger", r.name+".yaml"),
-		"--passphrase-file", filepath.Join(r.keys, r.name+".pass"))
+	r.Process, err = h.Start(r.Name, "quorate", "server", "--config", filepath.Join("ledger", r.Name+".yaml"),
+		"--passphrase-file", filepath.Join(r.keys, r.Name+".pass"))
 	return err
 }
 
-// stop ends a replica.
-func (h *house) stop(r *replica, sig os.Signal) {
-	if r.process == nil {
-		return
+// stop ends a replica's or an agent's process.
+func (h *house) stop(name string, p **stagehand.Process, sig os.Signal) {
+	if sig == syscall.SIGTERM {
+		h.Ends(name, p, stopLimit)
+	} else {
+		h.Kills(p, stopLimit)
 	}
-	if err := r.process.End(sig, stopLimit); err != nil && sig == syscall.SIGTERM {
-		h.Fail("%s: %v", r.name, err)
-	}
-	r.process = nil
 }
 
 // ready waits until replicas have caught up and a head is certified.
 func (h *house) ready(ctx context.Context, list ...*replica) error {
 	for _, r := range list {
-		c, err := h.client("", r)
-		if err != nil {
+		if err := h.Ready(ctx, foundLimit, &r.Replica); err != nil {
 			return err
-		}
-		last, ended := "", error(nil)
-		err = stagehand.Await(ctx, foundLimit, r.name+" is ready", func() bool {
-			if err, gone := r.process.Gone(); gone {
-				ended, r.process = fmt.Errorf("%s ended by itself: %w", r.name, err), nil
-			}
-			if ended != nil {
-				return true
-			}
-			status, err := c.Status(ctx)
-			if err != nil {
-				last = err.Error()
-				return false
-			}
-			last = fmt.Sprintf("it is %s, ready %v, certified %d", status.Role, status.Ready, status.Certified)
-			return status.Ready && status.Certified > 0 && status.GapTo == 0
-		})
-		c.Close()
-		if ended != nil {
-			return ended
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, last)
 		}
 	}
 	return nil
@@ -218,7 +159,7 @@ func (h *house) ready(ctx context.Context, list ...*replica) error {
 // replica finds one by name.
 func (h *house) replica(name string) *replica {
 	for _, r := range h.replicas {
-		if r.name == name {
+		if r.Name == name {
 			return r
 		}
 	}
@@ -228,7 +169,7 @@ func (h *house) replica(name string) *replica {
 // agent finds one by name.
 func (h *house) agent(name string) *agent {
 	for _, a := range h.agents {
-		if a.name == name {
+		if a.Name == name {
 			return a
 		}
 	}
@@ -267,24 +208,24 @@ func (h *house) admitAll(ctx context.Context) error {
 
 // makeNode makes a node's keys, join and configuration.
 func (h *house) makeNode(ctx context.Context, a *agent) error {
-	path := filepath.Join(a.dir(), a.name)
+	path := filepath.Join(a.dir(), a.Name)
 	if err := h.passphrase(path); err != nil {
 		return err
 	}
-	args := []string{"agent", "init", a.name, "--operator", a.operator, "--out", a.dir(), "--passphrase-file", path + ".pass", "--listen", a.listen,
+	args := []string{"agent", "init", a.Name, "--operator", a.Operator, "--out", a.dir(), "--passphrase-file", path + ".pass", "--listen", a.Listen,
 		"--genesis", filepath.Join("ledger", "genesis"), "--work-factor", workFactor}
 	for i := range h.replicas { // each asks another one first
-		args = append(args, "--server", h.replicas[(i+len(a.name)+int(a.name[len(a.name)-1]))%len(h.replicas)].url())
+		args = append(args, "--server", h.replicas[(i+len(a.Name)+int(a.Name[len(a.Name)-1]))%len(h.replicas)].URL())
 	}
-	for _, pin := range h.pins {
+	for _, pin := range h.Pins {
 		args = append(args, "--tls-pin", pin.String())
 	}
 	for _, other := range h.agents[:min(3, len(h.agents))] {
 		if other != a {
-			args = append(args, "--peer", other.name+"@"+other.listen)
+			args = append(args, "--peer", other.Name+"@"+other.Listen)
 		}
 	}
-	if err := h.quorate(ctx, args...).failed(); err != nil {
+	if err := h.Command(ctx, args...).Failed(); err != nil {
 		return err
 	}
 	if err := h.configures(path+".yaml", "key_work_factor: "+workFactor); err != nil {
@@ -297,7 +238,7 @@ func (h *house) makeNode(ctx context.Context, a *agent) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(h.Dir, "joins", a.name+".cose"), join, 0o600)
+	return os.WriteFile(filepath.Join(h.Dir, "joins", a.Name+".cose"), join, 0o600)
 }
 
 // configures adds a line to a configuration.
@@ -311,80 +252,38 @@ func (h *house) configures(path, line string) error {
 }
 
 func (h *house) startAgent(a *agent) (err error) {
+	config := filepath.Join(a.dir(), a.Name+".yaml")
 	if a.watches {
-		a.process, a.orders, err = h.observer(a.name, filepath.Join(a.dir(), a.name+".yaml"), filepath.Join(a.dir(), "seen"))
+		a.Process, a.orders, err = h.Observer(a.Name, config, filepath.Join(a.dir(), "seen"))
 		return err
 	}
-	a.process, err = h.Start(a.name, "quorate", "agent", "--config", filepath.Join(a.dir(), a.name+".yaml"))
+	a.Process, err = h.Start(a.Name, "quorate", "agent", "--config", config)
 	return err
 }
 
-func (h *house) stopAgent(a *agent, sig os.Signal) {
-	if a.process == nil {
-		return
-	}
-	if err := a.process.End(sig, stopLimit); err != nil && sig == syscall.SIGTERM {
-		h.Fail("the agent of %s: %v", a.name, err)
-	}
-	a.process = nil
-}
-
-// agentStatus is what the stories read of GET /v1/status of an agent.
-type agentStatus struct {
-	Standing string            `json:"standing"`
-	Size     uint64            `json:"size"`
-	Epoch    uint64            `json:"epoch"`
-	Alarm    bool              `json:"alarm"`
-	Trouble  map[string]string `json:"trouble"`
-	Peers    int               `json:"peers"`
-	Stale    bool              `json:"stale"`
-}
-
-// asks asks an agent on its local socket.
-func (h *house) asks(ctx context.Context, a *agent, path string, out any) error {
-	b, err := h.readsAgent(ctx, a, path)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(b, out)
-}
-
-func (h *house) readsAgent(ctx context.Context, a *agent, path string) ([]byte, error) {
-	return stagehand.Get(ctx, unix(filepath.Join(h.Dir, a.dir(), a.name+".state", "agent.sock")), "http://agent"+path)
-}
+func (h *house) stopAgent(a *agent, sig os.Signal) { h.stop(a.Name, &a.Process, sig) }
 
 // follows waits until an agent has a certified state in which it is active.
-func (h *house) follows(ctx context.Context, a *agent) error {
-	var s agentStatus
-	err := stagehand.Await(ctx, patience, a.name+" follows the ledger", func() bool {
-		s = agentStatus{}
-		return h.asks(ctx, a, "/v1/status", &s) == nil && s.Standing == "active" && !s.Stale
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %+v", err, s)
+func (h *house) follows(ctx context.Context, a *agent) error { return a.Follows(ctx, patience) }
+
+// alive fails when a process has ended by itself.
+func (h *house) alive() {
+	for _, a := range h.agents {
+		h.Alive(a.Name, &a.Process)
 	}
-	return nil
+	for _, r := range h.replicas {
+		h.Alive(r.Name, &r.Process)
+	}
 }
 
 // close ends every process, and looks at what is left.
 func (h *house) close() {
+	h.alive()
 	for _, a := range h.agents {
-		if a.process != nil {
-			if err, gone := a.process.Gone(); gone {
-				h.Fail("the agent of %s ended by itself: %v", a.name, err)
-				a.process = nil
-			}
-		}
-		h.stopAgent(a, syscall.SIGTERM)
+		h.Ends(a.Name, &a.Process, stopLimit)
 	}
 	for _, r := range h.replicas {
-		if r.process != nil {
-			if err, gone := r.process.Gone(); gone {
-				h.Fail("%s ended by itself: %v", r.name, err)
-				r.process = nil
-			}
-		}
-		h.stop(r, syscall.SIGTERM)
+		h.Ends(r.Name, &r.Process, stopLimit)
 	}
 	h.Leftovers()
 	h.HTTP.CloseIdleConnections()

@@ -67,19 +67,6 @@ func governorReseated(ctx context.Context, h *house) error {
 	return nil
 }
 
-// moved says that a file of secrets has another name now.
-func (h *house) moved(from, to string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i, s := range h.secrets {
-		for j, own := range s.Own {
-			if own == from {
-				h.secrets[i].Own[j] = to
-			}
-		}
-	}
-}
-
 // authority is the index of the newest link.
 func (h *house) authority(ctx context.Context) (uint64, error) {
 	c, err := h.client("", h.up()...)

@@ -23,6 +23,8 @@ const (
 	thiefStatements = 200
 	thiefSubmitted  = 60 // of them, to replicas; agents judge all
 	passphraseBytes = 18
+	seedBytes       = 32 // of each of the log's keys
+	bech32Sum       = 6  // letters
 	nodesOfFleet    = 10
 	replicasOfFleet = 4
 )

@@ -150,7 +150,7 @@ func (h *house) fsck(ctx context.Context, when string, vkeys ...string) error {
 		return nil
 	}
 	out := "export-" + when
-	if err := h.quorate(ctx, "export", "--out", out).failed(); err != nil {
+	if err := h.Command(ctx, "export", "--out", out).Failed(); err != nil {
 		return err
 	}
 	for i, vkey := range vkeys {

@@ -81,10 +81,10 @@ func (h *house) vetoed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.as(ctx, "alice", "veto", id, "--yes").failed(); err != nil {
+	if err := h.as(ctx, "alice", "veto", id, "--yes").Failed(); err != nil {
 		return err
 	}
-	if err := h.as(ctx, "bob", "veto", id, "--yes").failed(); err != nil {
+	if err := h.as(ctx, "bob", "veto", id, "--yes").Failed(); err != nil {
 		return err
 	}
 	now, err := h.standing(ctx, id)
@@ -92,7 +92,7 @@ func (h *house) vetoed(ctx context.Context) error {
 		return err
 	}
 	h.Demand(now == fsm.ProposalDecided, "two vetoes of the three that it takes made it %s", now)
-	if err := h.asLost(ctx, "carol", "veto", id, "--yes").failed(); err != nil {
+	if err := h.asLost(ctx, "carol", "veto", id, "--yes").Failed(); err != nil {
 		return err
 	}
 	if err := h.stands(ctx, id, fsm.ProposalVetoed); err != nil {
@@ -103,8 +103,8 @@ func (h *house) vetoed(ctx context.Context) error {
 }
 
 // asLost signs with a key that its holder has lost.
-func (h *house) asLost(ctx context.Context, who string, args ...string) *answer {
-	return h.quorate(ctx, append(args, "--key", filepath.Join("keys", "lost-"+who+".key"), "--passphrase-file", filepath.Join("keys", who+".pass"))...)
+func (h *house) asLost(ctx context.Context, who string, args ...string) *stagehand.Answer {
+	return h.Command(ctx, append(args, "--key", filepath.Join("keys", "lost-"+who+".key"), "--passphrase-file", filepath.Join("keys", who+".pass"))...)
 }
 
 // nothingElse has a recovery holder sign a proposal of every other action, and a
@@ -161,7 +161,7 @@ func (h *house) nothingElse(ctx context.Context, holder *keys.File) error {
 		}
 	}
 	h.Says("rita", "signs a proposal of each of the %d other actions and a statement of each of %d types: refused, %v", actions, types, maps.Collect(maps.All(refused)))
-	return h.as(ctx, "alice", "withdraw", open, "--yes").failed()
+	return h.as(ctx, "alice", "withdraw", open, "--yes").Failed()
 }
 
 // statementTypes are those that the ledger takes of others.
@@ -193,7 +193,7 @@ func (h *house) body(typ string, proposal ledger.Hash, holder *keys.File) any {
 func (h *house) says(author, typ string) ledger.Payload {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce)
-	return ledger.Payload{Author: author, Ledger: h.genesis, Type: typ, Nonce: nonce, Expires: uint64(time.Now().Add(time.Hour).UnixMilli())}
+	return ledger.Payload{Author: author, Ledger: h.Genesis, Type: typ, Nonce: nonce, Expires: uint64(time.Now().Add(time.Hour).UnixMilli())}
 }
 
 // problemOf is the code of a refusal, "ok" for none.
@@ -231,7 +231,7 @@ func (h *house) reseat(ctx context.Context) error {
 		return err
 	}
 	for _, name := range []string{"alice", "bob"} {
-		if err := h.as(ctx, name, "veto", id, "--yes").failed(); err != nil {
+		if err := h.as(ctx, name, "veto", id, "--yes").Failed(); err != nil {
 			return err
 		}
 	}
@@ -260,7 +260,7 @@ func (h *house) reseat(ctx context.Context) error {
 		return err
 	}
 	for _, path := range []string{"keys/bob", "fresh/carol"} {
-		if err := h.withKey(ctx, path, "approve", next, "--yes").failed(); err != nil {
+		if err := h.withKey(ctx, path, "approve", next, "--yes").Failed(); err != nil {
 			return err
 		}
 	}
@@ -294,14 +294,10 @@ func (h *house) agentsFollow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running := slices.DeleteFunc(slices.Clone(h.agents), func(a *agent) bool { return a.process == nil })
+	running := slices.DeleteFunc(slices.Clone(h.agents), func(a *agent) bool { return a.Process == nil })
 	for _, a := range running {
-		var s agentStatus
-		if err := stagehand.Await(ctx, patience, a.name+" follows on", func() bool {
-			s = agentStatus{}
-			return h.asks(ctx, a, "/v1/status", &s) == nil && s.Size >= size && !s.Stale && !s.Alarm
-		}); err != nil {
-			return fmt.Errorf("%w: %+v", err, s)
+		if err := a.Awaits(ctx, patience, "follows on", func(s *stagehand.AgentStatus) bool { return s.Size >= size && !s.Stale && !s.Alarm }); err != nil {
+			return err
 		}
 	}
 	h.Says("agents", "%d follow on to size %d and more, without an alarm", len(running), size)

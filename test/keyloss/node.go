@@ -15,25 +15,25 @@ import (
 // new key, and the council puts it in the old one's place.
 func nodeRekeyed(ctx context.Context, h *house) error {
 	a := h.agent("n4")
-	old, err := h.keyOf(filepath.Join(a.dir(), a.name))
+	old, err := h.keyOf(filepath.Join(a.dir(), a.Name))
 	if err != nil {
 		return err
 	}
 	h.stopAgent(a, syscall.SIGKILL)
 	// Somebody has a copy of what is gone.
-	found := filepath.Join("found", a.name)
+	found := filepath.Join("found", a.Name)
 	if err := h.movesFolder(a.dir(), "found"); err != nil {
 		return err
 	}
 	if err := h.makeNode(ctx, a); err != nil { // quorate agent init: key, join, configuration
 		return err
 	}
-	key, err := h.keyOf(filepath.Join(a.dir(), a.name))
+	key, err := h.keyOf(filepath.Join(a.dir(), a.Name))
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	join := filepath.Join(a.dir(), a.name+".join.cose")
+	join := filepath.Join(a.dir(), a.Name+".join.cose")
 	id, err := h.decided(ctx, []string{"alice", "bob", "dave"}, "node.rekey", "join=@"+join)
 	if err != nil {
 		return err
@@ -45,10 +45,10 @@ func nodeRekeyed(ctx context.Context, h *house) error {
 	if err := h.follows(ctx, a); err != nil {
 		return err
 	}
-	if got := h.record(ctx, filepath.Join(a.dir(), a.name), "n4 is back"); got != "ok" {
+	if got := h.record(ctx, filepath.Join(a.dir(), a.Name), "n4 is back"); got != "ok" {
 		h.Fail("a record of n4 under the new key: %s", got)
 	}
-	h.Says("the node", "%s follows the ledger and speaks with its new key %.12s… after %.1f s in all", a.name, key, time.Since(began).Seconds())
+	h.Says("the node", "%s follows the ledger and speaks with its new key %.12s… after %.1f s in all", a.Name, key, time.Since(began).Seconds())
 	h.demandCode("a record of n4 under the old key", h.record(ctx, found, "I am n4"), "revoked_key")
 	// The old key, should somebody find it, is worth nothing.
 	c, err := h.client("", h.up()...)
@@ -60,28 +60,14 @@ func nodeRekeyed(ctx context.Context, h *house) error {
 	if err != nil {
 		return err
 	}
-	h.Demand(was.Revoked && was.Holder == a.name, "the old key's record says %+v", was)
-	explained := h.quorate(ctx, "explain", "node", a.name)
-	if err := explained.failed(); err != nil {
+	h.Demand(was.Revoked && was.Holder == a.Name, "the old key's record says %+v", was)
+	explained := h.Command(ctx, "explain", "node", a.Name)
+	if err := explained.Failed(); err != nil {
 		return err
 	}
-	h.Demand(strings.Contains(explained.out, "given another key by decision"), "explain node does not tell of the new key: %s", explained.out)
+	h.Demand(strings.Contains(explained.Out, "given another key by decision"), "explain node does not tell of the new key: %s", explained.Out)
 	h.Says("the old key", "%.12s…, which somebody has found, is refused: revoked_key; on the ledger it stays %s's for ever", old, was.Holder)
 	return nil
-}
-
-// movesFolder gives a folder, whose files hold what they held, another name.
-func (h *house) movesFolder(from, to string) error {
-	h.mu.Lock()
-	for i, s := range h.secrets {
-		for j, own := range s.Own {
-			if rest, ok := strings.CutPrefix(own, from+"/"); ok {
-				h.secrets[i].Own[j] = to + "/" + rest
-			}
-		}
-	}
-	h.mu.Unlock()
-	return os.Rename(filepath.Join(h.Dir, from), filepath.Join(h.Dir, to))
 }
 
 // loses removes a folder of the house.

@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
+	"github.com/quorate/quorate/test/stagehand"
 )
 
 // replicaReplaced: a replica has lost disk and keys, and somebody may have found
@@ -21,7 +22,7 @@ import (
 // fetches the whole history from the others.
 func replicaReplaced(ctx context.Context, h *house) error {
 	lost := h.replica("r3")
-	h.stop(lost, syscall.SIGKILL)
+	h.stop(lost.Name, &lost.Process, syscall.SIGKILL)
 	if err := h.loses(filepath.Join("ledger", "r3")); err != nil {
 		return err
 	}
@@ -47,8 +48,8 @@ func replicaReplaced(ctx context.Context, h *house) error {
 	if err != nil {
 		return err
 	}
-	fresh := &replica{name: "r5", operator: "cirrus", peer: lost.peer, api: lost.api, keys: "keys"}
-	if err := h.keygen(ctx, "keys", "replica", fresh.name, fresh.operator, "--peer", fresh.peer, "--api", fresh.url()); err != nil {
+	fresh := &replica{stagehand.Replica{Name: "r5", Operator: "cirrus", Peer: lost.Peer, API: lost.API}, "keys"}
+	if err := h.keygen(ctx, "keys", "replica", fresh.Name, fresh.Operator, "--peer", fresh.Peer, "--api", fresh.URL()); err != nil {
 		return err
 	}
 	began = time.Now()
@@ -92,18 +93,18 @@ func (h *house) size(ctx context.Context) (uint64, error) {
 // on an empty disk, and waits until it is active and ready, and its signature
 // counts.
 func (h *house) joins(ctx context.Context, r *replica) error {
-	public, err := keys.ReadPublicFile(filepath.Join(h.Dir, r.keys, r.name+".pub"))
+	public, err := keys.ReadPublicFile(filepath.Join(h.Dir, r.keys, r.Name+".pub"))
 	if err != nil {
 		return err
 	}
-	h.pins = append(h.pins, ledger.Hash(public.TLSPin))
+	h.Pins = append(h.Pins, ledger.Hash(public.TLSPin))
 	var seeds []string
 	for _, other := range h.up() {
-		seeds = append(seeds, other.peer)
+		seeds = append(seeds, other.Peer)
 	}
 	text := fmt.Sprintf("name: %[1]s\ndir: %[1]s\ngenesis_file: genesis.cbor\nkey_file: ../%[2]s/%[1]s.key\ntls_cert_file: ../%[2]s/%[1]s.tls.crt\ntls_key_file: ../%[2]s/%[1]s.tls.key\nlisten: %[3]s\nseeds: [%[4]s]\napi: {listen: %[5]q}\n",
-		r.name, r.keys, r.peer, strings.Join(seeds, ", "), r.api)
-	if err := os.WriteFile(filepath.Join(h.Dir, "ledger", r.name+".yaml"), []byte(text), 0o600); err != nil {
+		r.Name, r.keys, r.Peer, strings.Join(seeds, ", "), r.API)
+	if err := os.WriteFile(filepath.Join(h.Dir, "ledger", r.Name+".yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := h.start(r); err != nil {
@@ -112,9 +113,9 @@ func (h *house) joins(ctx context.Context, r *replica) error {
 	if !slices.Contains(h.replicas, r) {
 		h.replicas = append(h.replicas, r)
 	}
-	if err := h.reads(ctx, r.name+" is active", func(ctx context.Context, c *client.Client) bool {
+	if err := h.reads(ctx, r.Name+" is active", func(ctx context.Context, c *client.Client) bool {
 		list, err := c.Replicas(ctx, client.Read{Consistency: client.Certified})
-		return err == nil && slices.ContainsFunc(list.Replicas, func(one client.Replica) bool { return one.Name == r.name && one.Standing == "active" })
+		return err == nil && slices.ContainsFunc(list.Replicas, func(one client.Replica) bool { return one.Name == r.Name && one.Standing == "active" })
 	}); err != nil {
 		return err
 	}
@@ -126,13 +127,13 @@ func (h *house) joins(ctx context.Context, r *replica) error {
 
 // cosigns waits until a certified head bears a replica's signature.
 func (h *house) cosigns(ctx context.Context, r *replica) error {
-	return h.reads(ctx, r.name+" cosigns", func(ctx context.Context, c *client.Client) bool {
+	return h.reads(ctx, r.Name+" cosigns", func(ctx context.Context, c *client.Client) bool {
 		head, err := c.Sync(ctx)
 		if err != nil {
 			return false
 		}
 		note, err := ledger.ParseCheckpoint(head.Note)
-		return err == nil && slices.ContainsFunc(note.Cosignatures, func(s ledger.Cosignature) bool { return s.Replica == r.name })
+		return err == nil && slices.ContainsFunc(note.Cosignatures, func(s ledger.Cosignature) bool { return s.Replica == r.Name })
 	})
 }
 
@@ -142,12 +143,12 @@ func (h *house) rekeysLog(ctx context.Context, at *replica) error {
 	if err != nil {
 		return err
 	}
-	made := h.quorate(ctx, "operator", "log-key", "--config", filepath.Join("ledger", at.name+".yaml"), "--output", "json")
-	if err := made.failed(); err != nil {
+	made := h.Command(ctx, "operator", "log-key", "--config", filepath.Join("ledger", at.Name+".yaml"), "--output", "json")
+	if err := made.Failed(); err != nil {
 		return err
 	}
 	var public struct{ Ed25519, MLDSA44 string }
-	if err := json.Unmarshal([]byte(made.out), &public); err != nil {
+	if err := json.Unmarshal([]byte(made.Out), &public); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -160,7 +161,7 @@ func (h *house) rekeysLog(ctx context.Context, at *replica) error {
 		return err == nil && now != "" && now != before
 	})
 	if err == nil {
-		h.Says("log key", "made at %s, in force after %.1f s: the log's first line is under key %s, and was under %s", at.name, time.Since(began).Seconds(), now, before)
+		h.Says("log key", "made at %s, in force after %.1f s: the log's first line is under key %s, and was under %s", at.Name, time.Since(began).Seconds(), now, before)
 	}
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,10 +45,10 @@ func (h *house) stealsNode(ctx context.Context, a *agent) (*impostor, error) {
 	for range thefts {
 		var record *fsm.NodeRecord
 		alone := func() bool {
-			record, _, err = c.VerifiedNode(ctx, a.name)
+			record, _, err = c.VerifiedNode(ctx, a.Name)
 			return err == nil && record.Next == nil
 		}
-		if err := stagehand.Await(ctx, patience, a.name+" has no successor announced", alone); err != nil {
+		if err := stagehand.Await(ctx, patience, a.Name+" has no successor announced", alone); err != nil {
 			return nil, err
 		}
 		h.stopAgent(a, syscall.SIGKILL)
@@ -63,28 +62,28 @@ func (h *house) stealsNode(ctx context.Context, a *agent) (*impostor, error) {
 			continue
 		}
 		for _, path := range h.keyFiles(a) {
-			file, err := h.openWith(path, filepath.Join(a.dir(), a.name+".pass"))
+			file, err := h.openWith(path, filepath.Join(a.dir(), a.Name+".pass"))
 			if err == nil && ledger.Hash(file.Key.ID()) == record.Key {
 				return &impostor{h: h, of: a, key: file.Key, dir: filepath.Join(h.Dir, "impostor"), seq: 10_000}, nil
 			}
 		}
-		return nil, fmt.Errorf("the key %s of %s is in none of %v", record.Key, a.name, h.keyFiles(a))
+		return nil, fmt.Errorf("the key %s of %s is in none of %v", record.Key, a.Name, h.keyFiles(a))
 	}
-	return nil, fmt.Errorf("%s announced a successor %d times when it was to be robbed", a.name, thefts)
+	return nil, fmt.Errorf("%s announced a successor %d times when it was to be robbed", a.Name, thefts)
 }
 
 // runs starts an agent with the stolen key: the real one, with the hook by which a
 // test tells it what to say.
 func (i *impostor) runs() (err error) {
 	h := i.h
-	files := &nodetest.AgentFiles{Dir: i.dir, Genesis: h.genesis, Listen: i.of.listen}
+	files := &nodetest.AgentFiles{Dir: i.dir, Genesis: h.Genesis, Listen: i.of.Listen}
 	for _, r := range h.up() {
-		files.Servers = append(files.Servers, r.url())
+		files.Servers = append(files.Servers, r.URL())
 	}
 	for _, a := range h.agents {
-		files.Peers = append(files.Peers, a.name+"@"+a.listen)
+		files.Peers = append(files.Peers, a.Name+"@"+a.Listen)
 	}
-	path, err := files.Write(&nodetest.Node{Name: i.of.name, Operator: i.of.operator, Key: i.key, Peer: i.key.PeerKey()})
+	path, err := files.Write(&nodetest.Node{Name: i.of.Name, Operator: i.of.Operator, Key: i.key, Peer: i.key.PeerKey()})
 	if err != nil {
 		return err
 	}
@@ -103,27 +102,15 @@ func (i *impostor) runs() (err error) {
 		return err
 	}
 	var pins strings.Builder
-	for _, p := range h.pins {
+	for _, p := range h.Pins {
 		fmt.Fprintf(&pins, "    - %s\n", p)
 	}
 	changed := strings.Replace(string(text), "gossip:\n", "  pins:\n"+pins.String()+"gossip:\n", 1) + "rotation: {off: true}\n"
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		return err
 	}
-	i.process, i.orders, err = h.observer("impostor", "impostor/agent.yaml", "impostor/seen")
+	i.process, i.orders, err = h.Observer("impostor", "impostor/agent.yaml", "impostor/seen")
 	return err
-}
-
-// observer starts the agent with its hook for tests, which takes orders.
-func (h *house) observer(name, config, out string) (*stagehand.Process, io.WriteCloser, error) {
-	c := exec.Command(filepath.Join(h.Bin, "observer"), "--config", config, "--out", out)
-	c.Dir, c.Env = h.Dir, h.Environment()
-	orders, err := c.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := stagehand.Start(name, c, filepath.Join(h.Dir, name+".log"))
-	return p, orders, err
 }
 
 func (i *impostor) close() {
@@ -137,7 +124,7 @@ func (i *impostor) close() {
 func (i *impostor) says(key *keys.PrivateKey, epoch uint64) []byte {
 	i.seq++
 	seq, tick := i.seq, uint64(time.Now().Unix())
-	envelope, err := ledger.Sign(key, ledger.Payload{Author: i.of.name, Ledger: i.h.genesis, Type: ledger.TypeObserve, Epoch: &epoch, Seq: &seq},
+	envelope, err := ledger.Sign(key, ledger.Payload{Author: i.of.Name, Ledger: i.h.Genesis, Type: ledger.TypeObserve, Epoch: &epoch, Seq: &seq},
 		ledger.Observe{Kind: ledger.LinkUp, Subject: "n1", Counter: i.seq, From: tick, To: tick})
 	if err != nil {
 		panic(err) // our own shape
@@ -150,9 +137,9 @@ func (i *impostor) rotates(to *keys.PrivateKey, epoch uint64) ([]byte, error) {
 	i.seq++
 	seq, peer := i.seq, to.PeerKey()
 	body := ledger.Rotate{Peer: peer.Public().(ed25519.PublicKey), Public: to.Public().Bytes()}
-	message := ledger.RotationMessage(i.h.genesis, ledger.Hash(i.key.ID()), i.of.name, body)
+	message := ledger.RotationMessage(i.h.Genesis, ledger.Hash(i.key.ID()), i.of.Name, body)
 	body.Proof, body.PeerProof = to.Sign(message), ed25519.Sign(peer, message)
-	return ledger.Sign(i.key, ledger.Payload{Author: i.of.name, Ledger: i.h.genesis, Type: ledger.TypeRotate, Epoch: &epoch, Seq: &seq}, body)
+	return ledger.Sign(i.key, ledger.Payload{Author: i.of.Name, Ledger: i.h.Genesis, Type: ledger.TypeRotate, Epoch: &epoch, Seq: &seq}, body)
 }
 
 // submits gives the code with which a replica refuses a statement, or "ok".
@@ -238,7 +225,7 @@ func nodeKeyStolen(ctx context.Context, h *house) error {
 	if err := stagehand.Await(ctx, patience, "the thief has met the agents", func() bool { return i.peers(ctx) > 0 }); err != nil {
 		return err
 	}
-	h.Says("the thief", "speaks as %s in epochs %d and %d and rotates to a key of its own: all accepted, it is connected to %d agents", a.name, early, from, i.peers(ctx))
+	h.Says("the thief", "speaks as %s in epochs %d and %d and rotates to a key of its own: all accepted, it is connected to %d agents", a.Name, early, from, i.peers(ctx))
 	if err := h.revokes(ctx, i, fresh, from); err != nil {
 		return err
 	}
@@ -321,13 +308,13 @@ func (i *impostor) floods(ctx context.Context, fresh *keys.PrivateKey, from uint
 
 // bringsBack re-keys a node, whose machine was cleaned.
 func (h *house) bringsBack(ctx context.Context, a *agent) error {
-	if err := h.movesFolder(a.dir(), "cleaned-"+a.name); err != nil {
+	if err := h.movesFolder(a.dir(), "cleaned-"+a.Name); err != nil {
 		return err
 	}
 	if err := h.makeNode(ctx, a); err != nil {
 		return err
 	}
-	if err := h.decides(ctx, []string{"alice", "bob", "erin"}, "node.rekey", "join=@"+filepath.Join(a.dir(), a.name+".join.cose")); err != nil {
+	if err := h.decides(ctx, []string{"alice", "bob", "erin"}, "node.rekey", "join=@"+filepath.Join(a.dir(), a.Name+".join.cose")); err != nil {
 		return err
 	}
 	if err := h.startAgent(a); err != nil {
@@ -336,16 +323,15 @@ func (h *house) bringsBack(ctx context.Context, a *agent) error {
 	if err := h.follows(ctx, a); err != nil {
 		return err
 	}
-	h.demandCode("a record of "+a.name+" under its new key", h.record(ctx, filepath.Join(a.dir(), a.name), a.name+" is back"), "ok")
-	h.Says("the node", "%s is re-keyed by decision and speaks again", a.name)
+	h.demandCode("a record of "+a.Name+" under its new key", h.record(ctx, filepath.Join(a.dir(), a.Name), a.Name+" is back"), "ok")
+	h.Says("the node", "%s is re-keyed by decision and speaks again", a.Name)
 	return nil
 }
 
 // peers counts the connections of the thief's agent.
 func (i *impostor) peers(ctx context.Context) int {
-	var s agentStatus
-	b, err := stagehand.Get(ctx, unix(filepath.Join(i.dir, "agent.sock")), "http://agent/v1/status")
-	if err != nil || json.Unmarshal(b, &s) != nil {
+	s, err := (&stagehand.Agent{Socket: filepath.Join(i.dir, "agent.sock")}).Status(ctx)
+	if err != nil {
 		return -1
 	}
 	return s.Peers
@@ -381,7 +367,7 @@ func (h *house) judged(ctx context.Context, envelopes [][]byte) (int, error) {
 			return 0, err
 		}
 		var now []int
-		if err := stagehand.Await(ctx, patience, a.name+" has judged", func() bool {
+		if err := stagehand.Await(ctx, patience, a.Name+" has judged", func() bool {
 			now, err = a.judgements(h.Dir)
 			return err == nil && len(now) > len(had)
 		}); err != nil {

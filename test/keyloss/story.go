@@ -120,7 +120,7 @@ func (t *total) tell(ctx context.Context, w io.Writer, h *house, s story) {
 		h.Fail("%v", err)
 	}
 	h.alive()
-	h.rotated()
+	h.notesSecrets()
 	if len(h.Faults) > 0 {
 		h.tails()
 	}
@@ -130,32 +130,12 @@ func (t *total) tell(ctx context.Context, w io.Writer, h *house, s story) {
 	}
 }
 
-// alive fails when a process has ended by itself.
-func (h *house) alive() {
-	for _, r := range h.replicas {
-		if r.process != nil {
-			if err, gone := r.process.Gone(); gone {
-				h.Fail("%s ended by itself: %v", r.name, err)
-				r.process = nil
-			}
-		}
-	}
-	for _, a := range h.agents {
-		if a.process != nil {
-			if err, gone := a.process.Gone(); gone {
-				h.Fail("the agent of %s ended by itself: %v", a.name, err)
-				a.process = nil
-			}
-		}
-	}
-}
-
 // tails shows the ends of the logs.
 func (h *house) tails() {
 	for _, r := range h.replicas {
-		h.Tail(r.name, logLines)
+		h.Tail(r.Name, logLines)
 	}
 	for _, a := range h.agents {
-		h.Tail(a.name, 3)
+		h.Tail(a.Name, 3)
 	}
 }

@@ -41,13 +41,13 @@ type thief struct {
 
 // steals copies a replica's keys.
 func (h *house) steals(r *replica) (*thief, error) {
-	file, err := h.open(filepath.Join(r.keys, r.name))
+	file, err := h.open(filepath.Join(r.keys, r.Name))
 	if err != nil {
 		return nil, err
 	}
-	base := filepath.Join(h.Dir, r.keys, r.name)
+	base := filepath.Join(h.Dir, r.keys, r.Name)
 	certificate, err := tls.LoadX509KeyPair(base+".tls.crt", base+".tls.key")
-	return &thief{h: h, name: r.name, key: file.Key, cosigner: file.Key.Cosigner44(), certificate: certificate}, err
+	return &thief{h: h, name: r.Name, key: file.Key, cosigner: file.Key.Cosigner44(), certificate: certificate}, err
 }
 
 // signs cosigns the newest head, as it is or as it never was: longer by some
@@ -71,7 +71,7 @@ func (t *thief) signs(ctx context.Context, more uint64, truly bool) (*ledger.Che
 		head.Size, head.Root = head.Size+more, sha256.Sum256(head.Root[:])
 	}
 	made := &ledger.Checkpoint{Head: head}
-	made.Add(ledger.Cosign(t.h.genesis, t.key, t.cosigner, t.name, head, uint64(time.Now().Unix())))
+	made.Add(ledger.Cosign(t.h.Genesis, t.key, t.cosigner, t.name, head, uint64(time.Now().Unix())))
 	return made, nil
 }
 
@@ -96,7 +96,7 @@ func (t *thief) sends(ctx context.Context, to *replica, of *ledger.Checkpoint) (
 		Certificates: []tls.Certificate{t.certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"},
 		InsecureSkipVerify: true, // it does not mind whom it talks to
 	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+to.peer+"/cosignature", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+to.Peer+"/cosignature", bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +112,7 @@ func (t *thief) sends(ctx context.Context, to *replica, of *ledger.Checkpoint) (
 // opens serves the API of an honest replica with false heads, at the stolen
 // replica's own address and with its TLS key.
 func (t *thief) opens(ctx context.Context, at *replica, behind *replica) error {
-	target, err := url.Parse(behind.url())
+	target, err := url.Parse(behind.URL())
 	if err != nil {
 		return err
 	}
@@ -130,11 +130,11 @@ func (t *thief) opens(ctx context.Context, at *replica, behind *replica) error {
 		_, _ = w.Write(made.Note())
 	})
 	mux.Handle("/", proxy)
-	listener, err := tls.Listen("tcp", at.api, &tls.Config{Certificates: []tls.Certificate{t.certificate}, MinVersion: tls.VersionTLS13})
+	listener, err := tls.Listen("tcp", at.API, &tls.Config{Certificates: []tls.Certificate{t.certificate}, MinVersion: tls.VersionTLS13})
 	if err != nil {
 		return err
 	}
-	t.url = at.url()
+	t.url = at.URL()
 	t.server = &http.Server{Handler: mux, ReadHeaderTimeout: requestLimit, BaseContext: func(net.Listener) context.Context { return ctx }}
 	go func() { _ = t.server.Serve(listener) }()
 	return nil
@@ -181,17 +181,17 @@ func (t *thief) fools(ctx context.Context, when string) error {
 		return err
 	}
 	shown := t.shown.Load()
-	c, err := client.New(client.Options{Genesis: h.genesis, Pins: h.pins, Servers: []string{t.url}})
+	c, err := client.New(client.Options{Genesis: h.Genesis, Pins: h.Pins, Servers: []string{t.url}})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	_, err = c.Sync(ctx)
 	h.Demand(err != nil, "%s: a client took the thief's head", when)
-	status := h.quorate(ctx, "status", "--server", t.url)
-	h.Demand(status.code != 0 || !strings.Contains(status.out, "verified"), "%s: status took the thief's head: %.200s", when, status.out)
-	export := h.quorate(ctx, "export", "--server", t.url, "--out", "stolen-"+strings.Fields(when)[0])
-	h.Demand(export.code != 0, "%s: export took the thief's head", when)
+	status := h.Command(ctx, "status", "--server", t.url)
+	h.Demand(status.Code != 0 || !strings.Contains(status.Out, "verified"), "%s: status took the thief's head: %.200s", when, status.Out)
+	export := h.Command(ctx, "export", "--server", t.url, "--out", "stolen-"+strings.Fields(when)[0])
+	h.Demand(export.Code != 0, "%s: export took the thief's head", when)
 	h.Demand(t.shown.Load() > shown, "%s: nobody was shown anything", when)
 	h.Says("the thief", "%s: its cosignatures at the replicas: %v; a client: %.140s", when, sent, err)
 	return nil
@@ -249,14 +249,14 @@ func replicaKeyStolen(ctx context.Context, h *house) error {
 		return err
 	}
 	defer t.close()
-	h.stop(r, syscall.SIGKILL) // the thief has the machine
+	h.stop(r.Name, &r.Process, syscall.SIGKILL) // the thief has the machine
 	if err := t.opens(ctx, r, h.up()[0]); err != nil {
 		return err
 	}
 	if err := t.fools(ctx, "before the decision"); err != nil {
 		return err
 	}
-	if err := h.forkProven(ctx, r.name); err != nil {
+	if err := h.forkProven(ctx, r.Name); err != nil {
 		return err
 	}
 	if err := os.Rename(filepath.Join(h.Dir, "ledger", "r4"), filepath.Join(h.Dir, "ledger", "r4.before")); err != nil {
@@ -265,7 +265,7 @@ func replicaKeyStolen(ctx context.Context, h *house) error {
 	// The owner makes new keys, on another machine.
 	old := t.key.ID()
 	r.keys = "fresh"
-	if err := h.keygen(ctx, r.keys, "replica", r.name, r.operator, "--peer", r.peer, "--api", r.url()); err != nil {
+	if err := h.keygen(ctx, r.keys, "replica", r.Name, r.Operator, "--peer", r.Peer, "--api", r.URL()); err != nil {
 		return err
 	}
 	authority, err := h.authority(ctx)
@@ -303,7 +303,7 @@ func replicaKeyStolen(ctx context.Context, h *house) error {
 	h.Demand(was.Revoked, "the stolen key's record says %+v", was)
 	return stagehand.Await(ctx, patience, "no replica alarms of a fork any more", func() bool {
 		for _, one := range h.up() {
-			status, err := c.StatusOf(ctx, one.url())
+			status, err := c.StatusOf(ctx, one.URL())
 			if err != nil || strings.Contains(strings.Join(status.Alarms, " "), "fork") {
 				return false
 			}
@@ -319,9 +319,9 @@ func (h *house) forkProven(ctx context.Context, name string) error {
 	err := stagehand.Await(ctx, patience, "a replica has a proof of the fork", func() bool {
 		seen = nil
 		for _, r := range h.up() {
-			a := h.quorate(ctx, "operator", "forks", "--config", filepath.Join("ledger", r.name+".yaml"))
-			if a.code == 0 && strings.Contains(a.out, name) {
-				seen = append(seen, r.name)
+			a := h.Command(ctx, "operator", "forks", "--config", filepath.Join("ledger", r.Name+".yaml"))
+			if a.Code == 0 && strings.Contains(a.Out, name) {
+				seen = append(seen, r.Name)
 			}
 		}
 		return len(seen) > 0

@@ -2,7 +2,8 @@
 // used: raw and reversed bytes, hexadecimal, base64 at every alignment, and the
 // decimal lists that Go and JSON print of bytes; in files, and in the archives and
 // compressed streams that files are. Half of a secret is enough to be found, so
-// that neither a line break nor a cut hides one.
+// that no cut hides one, and everything is looked at a second time without its white
+// space, so that no line break does.
 package secretscan
 
 import (
@@ -80,10 +81,11 @@ func (s *Scanner) add(n needle) {
 
 // parts are the beginning and the end of a secret, or a short one whole.
 func parts(secret []byte) [][]byte {
-	if len(secret) < 2*partBytes {
+	size := min(len(secret)/2, partBytes)
+	if size < minPart {
 		return [][]byte{secret}
 	}
-	return [][]byte{secret[:partBytes], secret[len(secret)-partBytes:]}
+	return [][]byte{secret[:size], secret[len(secret)-size:]}
 }
 
 // encodings are the ways in which bytes may have been written, each at least eight
@@ -122,16 +124,15 @@ func aligned(coding *base64.Encoding, b []byte, shift int) []byte {
 	return text[from:min(to, len(text))]
 }
 
-// search finds needles in a window; those that begin before from were looked for
-// already. at is the window's place.
-func (s *Scanner) search(window []byte, from int, at int64, hit func(needle, int64)) {
-	for i := from; i+8 <= len(window); i++ {
+// search finds needles in a window, by the places in it where they begin.
+func (s *Scanner) search(window []byte, hit func(needle, int)) {
+	for i := 0; i+8 <= len(window); i++ {
 		if !s.first[uint16(window[i])<<8|uint16(window[i+1])] {
 			continue
 		}
 		for _, n := range s.needles[binary.BigEndian.Uint64(window[i:])] {
 			if bytes.HasPrefix(window[i:], n.bytes) {
-				hit(n, at+int64(i))
+				hit(n, i)
 			}
 		}
 	}

@@ -190,8 +190,8 @@ func TestBordersHideNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := windowBytes + s.longest // of the first window
-	for _, place := range []int{0, end - s.longest, end - len(secret) - 1, end - len(secret), end - 8, end - 1, end, 2 * windowBytes} {
+	end := windowBytes // of the first window
+	for _, place := range []int{0, end - s.longest, end - len(secret) - 1, end - len(secret), end - 8, end - 1, end, end + 1, 2*end - 8, 2 * end} {
 		content := bytes.Repeat([]byte{'.'}, 3*windowBytes)
 		copy(content[place:], secret)
 		r := &Report{}
@@ -204,6 +204,54 @@ func TestBordersHideNothing(t *testing.T) {
 		}
 		if r.Bytes != int64(len(content)) {
 			t.Errorf("looked at %d bytes", r.Bytes)
+		}
+	}
+}
+
+// broken writes a text in lines of so many characters.
+func broken(text string, width int, end string) []byte {
+	var b strings.Builder
+	for len(text) > width {
+		b.WriteString(text[:width] + end)
+		text = text[width:]
+	}
+	b.WriteString(text)
+	return []byte(b.String())
+}
+
+// Breaks and indents hide nothing, wherever they fall: of a seed, and of an age file key,
+// which is half as long.
+func TestWhiteSpaceHidesNothing(t *testing.T) {
+	for _, secret := range [][]byte{seed(t), seed(t)[:16]} {
+		around := slices.Concat(bytes.Repeat([]byte("before"), 40), secret, bytes.Repeat([]byte("after"), 40))
+		list := make([]int, len(secret))
+		for i, b := range secret {
+			list[i] = int(b)
+		}
+		indented, err := json.MarshalIndent(map[string]any{"seed": list}, "", "\t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ways := map[string][]byte{"JSON, a number a line": indented}
+		for width := 3; width < 80; width++ {
+			ways[fmt.Sprintf("base64 within, %d", width)] = broken(base64.StdEncoding.EncodeToString(around), width, "\n")
+			ways[fmt.Sprintf("base64url within, %d", width)] = broken(base64.URLEncoding.EncodeToString(around), width, "\r\n    ")
+			ways[fmt.Sprintf("hex within, %d", width)] = broken(hex.EncodeToString(around), width, "\n\t")
+		}
+		r := scanned(t, []Secret{{Name: "it", Bytes: secret}}, ways)
+		for name := range ways {
+			if !slices.ContainsFunc(r.Found, func(f Found) bool { return f.Path == name }) {
+				t.Errorf("%d bytes as %s: not found", len(secret), name)
+			}
+		}
+	}
+}
+
+func TestCoreDumpsAreNamed(t *testing.T) {
+	for name, want := range map[string]int{"core": 1, "core.1234": 1, "vgcore.77": 1, "agent.core": 1, "coredump": 1, "score": 0, "core.go": 0, "cores": 0} {
+		r := scanned(t, []Secret{{Name: "s", Bytes: seed(t)}}, map[string][]byte{"d/" + name: []byte("x")})
+		if len(r.Cores) != want {
+			t.Errorf("%s: %v", name, r.Cores)
 		}
 	}
 }

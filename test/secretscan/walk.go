@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -22,8 +23,12 @@ type Report struct {
 	Unpacked int   // streams and members within them
 	Bytes    int64 // looked at, what was unpacked too
 	Found    []Found
-	Own      []Found // where they may stand; a scan that does not find a secret there is blind
+	Own      []Found  // where they may stand; a scan that does not find a secret there is blind
+	Cores    []string // files by whose names systems keep what a process had in memory
 }
+
+// core are those names.
+var core = regexp.MustCompile(`^(vg)?core(\.[0-9]+|dump)?$|\.core$`)
 
 // Folder scans every regular file below a folder. A file that cannot be read is
 // an error: what was not looked at is not clean.
@@ -43,6 +48,9 @@ func (s *Scanner) Folder(dir string) (*Report, error) {
 		}
 		defer file.Close()
 		r.Files++
+		if core.MatchString(entry.Name()) {
+			r.Cores = append(r.Cores, name)
+		}
 		if err := s.stream(r, file, name, name, 0); err != nil {
 			return fmt.Errorf("scan %s: %w", path, err)
 		}
@@ -146,23 +154,25 @@ func untar(s *Scanner, r *Report, in io.Reader, name, own string, depth int) err
 	return fmt.Errorf("more than %d members", maxMembers)
 }
 
-// raw scans a stream's bytes as they are, a window at a time.
+// raw scans a stream's bytes as they are, and without their white space, a window at a
+// time.
 func (s *Scanner) raw(r *Report, in io.Reader, name, own string) error {
-	window := make([]byte, 0, windowBytes+s.longest)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(in, window[len(window):cap(window)])
-		window = window[:len(window)+n]
+	plain, folded := s.window(), s.window()
+	chunk, tight := make([]byte, windowBytes), make([]byte, 0, windowBytes)
+	for {
+		n, err := io.ReadFull(in, chunk)
 		r.Bytes += int64(n)
 		end := err != nil
-		keep := 0
-		if !end {
-			keep = min(s.longest-1, len(window))
-		}
-		// Whatever begins in the last bytes is looked for when they are followed.
-		s.search(window, 0, at, func(hit needle, place int64) {
-			if end || place-at < int64(len(window)-keep) {
-				s.note(r, hit, name, own, place)
+		plain.take(chunk[:n], end, func(hit needle, at int64) { s.note(r, hit, name, own, at) })
+		tight = tight[:0]
+		for _, b := range chunk[:n] {
+			if b != '\n' && b != ' ' && b != '\r' && b != '\t' {
+				tight = append(tight, b)
 			}
+		}
+		folded.take(tight, end, func(hit needle, at int64) {
+			hit.encoding += ", with white space"
+			s.note(r, hit, name, own, at)
 		})
 		if end {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -170,9 +180,35 @@ func (s *Scanner) raw(r *Report, in io.Reader, name, own string) error {
 			}
 			return err
 		}
-		at += int64(len(window) - keep)
-		window = window[:copy(window, window[len(window)-keep:])]
 	}
+}
+
+// window is the end of a stream, as far as something may begin in it.
+type window struct {
+	*Scanner
+	bytes []byte
+	at    int64 // the place of its first byte
+}
+
+func (s *Scanner) window() *window {
+	return &window{Scanner: s, bytes: make([]byte, 0, windowBytes+s.longest)}
+}
+
+// take searches the next bytes of the stream. Whatever begins in the last of them is
+// looked for when they are followed.
+func (w *window) take(next []byte, end bool, hit func(needle, int64)) {
+	w.bytes = append(w.bytes, next...)
+	keep := 0
+	if !end {
+		keep = min(w.longest-1, len(w.bytes))
+	}
+	w.search(w.bytes, func(n needle, at int) {
+		if at < len(w.bytes)-keep {
+			hit(n, w.at+int64(at))
+		}
+	})
+	w.at += int64(len(w.bytes) - keep)
+	w.bytes = w.bytes[:copy(w.bytes, w.bytes[len(w.bytes)-keep:])]
 }
 
 // note keeps a finding: the first of each secret in each file.

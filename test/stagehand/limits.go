@@ -9,5 +9,7 @@ const (
 
 	pollPace     = 50 * time.Millisecond
 	requestLimit = 10 * time.Second
+	lookLimit    = 5 * time.Second // at a process's own word
+	commandLimit = 90 * time.Second
 	maxAnswer    = 16 << 20
 )

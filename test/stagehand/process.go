@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
@@ -62,6 +63,37 @@ func (p *Process) Gone() (error, bool) {
 		return err, true
 	default:
 		return nil, false
+	}
+}
+
+// Ends ends a process in an orderly way, if there is one; that it did not stop, or not
+// well, is a fault. It is nobody's then.
+func (s *Scene) Ends(name string, p **Process, limit time.Duration) {
+	if *p == nil {
+		return
+	}
+	if err := (*p).End(syscall.SIGTERM, limit); err != nil {
+		s.Fail("%s: %v", name, err)
+	}
+	*p = nil
+}
+
+// Kills kills a process, if there is one. It is nobody's then.
+func (s *Scene) Kills(p **Process, limit time.Duration) {
+	if *p != nil {
+		_ = (*p).End(syscall.SIGKILL, limit) // it says that it was killed
+		*p = nil
+	}
+}
+
+// Alive fails when a process has ended by itself. It is nobody's then.
+func (s *Scene) Alive(name string, p **Process) {
+	if *p == nil {
+		return
+	}
+	if err, gone := (*p).Gone(); gone {
+		s.Fail("%s ended by itself: %v", name, err)
+		*p = nil
 	}
 }
 

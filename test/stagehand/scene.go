@@ -22,6 +22,7 @@ type Scene struct {
 	*Report
 	Bin, Dir string // of the programs; of the scene
 	HTTP     *http.Client
+	Spaces   bool // each process is in the network namespace of its name (test/spacetest)
 }
 
 // NewScene makes a scene in a directory that exists.
@@ -83,9 +84,31 @@ func (s *Scene) Environment() []string {
 
 // Start starts a program of the scene in its directory; its log is NAME.log.
 func (s *Scene) Start(name, program string, args ...string) (*Process, error) {
-	c := exec.Command(filepath.Join(s.Bin, program), args...)
+	return Start(name, s.program(name, program, args...), filepath.Join(s.Dir, name+".log"))
+}
+
+// Observer starts the agent with its hook for tests (test/byzantine/observer), which
+// takes orders and writes what it sees to the file out.
+func (s *Scene) Observer(name, config, out string) (*Process, io.WriteCloser, error) {
+	c := s.program(name, "observer", "--config", config, "--out", out)
+	orders, err := c.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := Start(name, c, filepath.Join(s.Dir, name+".log"))
+	return p, orders, err
+}
+
+// program is a program of the scene, in the network namespace of its name if the
+// scene has those.
+func (s *Scene) program(name, program string, args ...string) *exec.Cmd {
+	path := filepath.Join(s.Bin, program)
+	if s.Spaces {
+		path, args = "ip", append([]string{"netns", "exec", name, path}, args...)
+	}
+	c := exec.Command(path, args...)
 	c.Dir, c.Env = s.Dir, s.Environment()
-	return Start(name, c, filepath.Join(s.Dir, name+".log"))
+	return c
 }
 
 // Leftovers fails when the programs left temporary files.
