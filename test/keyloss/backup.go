@@ -251,6 +251,9 @@ func staleCopies(ctx context.Context, h *house) error {
 			return err
 		}
 		key, err := h.backsUp(ctx, a)
+		if err == nil {
+			err = h.copiesState(a)
+		}
 		if err != nil {
 			return err
 		}
@@ -260,7 +263,7 @@ func staleCopies(ctx context.Context, h *house) error {
 	began := time.Now()
 	if err := stagehand.Await(ctx, rotationLimit, "one of three agents has rotated its key", func() bool {
 		for a, key := range backedUp {
-			if _, now, err := h.activeKey(ctx, a); err == nil && now != key {
+			if _, now, err := h.activeKey(ctx, a); err == nil && now != key && !h.had(a, now) {
 				stale = a
 				return true
 			}
@@ -272,6 +275,9 @@ func staleCopies(ctx context.Context, h *house) error {
 	h.Says("agents", "%s rotated its key by itself %.1f s after the backup", stale.Name, time.Since(began).Seconds())
 	const dir = "stale" // nobody makes it
 	h.refuses("a backup of the key before the last rotation", dir, "rotated", func() *stagehand.Answer { return h.asksShares(ctx, "alice", stale.backup(), dir, "keys/alice.pass") })
+	if err := h.staleState(ctx, stale); err != nil {
+		return err
+	}
 	fresh := candidates[0]
 	if fresh == stale {
 		fresh = candidates[1]

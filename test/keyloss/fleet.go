@@ -31,6 +31,7 @@ type plan struct {
 	// watchers are the last of them, which run the agent with its hook for tests.
 	watchers int
 	policy   string // of the ceremony, in YAML: what differs from the default
+	unbacked string // a node whose agent makes no backup of its key
 	// overlap is how long replicas go on signing heads under the log key before; 0: a day.
 	overlap time.Duration
 }
@@ -46,6 +47,7 @@ type replica struct {
 type agent struct {
 	stagehand.Agent
 	watches bool // it runs as an observer, which takes orders
+	alone   bool // it makes no backup of its key
 	orders  io.WriteCloser
 }
 
@@ -124,6 +126,7 @@ func (h *house) ceremony(ctx context.Context) error {
 	for i := range h.plan.nodes {
 		a := &agent{Agent: stagehand.Agent{Name: fmt.Sprintf("n%d", i+1), Operator: governors[i%len(governors)].operator,
 			Listen: fmt.Sprintf("127.0.0.1:%d", port+2*replicasOfFleet+i)}, watches: i >= h.plan.nodes-h.plan.watchers}
+		a.alone = a.Name == h.plan.unbacked
 		a.Socket = filepath.Join(h.Dir, a.dir(), a.Name+".state", "agent.sock")
 		h.agents = append(h.agents, a)
 	}
@@ -228,7 +231,11 @@ func (h *house) makeNode(ctx context.Context, a *agent) error {
 	if err := h.Command(ctx, args...).Failed(); err != nil {
 		return err
 	}
-	if err := h.configures(path+".yaml", "key_work_factor: "+workFactor); err != nil {
+	lines := "key_work_factor: " + workFactor
+	if a.alone {
+		lines += "\nbackup: {off: true}"
+	}
+	if err := h.configures(path+".yaml", lines); err != nil {
 		return err
 	}
 	if err := h.secretsOf(path); err != nil {

@@ -10,7 +10,8 @@ const (
 	stopLimit     = 20 * time.Second
 	channelLimit  = 2 * time.Minute // until who left may not ask replicas any more
 	logOverlap    = 15 * time.Second
-	rotationLimit = 4 * time.Minute // until an agent or a replica has rotated its key by itself
+	reseatWait    = 20 * time.Second // so long that three governors can veto by hand on a busy machine
+	rotationLimit = 4 * time.Minute  // until an agent or a replica has rotated its key by itself
 	requestLimit  = 10 * time.Second
 	commandLimit  = 90 * time.Second
 	logLines      = 12 // of each log that a failed story shows

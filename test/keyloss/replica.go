@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 	"github.com/quorate/quorate/test/stagehand"
@@ -43,6 +44,9 @@ func replicaReplaced(ctx context.Context, h *house) error {
 		return err
 	}
 	h.replicas = slices.DeleteFunc(h.replicas, func(r *replica) bool { return r == lost })
+	if err := h.warns(ctx, fsm.AlarmLogKeyExposed, lost.Name); err != nil {
+		return err
+	}
 	h.Says("council", "replica.remove with cause: handed over after %.1f s; three replicas go on", time.Since(began).Seconds())
 	size, err := h.size(ctx)
 	if err != nil {
@@ -72,7 +76,10 @@ func replicaReplaced(ctx context.Context, h *house) error {
 	}
 	h.Demand(len(list) == 8 && list[0].Seq == 0, "r5 serves %d of the first 8 entries", len(list))
 	// The removed one held the log's key too: the council makes another.
-	return h.rekeysLog(ctx, fresh)
+	if err := h.rekeysLog(ctx, fresh); err != nil {
+		return err
+	}
+	return h.calms(ctx, fsm.AlarmLogKeyExposed, lost.Name)
 }
 
 // size is how many entries are certified.
@@ -149,6 +156,9 @@ func (h *house) rekeysLog(ctx context.Context, at *replica) error {
 	}
 	var public struct{ Ed25519, MLDSA44 string }
 	if err := json.Unmarshal([]byte(made.Out), &public); err != nil {
+		return err
+	}
+	if err := h.logSeeds(); err != nil { // the new ones too, while those before are there
 		return err
 	}
 	began := time.Now()

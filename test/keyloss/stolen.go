@@ -132,14 +132,68 @@ func (i *impostor) says(key *keys.PrivateKey, epoch uint64) []byte {
 	return envelope
 }
 
-// rotates is a key.rotate of the stolen key to one of the thief's own.
-func (i *impostor) rotates(to *keys.PrivateKey, epoch uint64) ([]byte, error) {
-	i.seq++
-	seq, peer := i.seq, to.PeerKey()
+// rotates is a key.rotate of a key of the thief's to another.
+func (i *impostor) rotates(from, to *keys.PrivateKey, epoch uint64) ([]byte, error) {
+	peer := to.PeerKey()
 	body := ledger.Rotate{Peer: peer.Public().(ed25519.PublicKey), Public: to.Public().Bytes()}
-	message := ledger.RotationMessage(i.h.Genesis, ledger.Hash(i.key.ID()), i.of.Name, body)
+	message := ledger.RotationMessage(i.h.Genesis, ledger.Hash(from.ID()), i.of.Name, body)
 	body.Proof, body.PeerProof = to.Sign(message), ed25519.Sign(peer, message)
-	return ledger.Sign(i.key, ledger.Payload{Author: i.of.Name, Ledger: i.h.Genesis, Type: ledger.TypeRotate, Epoch: &epoch, Seq: &seq}, body)
+	return i.signs(from, ledger.TypeRotate, epoch, body)
+}
+
+// signs is whatever in the node's name, under a key of the thief's.
+func (i *impostor) signs(key *keys.PrivateKey, typ string, epoch uint64, body any) ([]byte, error) {
+	i.seq++
+	seq := i.seq
+	return ledger.Sign(key, ledger.Payload{Author: i.of.Name, Ledger: i.h.Genesis, Type: typ, Epoch: &epoch, Seq: &seq}, body)
+}
+
+// tries has the thief rotate, back up, say that a backup was opened, and destroy, under
+// both keys and in epochs of before, at and after that of the revocation.
+func (i *impostor) tries(ctx context.Context, fresh *keys.PrivateKey, from, now uint64) error {
+	h := i.h
+	another, err := keys.Generate()
+	if err != nil {
+		return err
+	}
+	codes := map[string]int{}
+	var all [][]byte
+	for _, key := range []*keys.PrivateKey{i.key, fresh} {
+		of := ledger.Hash(key.ID())
+		for _, epoch := range []uint64{0, from - 1, from, now} {
+			rotation, err := i.rotates(key, another, epoch)
+			if err != nil {
+				return err
+			}
+			list := [][]byte{rotation}
+			for _, one := range []struct {
+				typ  string
+				body any
+			}{
+				{ledger.TypeBackup, h.backupBody(of)},
+				{ledger.TypeRestoreTest, ledger.RestoreTest{Ciphertext: ledger.Hash{1}, Key: of, Holders: []string{"alice", "bob"}, Outcome: ledger.RestoreOpened, Purpose: ledger.RestoreForTest}},
+				{ledger.TypeDestroy, ledger.Destroy{Key: of}},
+			} {
+				envelope, err := i.signs(key, one.typ, epoch, one.body)
+				if err != nil {
+					return err
+				}
+				list = append(list, envelope)
+			}
+			all = append(all, list...)
+		}
+	}
+	for n, envelope := range all {
+		codes[h.submits(ctx, h.up()[n%2], envelope)]++
+	}
+	taken, err := h.judged(ctx, all)
+	if err != nil {
+		return err
+	}
+	h.Says("the thief", "signs key.rotate, backup, restore.test and key.destroy, of epochs 0, %d, %d and %d, under both keys: %v; agents take %d of %d", from-1, from, now, codes, taken, len(all))
+	h.Demand(len(codes) == 1 && codes["revoked_key"] == len(all), "replicas answer %v", codes)
+	h.Demand(taken == 0, "agents take %d of what the thief signs to have the key live on", taken)
+	return nil
 }
 
 // submits gives the code with which a replica refuses a statement, or "ok".
@@ -209,7 +263,7 @@ func nodeKeyStolen(ctx context.Context, h *house) error {
 	if err != nil {
 		return err
 	}
-	rotation, err := i.rotates(fresh, from)
+	rotation, err := i.rotates(i.key, fresh, from)
 	if err != nil {
 		return err
 	}
@@ -285,7 +339,7 @@ func (i *impostor) floods(ctx context.Context, fresh *keys.PrivateKey, from uint
 		if n%4 == 3 {
 			key = fresh
 		}
-		all = append(all, i.says(key, []uint64{from - 1, from, now}[n%3]))
+		all = append(all, i.says(key, []uint64{0, from - 1, from, now}[n%5%4]))
 	}
 	codes := map[string]int{}
 	for n, envelope := range append(all[:thiefSubmitted:thiefSubmitted], after) {
@@ -295,15 +349,10 @@ func (i *impostor) floods(ctx context.Context, fresh *keys.PrivateKey, from uint
 	if err != nil {
 		return err
 	}
-	h.Says("the thief", "signs %d statements more, of epochs %d to %d, under both keys: at two replicas %v; judged by %d agents as if passed on by others: %d taken", len(all), from-1, now, codes, len(h.watchers()), taken)
+	h.Says("the thief", "signs %d statements more, of epochs 0 and %d to %d, under both keys: at two replicas %v; judged by %d agents as if passed on by others: %d taken", len(all), from-1, now, codes, len(h.watchers()), taken)
 	h.Demand(len(codes) == 1 && codes["revoked_key"] == thiefSubmitted+1, "replicas answer %v", codes)
 	h.Demand(taken == 0, "agents take %d statements of the thief", taken)
-	again, err := i.rotates(fresh, now)
-	if err != nil {
-		return err
-	}
-	h.demandCode("another rotation by the stolen key", h.submits(ctx, h.up()[0], again), "revoked_key")
-	return nil
+	return i.tries(ctx, fresh, from, now)
 }
 
 // bringsBack re-keys a node, whose machine was cleaned.

@@ -26,8 +26,8 @@ type options struct {
 //
 // A node's key lives for 40 epochs and may be rotated from its second one on, so
 // that each agent rotates every 20 epochs or so, in the middle of whatever happens.
-var common = plan{nodes: nodesOfFleet, watchers: 2,
-	policy: `{epoch_millis: 4000, tick_millis: 1000, max_skew_millis: 3000, key_epochs: 40, keys: {rotate_epochs: 40, late_epochs: 2}}`}
+var common = plan{nodes: nodesOfFleet, watchers: 2, unbacked: "n4",
+	policy: `{epoch_millis: 4000, tick_millis: 1000, max_skew_millis: 3000, key_epochs: 40, keys: {rotate_epochs: 40, late_epochs: 2, backup_roles: [node]}}`}
 
 var stories = []story{
 	{letter: "a", name: "a node's key is restored by three of five governors", loss: "n3's machine is gone, with its key and its state; there is a backup", run: nodeRestored},

@@ -1,5 +1,17 @@
 package nodetest
 
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/ledger"
+)
+
+// ContentOf is what an observation says, whichever statement carries it: an agent may have
+// to sign it anew, under another epoch, seq and counter.
+func ContentOf(author string, o ledger.Observe) string {
+	return fmt.Sprintf("%s %s %s %d-%d", author, o.Kind, o.Subject, o.From, o.To)
+}
+
 // Seen is a line of what an observer saw, in JSON. At is nanoseconds since 1970.
 type Seen struct {
 	At      int64  `json:"at"`
@@ -16,7 +28,8 @@ type Seen struct {
 	Published int64   `json:"published,omitempty"` // when it was begun, beside ID
 	Epoch     uint64  `json:"epoch,omitempty"`     // of what the agent said itself, beside Published, ID, Author and Seq
 	Seq       *uint64 `json:"seq,omitempty"`
-	Unsaid    string  `json:"unsaid,omitempty"` // why it said nothing
+	Content   string  `json:"content,omitempty"` // of an observation: ContentOf
+	Unsaid    string  `json:"unsaid,omitempty"`  // why it said nothing
 	Judged    *Judged `json:"judged,omitempty"`
 }
 

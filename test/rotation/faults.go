@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +20,7 @@ type disaster struct {
 	*fleet
 	begin, epochs uint64
 	victim        string // whose key expired
+	parted        partition
 	done          int
 }
 
@@ -28,7 +31,7 @@ func (d *disaster) at(hundredths float64) uint64 {
 
 // strikes plays all faults.
 func (d *disaster) strikes(ctx context.Context) error {
-	for _, one := range []func(context.Context) error{d.rollsAgents, d.rollsReplicas, d.cuts, d.killsLeader, d.leavesOneAway} {
+	for _, one := range []func(context.Context) error{d.rollsAgents, d.rollsReplicas, d.parts, d.pauses, d.killsLeader, d.leavesOneAway} {
 		if err := one(ctx); err != nil {
 			return err
 		}
@@ -38,7 +41,7 @@ func (d *disaster) strikes(ctx context.Context) error {
 }
 
 // faults is how many there are.
-const faults = 5
+const faults = 6
 
 func (d *disaster) rollsAgents(ctx context.Context) error {
 	longest := time.Duration(0)
@@ -48,7 +51,7 @@ func (d *disaster) rollsAgents(ctx context.Context) error {
 		}
 		began := time.Now()
 		back := d.away(a, false, false)
-		d.ends(a.name, &a.process)
+		d.Ends(a.Name, &a.Process, stopLimit)
 		if err := d.startAgent(a); err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func (d *disaster) rollsReplicas(ctx context.Context) error {
 			return err
 		}
 		began := time.Now()
-		d.ends(r.name, &r.process)
+		d.Ends(r.Name, &r.Process, stopLimit)
 		if err := d.startReplica(r); err != nil {
 			return err
 		}
@@ -82,20 +85,96 @@ func (d *disaster) rollsReplicas(ctx context.Context) error {
 	return nil
 }
 
-// cuts stops five agents and a replica that follows, for two epochs.
-func (d *disaster) cuts(ctx context.Context) error {
-	if err := d.until(ctx, d.at(50)); err != nil {
+// parts cuts the lines between five agents with a replica that follows and all others,
+// for two epochs: both sides run, speak, and hear their own.
+func (d *disaster) parts(ctx context.Context) error {
+	if err := d.until(ctx, d.at(46)); err != nil || d.lines == nil {
 		return err
 	}
+	cut, err := d.follower(ctx)
+	if err != nil {
+		return err
+	}
+	var nodes []int
+	var back []func()
+	agents := d.agents[8 : 8+cutAgents]
+	for i, a := range agents {
+		nodes = append(nodes, 8+i)
+		back = append(back, d.hinders(a))
+		d.parted.names = append(d.parted.names, a.Name)
+	}
+	from, before := d.newest.Load(), d.lines.Parted()
+	if err := d.places.parts(nodes, []int{slices.Index(d.replicas, cut)}); err != nil {
+		return err
+	}
+	d.parted.from = time.Now()
+	waited := d.until(ctx, from+cutEpochs+1) // two whole ones
+	apart := d.areApart(ctx, cut, agents)
+	d.parted.to = time.Now()
+	d.lines.Mend()
+	if err := errors.Join(waited, apart); err != nil {
+		return err
+	}
+	dropped := d.lines.Parted() - before
+	d.Demand(dropped > 0, "no packet was for the other side: nothing was parted")
+	for i, a := range agents {
+		if err := d.follows(ctx, a); err != nil {
+			return err
+		}
+		back[i]()
+	}
+	if err := d.ready(ctx, cut); err != nil {
+		return err
+	}
+	d.Says("partition", "epochs %d to %d: the lines between %s with %d agents of as many operators and all others are cut for %.1f s, %d packets dropped; all follow %.1f s later",
+		from, from+cutEpochs, cut.Name, cutAgents, d.parted.to.Sub(d.parted.from).Seconds(), dropped, time.Since(d.parted.to).Seconds())
+	return nil
+}
+
+// areApart demands that those who are cut off run, and have heard of nothing since.
+func (d *disaster) areApart(ctx context.Context, cut *stagehand.Replica, agents []*agent) error {
 	leader, err := d.leader(ctx)
 	if err != nil {
 		return err
 	}
-	var cut *replica
-	for _, r := range d.replicas {
-		if r != leader {
-			cut = r
+	there, err := d.replicaStatus(ctx, leader)
+	if err != nil {
+		return err
+	}
+	here, err := d.replicaStatus(ctx, cut)
+	if err != nil {
+		return err
+	}
+	d.Demand(leader != cut && here.Certified < there.Certified, "%s, which is cut off, has a head of %d, the others of %d", cut.Name, here.Certified, there.Certified)
+	for _, a := range agents {
+		s, err := a.Status(ctx)
+		if err != nil {
+			return err
 		}
+		d.Demand(s.Epoch < d.newest.Load() && s.Peers > 0 && s.Peers < nodesOfFleet-1, "%s, which is cut off, knows epoch %d of %d, and has %d peers", a.Name, s.Epoch, d.newest.Load(), s.Peers)
+	}
+	return nil
+}
+
+// follower gives a replica that does not lead now.
+func (d *disaster) follower(ctx context.Context) (*stagehand.Replica, error) {
+	leader, err := d.leader(ctx)
+	for _, r := range d.replicas {
+		if r != leader && err == nil {
+			return r, nil
+		}
+	}
+	return nil, err
+}
+
+// pauses stops five agents and a replica that follows, for two epochs.
+func (d *disaster) pauses(ctx context.Context) error {
+	if err := d.until(ctx, d.at(54)); err != nil {
+		return err
+	}
+	cut, err := d.follower(ctx)
+	if err != nil {
+		return err
 	}
 	agents := d.agents[2 : 2+cutAgents]
 	var back []func()
@@ -124,14 +203,14 @@ func (d *disaster) cuts(ctx context.Context) error {
 	if err := d.ready(ctx, cut); err != nil {
 		return err
 	}
-	d.Says("partition", "epochs %d to %d: %s and %d agents of as many operators stopped (SIGSTOP) for %.1f s; all follow %.1f s later", from, from+cutEpochs, cut.name, cutAgents, took.Seconds(), time.Since(woken).Seconds())
+	d.Says("pause", "epochs %d to %d: %s and %d agents of as many operators stopped (SIGSTOP) for %.1f s; all follow %.1f s later", from, from+cutEpochs, cut.Name, cutAgents, took.Seconds(), time.Since(woken).Seconds())
 	return nil
 }
 
-func (d *disaster) signals(sig syscall.Signal, r *replica, agents []*agent) error {
-	err := r.process.Signal(sig)
+func (d *disaster) signals(sig syscall.Signal, r *stagehand.Replica, agents []*agent) error {
+	err := r.Process.Signal(sig)
 	for _, a := range agents {
-		if failed := a.process.Signal(sig); err == nil {
+		if failed := a.Process.Signal(sig); err == nil {
 			err = failed
 		}
 	}
@@ -147,21 +226,21 @@ func (d *disaster) killsLeader(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	_ = old.process.End(syscall.SIGKILL, stopLimit) // it says that it was killed
-	old.process = nil
+	_ = old.Process.End(syscall.SIGKILL, stopLimit) // it says that it was killed
+	old.Process = nil
 	now, err := d.leader(ctx)
 	if err != nil {
 		return err
 	}
 	elected := time.Since(began)
-	d.Demand(now != old, "%s was killed and leads", old.name)
+	d.Demand(now != old, "%s was killed and leads", old.Name)
 	if err := d.startReplica(old); err != nil {
 		return err
 	}
 	if err := d.ready(ctx, old); err != nil {
 		return err
 	}
-	d.Says("leader", "epoch %d: %s is killed (SIGKILL); %s leads %.1f s later, and %s follows it again after %.1f s in all", d.at(62), old.name, now.name, elected.Seconds(), old.name, time.Since(began).Seconds())
+	d.Says("leader", "epoch %d: %s is killed (SIGKILL); %s leads %.1f s later, and %s follows it again after %.1f s in all", d.at(62), old.Name, now.Name, elected.Seconds(), old.Name, time.Since(began).Seconds())
 	return nil
 }
 
@@ -175,10 +254,10 @@ func (d *disaster) leavesOneAway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.victim = a.name
+	d.victim = a.Name
 	began := d.newest.Load()
 	back := d.away(a, false, true)
-	d.ends(a.name, &a.process)
+	d.Ends(a.Name, &a.Process, stopLimit)
 	if err := d.until(ctx, ends+graceEpochs+1); err != nil {
 		return err
 	}
@@ -190,13 +269,13 @@ func (d *disaster) leavesOneAway(ctx context.Context) error {
 		return err
 	}
 	code := d.refused(ctx, a)
-	d.ends(a.name, &a.process)
-	join, err := d.makes(a, a.name+"-again")
+	d.Ends(a.Name, &a.Process, stopLimit)
+	join, err := d.makes(a, a.Name+"-again")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join("joins", a.name+"-again.cose")
-	if err := d.writes(path, join); err != nil {
+	path := filepath.Join("joins", a.Name+"-again.cose")
+	if err := d.Writes(path, join); err != nil {
 		return err
 	}
 	if err := d.decides(ctx, "node.rekey", "join=@"+path); err != nil {
@@ -209,7 +288,7 @@ func (d *disaster) leavesOneAway(ctx context.Context) error {
 		return err
 	}
 	back()
-	d.Says("away", "%s is away from epoch %d on; its key ends with epoch %d, no successor. It comes back: %.150s", a.name, began, ends, word)
+	d.Says("away", "%s is away from epoch %d on; its key ends with epoch %d, no successor. It comes back: %.150s", a.Name, began, ends, word)
 	d.Says("away", "what it signs then is refused: %s; re-keyed by decision, it follows and speaks in epoch %d", code, d.newest.Load())
 	return nil
 }
@@ -218,7 +297,7 @@ func (d *disaster) leavesOneAway(ctx context.Context) error {
 func (d *disaster) chooses(ctx context.Context) (chosen *agent, ends uint64, err error) {
 	err = stagehand.Await(ctx, patience, "a node's window is still to come", func() bool {
 		for _, a := range d.agents {
-			s, err := d.ask(ctx, a)
+			s, err := a.Status(ctx)
 			if err == nil && s.Key.Next == "" && s.Key.ValidTo >= d.newest.Load()+rotateEpochs+1 && (chosen == nil || s.Key.ValidTo < ends) {
 				chosen, ends = a, s.Key.ValidTo
 			}
@@ -230,9 +309,9 @@ func (d *disaster) chooses(ctx context.Context) (chosen *agent, ends uint64, err
 
 // comesBackExpired gives what an agent says of a key that is over.
 func (d *disaster) comesBackExpired(ctx context.Context, a *agent) (word string, err error) {
-	var s agentStatus
-	err = stagehand.Await(ctx, patience, a.name+" says that its key ended", func() bool {
-		s, _ = d.ask(ctx, a)
+	var s stagehand.AgentStatus
+	err = stagehand.Await(ctx, patience, a.Name+" says that its key ended", func() bool {
+		s, _ = a.Status(ctx)
 		word = s.Trouble["key"]
 		return strings.Contains(word, "re-keyed by decision")
 	})
@@ -245,9 +324,9 @@ func (d *disaster) comesBackExpired(ctx context.Context, a *agent) (word string,
 // refused signs something under the key of a node that expired, and gives the code with
 // which the ledger refuses it.
 func (d *disaster) refused(ctx context.Context, a *agent) string {
-	s, err := d.ask(ctx, a)
+	s, err := a.Status(ctx)
 	if err != nil {
-		d.Fail("ask %s: %v", a.name, err)
+		d.Fail("ask %s: %v", a.Name, err)
 	}
 	made, _ := filepath.Glob(filepath.Join(a.dir, "state", "keys", "*.key"))
 	for _, path := range append(made, filepath.Join(a.dir, "node.key")) {
@@ -255,10 +334,10 @@ func (d *disaster) refused(ctx context.Context, a *agent) string {
 		if err != nil || ledger.Hash(file.Key.ID()).String() != s.Key.ID {
 			continue
 		}
-		got := d.quorate(ctx, "record", "--text", "I am back", "--key", path)
-		d.Demand(got.code == 1 && strings.Contains(got.all(), "key_expired"), "a record of %s under its expired key: exit code %d: %.300s", a.name, got.code, got.all())
+		got := d.Command(ctx, "record", "--text", "I am back", "--key", path)
+		d.Demand(got.Code == 1 && strings.Contains(got.All(), "key_expired"), "a record of %s under its expired key: exit code %d: %.300s", a.Name, got.Code, got.All())
 		return "key_expired"
 	}
-	d.Fail("%s has no file of its key %s", a.name, s.Key.ID)
+	d.Fail("%s has no file of its key %s", a.Name, s.Key.ID)
 	return "never signed"
 }

@@ -3,14 +3,14 @@ package main
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/canon"
+	"github.com/quorate/quorate/test/nodetest"
 	"github.com/quorate/quorate/test/readertest"
+	"github.com/quorate/quorate/test/stagehand"
 )
 
 // history is what the entries of a ledger say about keys, read without the rules.
@@ -19,6 +19,7 @@ type history struct {
 	wrong     []string          // the naive reader's complaints
 	judged    map[string]int    // by it
 	ids       map[string]uint64 // entries of statements, by id
+	contents  map[string]uint64 // of observations, by what they say
 	spoken    []spoken
 	starts    map[uint64]uint64 // of epochs, in milliseconds
 	first     map[string]uint64 // epoch in which a node was admitted or re-keyed last
@@ -54,39 +55,12 @@ type times struct{ key, rotate, late, grace uint64 }
 
 // readExport reads the entries of an exported folder, in their order.
 func readExport(folder string) ([][]byte, error) {
-	found := map[uint64][]byte{}
-	err := filepath.WalkDir(filepath.Join(folder, "tile", "entries"), func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for len(content) > 2 {
-			size := int(content[0])<<8 | int(content[1])
-			if 2+size > len(content) {
-				return fmt.Errorf("%s: its end is not whole", path)
-			}
-			e, err := ledger.ParseEntry(content[2 : 2+size])
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			found[e.Seq], content = content[2:2+size], content[2+size:]
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	list, err := stagehand.Exports(folder)
+	var entries [][]byte
+	for _, e := range list {
+		entries = append(entries, e.Raw)
 	}
-	var list [][]byte
-	for _, seq := range slices.Sorted(maps.Keys(found)) {
-		if seq != uint64(len(list)) {
-			return nil, fmt.Errorf("the export has no entry %d", len(list))
-		}
-		list = append(list, found[seq])
-	}
-	return list, nil
+	return entries, err
 }
 
 // read reads a ledger from entry 0 on.
@@ -98,7 +72,7 @@ func read(entries [][]byte, t times) (*history, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &history{entries: len(entries), reader: r, ids: map[string]uint64{}, starts: map[uint64]uint64{}, first: map[string]uint64{},
+	h := &history{entries: len(entries), reader: r, ids: map[string]uint64{}, contents: map[string]uint64{}, starts: map[uint64]uint64{}, first: map[string]uint64{},
 		rotations: map[string]int{}, alarms: map[string][]string{}}
 	for _, raw := range entries[1:] {
 		if err := h.take(raw, t); err != nil {
@@ -108,6 +82,13 @@ func read(entries [][]byte, t times) (*history, error) {
 	h.settle(t)
 	h.last, h.wrong, h.judged = r.Epoch, r.Wrong, r.Judged
 	return h, nil
+}
+
+// has says whether what an agent said is on the ledger, under whatever id.
+func (h *history) has(s saying) bool {
+	_, same := h.ids[s.id]
+	_, again := h.contents[s.content]
+	return same || again
 }
 
 // take reads one entry.
@@ -149,6 +130,13 @@ func (h *history) statement(e *ledger.Entry) error {
 	h.ids[st.ID.String()] = e.Seq
 	if p.Epoch != nil && p.Seq != nil {
 		h.spoken = append(h.spoken, spoken{p.Author, *p.Epoch, *p.Seq, st.ID.String()})
+	}
+	if p.Type == ledger.TypeObserve {
+		o, err := ledger.DecodeBody[ledger.Observe](st)
+		if err != nil {
+			return err
+		}
+		h.contents[nodetest.ContentOf(p.Author, o)] = e.Seq
 	}
 	if p.Type == ledger.TypeRotate {
 		if _, node := h.reader.Nodes[p.Author]; node {

@@ -11,7 +11,12 @@ import (
 // saying is what an agent says that it said.
 type saying struct {
 	spoken
-	at time.Time
+	content string // whichever statement carries it
+	at      time.Time
+}
+
+func (s saying) String() string {
+	return fmt.Sprintf("%s (epoch %d, seq %d, %.12s…)", s.content, s.epoch, s.seq, s.id)
 }
 
 // absence is a time in which a node's agent did not run as it should.
@@ -24,10 +29,11 @@ type absence struct {
 
 // lost gives what was said and is not on the ledger. What its author said just before
 // an abrupt absence, or in it, is counted apart: how much, and how much of it is on
-// the ledger all the same.
-func lost(said []saying, ids map[string]uint64, absences []absence) (missing []saying, apart, apartKept int) {
+// the ledger all the same. What is there under another id, since its agent signed it
+// anew in a later epoch, is there.
+func lost(said []saying, h *history, absences []absence) (missing []saying, apart, apartKept int) {
 	for _, s := range said {
-		_, kept := ids[s.id]
+		kept := h.has(s)
 		excused := slices.ContainsFunc(absences, func(a absence) bool {
 			return a.abrupt && a.name == s.author && s.at.After(a.from.Add(-justBefore)) && s.at.Before(a.to)
 		})
@@ -42,6 +48,37 @@ func lost(said []saying, ids map[string]uint64, absences []absence) (missing []s
 		}
 	}
 	return missing, apart, apartKept
+}
+
+// anew counts what is on the ledger under another id than it was said under first.
+func anew(said []saying, h *history) (n int) {
+	for _, s := range said {
+		if _, same := h.ids[s.id]; !same && h.has(s) {
+			n++
+		}
+	}
+	return n
+}
+
+// partition is a time in which some agents were cut off.
+type partition struct {
+	names    []string
+	from, to time.Time
+}
+
+// spoke counts what those said that were cut off, while they were, how much of it is on
+// the ledger, and how much of that under another id.
+func (p *partition) spoke(said []saying, h *history) (n, kept, again int) {
+	var list []saying
+	for _, s := range said {
+		if slices.Contains(p.names, s.author) && s.at.After(p.from) && s.at.Before(p.to) {
+			list = append(list, s)
+			if h.has(s) {
+				kept++
+			}
+		}
+	}
+	return len(list), kept, anew(list, h)
 }
 
 // outside are the reader's complaints of statements that were accepted under a key that

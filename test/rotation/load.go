@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/quorate/quorate/test/nodetest"
@@ -22,7 +23,10 @@ func (f *fleet) speaks(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			f.orders(f.agents[i%nodesOfFleet], f.agents[(i+1)%nodesOfFleet].name)
+			// Nobody says the same twice within as many ticks, so that a statement is known by
+			// what it says.
+			of := i + 1 + i/nodesOfFleet%(nodesOfFleet-1)
+			f.orders(f.agents[i%nodesOfFleet], f.agents[of%nodesOfFleet].Name)
 		}
 	}
 }
@@ -51,7 +55,7 @@ func (f *fleet) watches(ctx context.Context) {
 		if quiet {
 			continue
 		}
-		if s, err := f.ask(ctx, a); err == nil {
+		if s, err := a.Status(ctx); err == nil {
 			f.newest.Store(max(f.newest.Load(), s.Epoch))
 		}
 		select {
@@ -70,6 +74,8 @@ func (f *fleet) until(ctx context.Context, epoch uint64) error {
 	return stagehand.Await(ctx, limit, "an epoch has begun", func() bool { return f.newest.Load() >= epoch })
 }
 
+var number = regexp.MustCompile(`[0-9]+`)
+
 // words is what agents wrote down.
 type words struct {
 	said   []saying
@@ -83,7 +89,7 @@ func (f *fleet) words() (*words, error) {
 	heard := map[string]map[string]bool{}
 	for _, a := range f.agents {
 		for _, folder := range a.folders {
-			if err := w.read(filepath.Join(folder, "seen"), a.name, heard); err != nil {
+			if err := w.read(filepath.Join(folder, "seen"), a.Name, heard); err != nil {
 				return nil, err
 			}
 		}
@@ -112,9 +118,9 @@ func (w *words) read(path, name string, heard map[string]map[string]bool) error 
 		}
 		switch {
 		case s.Unsaid != "":
-			w.unsaid[s.Unsaid]++
+			w.unsaid[number.ReplaceAllString(s.Unsaid, "N")]++ // epochs are many, reasons few
 		case s.Published != 0 && s.Seq != nil:
-			w.said = append(w.said, saying{spoken{s.Author, s.Epoch, *s.Seq, s.ID}, time.Unix(0, s.At)})
+			w.said = append(w.said, saying{spoken{s.Author, s.Epoch, *s.Seq, s.ID}, s.Content, time.Unix(0, s.At)})
 		case s.Author != name && (s.Verdict == "accept" || s.Verdict == "known"):
 			if heard[s.ID] == nil {
 				heard[s.ID] = map[string]bool{}

@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/quorate/quorate/test/spacetest"
 )
 
 func main() {
@@ -27,9 +29,17 @@ func main() {
 		fmt.Fprintf(os.Stderr, "rotation: -epochs takes %d to %d, -every 100ms or more, -epoch %s to %s\n", leastEpochs, mostEpochs, leastEpoch, longestEpoch)
 		os.Exit(1)
 	}
+	_, inside := spacetest.Inside()
+	var why error
+	if !inside {
+		var code int
+		if code, why = within(); why == nil {
+			os.Exit(code)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if !run(ctx, os.Stdout, o) {
+	if !run(ctx, os.Stdout, o, why) {
 		fmt.Fprintln(os.Stderr, "rotation: FAILED")
 		os.Exit(1)
 	}

@@ -26,14 +26,17 @@ type options struct {
 }
 
 // run founds the ledger, leaves it alone for the epochs, and judges. It says whether all
-// was as it should be.
-func run(ctx context.Context, w io.Writer, o options) bool {
+// was as it should be. why is why there are no lines that could be parted, if so.
+func run(ctx context.Context, w io.Writer, o options, why error) bool {
 	ctx, cancel := context.WithTimeout(ctx, foundLimit+judgeLimit+time.Duration(o.epochs+2*overrun)*o.epoch)
 	defer cancel()
 	r := stagehand.NewReport()
 	var f *fleet
-	end, ok := r.Begin(o.bin, "rotation-", o.keep, func(bin, dir string) (err error) {
-		f, err = found(ctx, r, bin, dir, o)
+	end, ok := r.Begin(o.bin, "rotation-", o.keep, func(bin, dir string) error {
+		at, err := takePlaces(why)
+		if err == nil {
+			f, err = found(ctx, r, bin, dir, o, at)
+		}
 		return err
 	})
 	defer end()
@@ -48,10 +51,13 @@ func run(ctx context.Context, w io.Writer, o options) bool {
 	if f != nil {
 		f.close()
 		f.Leftovers()
+		if err := f.leave(); err != nil {
+			r.Fail("%v", err)
+		}
 	}
 	if f != nil && len(r.Faults) > 0 {
 		for _, one := range f.replicas {
-			f.Tail(one.name, logLines)
+			f.Tail(one.Name, logLines)
 		}
 		f.refusals()
 	}
@@ -60,7 +66,7 @@ func run(ctx context.Context, w io.Writer, o options) bool {
 
 // lives lets the fleet speak and be hurt for the epochs, and judges what it left.
 func lives(ctx context.Context, f *fleet, o options) error {
-	s, err := f.ask(ctx, f.agents[0])
+	s, err := f.agents[0].Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,11 +101,11 @@ func (f *fleet) settles(ctx context.Context) error {
 		return err
 	}
 	for _, a := range f.agents {
-		if a.process == nil {
-			return fmt.Errorf("%s does not run", a.name)
+		if a.Process == nil {
+			return fmt.Errorf("%s does not run", a.Name)
 		}
-		err := stagehand.Await(ctx, settleLimit, a.name+" has nothing more to say", func() bool {
-			s, err := f.ask(ctx, a)
+		err := stagehand.Await(ctx, settleLimit, a.Name+" has nothing more to say", func() bool {
+			s, err := a.Status(ctx)
 			return err == nil && s.Waiting == 0
 		})
 		if err != nil {
@@ -111,16 +117,16 @@ func (f *fleet) settles(ctx context.Context) error {
 		return err
 	}
 	for _, a := range f.agents {
-		var s agentStatus
-		err := stagehand.Await(ctx, settleLimit, a.name+" has all that was said", func() bool {
-			s, err = f.ask(ctx, a)
+		var s stagehand.AgentStatus
+		err := stagehand.Await(ctx, settleLimit, a.Name+" has all that was said", func() bool {
+			s, err = a.Status(ctx)
 			return err == nil && s.Size >= now.Applied
 		})
 		if err != nil {
 			return err
 		}
 		delete(s.Trouble, "backup") // made anew when the council or the policy wants it
-		f.Demand(s.Standing == "active" && !s.Stale && !s.Alarm && len(s.Trouble) == 0, "%s in the end: %+v", a.name, s)
+		f.Demand(s.Standing == "active" && !s.Stale && !s.Alarm && len(s.Trouble) == 0, "%s in the end: %+v", a.Name, s)
 	}
 	f.Says("in the end", "every agent follows, is active and without trouble, and has all %d entries of then", now.Applied)
 	return nil
@@ -128,15 +134,15 @@ func (f *fleet) settles(ctx context.Context) error {
 
 // judged exports the ledger, verifies it, and judges what is in it.
 func (f *fleet) judged(ctx context.Context, d *disaster, began, ended time.Time) error {
-	if err := f.quorate(ctx, "export", "--out", "export").failed(); err != nil {
+	if err := f.Command(ctx, "export", "--out", "export").Failed(); err != nil {
 		return err
 	}
 	at := time.Now()
-	checked := f.quorate(ctx, "verify", "export")
-	if err := checked.failed(); err != nil {
+	checked := f.Command(ctx, "verify", "export")
+	if err := checked.Failed(); err != nil {
 		return err
 	}
-	for line := range strings.Lines(checked.out) {
+	for line := range strings.Lines(checked.Out) {
 		if strings.HasPrefix(line, "verified") || strings.HasPrefix(line, "disputed") {
 			f.Says("verify", "%s", strings.Join(strings.Fields(line), " "))
 		}
@@ -159,16 +165,24 @@ func (f *fleet) judged(ctx context.Context, d *disaster, began, ended time.Time)
 	quiet, all := silent(said.said, began, ended)
 	f.row(quiet*20 > all, "load", "%d statements said in %d s, %d seconds without any; %d orders not carried out %v", len(said.said), all, quiet, total(said.unsaid), said.unsaid)
 	f.Says("machine", "%d processors; %s", runtime.NumCPU(), load())
+	if f.lines == nil {
+		f.Says("partition", "SKIPPED: %v", f.why)
+	}
 	f.row(d.done != faults, "faults", "%d of %d took place", d.done, faults)
 	return nil
 }
 
 // tells says what was judged, line by line.
 func (f *fleet) tells(d *disaster, h *history, said *words, t times) {
-	missing, apart, kept := lost(said.said, h.ids, f.absences)
+	missing, apart, kept := lost(said.said, h, f.absences)
 	list(f, "lost", missing)
 	f.row(len(missing) > 0, "lost", "%d of %d statements that agents said; %d more said by agents just before they were stopped (%s) and until they followed again, of them %d on the ledger",
 		len(missing), len(said.said)-apart, apart, justBefore, kept)
+	f.Says("anew", "%d statements are on the ledger under another id: their agents signed them anew in a later epoch", anew(said.said, h))
+	if cut := d.parted; cut.names != nil {
+		n, on, again := cut.spoke(said.said, h)
+		f.row(n == 0, "partition", "%d statements said on the side that was cut off, while it was: %d are on the ledger, %d of them signed anew", n, on, again)
+	}
 	f.Says("gossip", "%.1f %% of the copies that others should get came by gossip; all others know the statement from the ledger", 100*float64(said.heard)/float64(max(1, len(said.said)*(nodesOfFleet-1))))
 
 	bad := outside(h.wrong)
@@ -246,7 +260,7 @@ func list[T any](f *fleet, what string, found []T) {
 func (f *fleet) refusals() {
 	counts := map[string]int{}
 	for _, a := range f.agents {
-		b, err := os.ReadFile(filepath.Join(f.Dir, a.name+".log"))
+		b, err := os.ReadFile(filepath.Join(f.Dir, a.Name+".log"))
 		if err != nil {
 			continue
 		}

@@ -20,6 +20,7 @@ import (
 type Line struct {
 	Delay time.Duration
 	Loss  float64 // of all packets, each by itself
+	Parts bool    // Part will be called: this program passes every packet on, whatever the kernel has
 }
 
 // Lines are places whose lines are bad. Where the kernel has netem, it makes
@@ -34,9 +35,10 @@ type Lines struct {
 	devices map[netip.Addr]*device // tun: by address; written before forwarding begins
 	ended   atomic.Bool
 	wait    sync.WaitGroup
+	sides   atomic.Pointer[map[netip.Addr]int] // while they are parted
 
-	passed, lost, crowded atomic.Int64
-	late, latest          atomic.Int64 // nanoseconds beyond the delay: of all, and of the latest
+	passed, lost, crowded, parted atomic.Int64
+	late, latest                  atomic.Int64 // nanoseconds beyond the delay: of all, and of the latest
 }
 
 const (
@@ -45,6 +47,7 @@ const (
 )
 
 type device struct {
+	ip   netip.Addr
 	file *os.File
 	line Line
 	out  chan packet
@@ -60,7 +63,7 @@ type packet struct {
 // are of 10.77.0.0/16; HubAddress stays free.
 func NewLines(line Line, places map[string]string) (*Lines, error) {
 	l := &Lines{How: "netem", line: line, devices: map[netip.Addr]*device{}}
-	if !hasNetem() {
+	if line.Parts || !hasNetem() {
 		l.How = "tun"
 	}
 	if err := l.hub(); err != nil {
@@ -82,6 +85,47 @@ func NewLines(line Line, places map[string]string) (*Lines, error) {
 // or because a line was full. With netem nobody here counts: 0.
 func (l *Lines) Packets() (passed, lost, crowded int64) {
 	return l.passed.Load(), l.lost.Load(), l.crowded.Load()
+}
+
+// Part cuts the lines between sides, each a list of addresses: nothing that one side
+// sends arrives at another, and nobody is told. Whoever is on no side has all lines.
+// It takes the place of an earlier Part, and wants Line.Parts.
+func (l *Lines) Part(sides ...[]string) error {
+	if !l.line.Parts {
+		return errors.New("these lines are not made to be parted")
+	}
+	of := map[netip.Addr]int{}
+	for i, side := range sides {
+		for _, text := range side {
+			ip, err := netip.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			if _, twice := of[ip]; twice || l.devices[ip] == nil {
+				return fmt.Errorf("%s is on two sides, or nowhere", ip)
+			}
+			of[ip] = i
+		}
+	}
+	l.sides.Store(&of)
+	return nil
+}
+
+// Mend ends what Part began.
+func (l *Lines) Mend() { l.sides.Store(nil) }
+
+// Parted is how many packets were for another side.
+func (l *Lines) Parted() int64 { return l.parted.Load() }
+
+// apart says whether two places are on different sides.
+func (l *Lines) apart(from, to netip.Addr) bool {
+	sides := l.sides.Load()
+	if sides == nil {
+		return false
+	}
+	a, on := (*sides)[from]
+	b, also := (*sides)[to]
+	return on && also && a != b
 }
 
 // Late is how much later than it should a packet was passed on, on the mean and at
@@ -145,7 +189,7 @@ func (l *Lines) tun(space, address string, line Line) error {
 	if err != nil {
 		return err
 	}
-	l.devices[ip] = &device{file: file, line: line, out: make(chan packet, lineQueue)}
+	l.devices[ip] = &device{ip: ip, file: file, line: line, out: make(chan packet, lineQueue)}
 	var in []string
 	if space != "" {
 		in = []string{"-n", space}
@@ -232,6 +276,10 @@ func (l *Lines) read(from *device) {
 		to := l.devices[destination(data[:n])]
 		if to == nil {
 			continue // for nobody here, or not IPv4
+		}
+		if l.apart(from.ip, to.ip) {
+			l.parted.Add(1)
+			continue
 		}
 		if rand.Float64() < from.line.Loss {
 			l.lost.Add(1)

@@ -19,7 +19,11 @@ func TestMain(m *testing.M) {
 	if !inside {
 		os.Exit(m.Run())
 	}
-	if err := withinLines(dir); err != nil {
+	err := withinLines(dir)
+	if err == nil {
+		err = withinParted()
+	}
+	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -117,6 +121,84 @@ func withinLines(dir string) (err error) {
 		return fmt.Errorf("%.3f of the packets were lost, want %.3f", share, testLoss)
 	}
 	fmt.Printf("by %s: %d of %d came, ", lines.How, received, testPackets)
+	return nil
+}
+
+// withinParted looks whether lines that are parted carry nothing from side to side, and
+// everything else.
+func withinParted() (err error) {
+	places := map[string]string{"west": "10.77.2.1", "east": "10.77.2.2", "also-east": "10.77.2.3"}
+	lines, err := NewLines(Line{Parts: true}, places)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lines.Close()) }()
+	conns := map[string]*net.UDPConn{}
+	for space, address := range places {
+		if conns[space], err = listenIn(space, address); err != nil {
+			return err
+		}
+		defer conns[space].Close()
+	}
+	// A packet that is to arrive is sent again until it has; by then one that was sent
+	// before it over the same line has been dropped, if it ever will be.
+	said := 0
+	arrives := func(from, to string) error {
+		said++
+		word := fmt.Sprintf("%d from %s", said, from)
+		for begin := time.Now(); time.Since(begin) < testLimit; {
+			if _, err := conns[from].WriteTo([]byte(word), conns[to].LocalAddr()); err != nil {
+				return err
+			}
+			if err := conns[to].SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+				return err
+			}
+			b := make([]byte, 64)
+			n, _, err := conns[to].ReadFrom(b)
+			if err == nil && string(b[:n]) == word {
+				return nil
+			}
+			if err == nil && !strings.HasSuffix(string(b[:n]), "from "+from) {
+				return fmt.Errorf("%s got %q, which was to be cut off", to, b[:n])
+			}
+		}
+		return fmt.Errorf("%q did not come to %s", word, to)
+	}
+	for _, all := range [][2]string{{"west", "east"}, {"east", "west"}, {"east", "also-east"}} {
+		if err := arrives(all[0], all[1]); err != nil {
+			return fmt.Errorf("before: %w", err)
+		}
+	}
+	if err := lines.Part([]string{places["west"]}, []string{places["east"], places["also-east"]}); err != nil {
+		return err
+	}
+	for range 3 {
+		for _, cut := range [][2]string{{"west", "east"}, {"east", "west"}, {"west", "also-east"}} {
+			if _, err := conns[cut[0]].WriteTo([]byte("lost from "+cut[0]), conns[cut[1]].LocalAddr()); err != nil {
+				return err
+			}
+		}
+	}
+	for begin := time.Now(); lines.Parted() < 9; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > testLimit {
+			return fmt.Errorf("%d packets of 9 were cut off", lines.Parted())
+		}
+	}
+	// Whoever is on one side still hears its own.
+	for _, same := range [][2]string{{"east", "also-east"}, {"also-east", "east"}} {
+		if err := arrives(same[0], same[1]); err != nil {
+			return fmt.Errorf("parted: %w", err)
+		}
+	}
+	lines.Mend()
+	for _, all := range [][2]string{{"west", "east"}, {"east", "west"}} {
+		if err := arrives(all[0], all[1]); err != nil {
+			return fmt.Errorf("mended: %w", err)
+		}
+	}
+	if err := lines.Part([]string{"10.77.9.9"}); err == nil {
+		return errors.New("a place that there is not was put on a side")
+	}
 	return nil
 }
 

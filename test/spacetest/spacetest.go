@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,6 +75,41 @@ func Command(dir string, args ...string) *exec.Cmd {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
 	return cmd
+}
+
+// Again runs this program within new namespaces to its end, with its own standard
+// outputs, and gives its exit code, 130 if it was interrupted. An error says why it did
+// not begin.
+func Again(args ...string) (code int, err error) {
+	dir, lock, err := Folder()
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	defer lock.Close()
+	runtime.LockOSThread() // the child dies with the thread that made it
+	defer runtime.UnlockOSThread()
+	cmd := Command(dir, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("this machine gives no namespaces: %w", err)
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupted)
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case <-interrupted:
+		_ = cmd.Process.Kill() // the kernel ends what it started
+		<-done
+		return 130, nil
+	case err = <-done:
+	}
+	if err != nil {
+		return max(cmd.ProcessState.ExitCode(), 1), nil
+	}
+	return 0, nil
 }
 
 // lockFolder marks a folder as belonging to a run that lives.

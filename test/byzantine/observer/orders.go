@@ -65,6 +65,9 @@ func (w *writer) linkUp(a *agent.Agent, subject string) {
 		l.Unsaid = err.Error()
 	} else {
 		l.ID, l.Author, l.Type, l.Epoch, l.Seq = st.ID.String(), st.Payload.Author, st.Payload.Type, *st.Payload.Epoch, st.Payload.Seq
+		if o, err := ledger.DecodeBody[ledger.Observe](st); err == nil {
+			l.Content = nodetest.ContentOf(st.Payload.Author, o)
+		}
 	}
 	w.write(l)
 }
