@@ -152,10 +152,10 @@ func (v *view) replicaLine(r *ReplicaRecord, from *uint64) []lineKey {
 // unseatReplica ends a replica's keys. The window of what it said goes too: the
 // next key counts from 0, and nothing under the old ones is accepted any more.
 func (t *transition) unseatReplica(r *ReplicaRecord, line []lineKey, how string, from uint64) {
+	t.forgetOld(r.KeyID()) // before the line goes, over which it finds those before it
 	for _, key := range line {
 		t.revokeKey(key.id, how, max(from, key.from))
 	}
-	t.forgetOld(r.KeyID())
 	t.remove(tableReplica + r.Name)
 	t.remove(tableWindow + r.Name)
 }
