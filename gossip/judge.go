@@ -162,7 +162,7 @@ func (j *Judge) Admit(c *Case) Ruling {
 		return Ruling{Reason: Good, Proof: j.convict(j.observed(c))}
 	case c.Ack != nil:
 		return j.acked(c)
-	case c.Probe != nil && c.Probe.Subject != j.me:
+	case c.Probe != nil && !c.Probe.Asks(j.me):
 		return Ruling{Reason: NotForUs}
 	case c.Proof != nil:
 		j.ban(&c.Proof.Offence)

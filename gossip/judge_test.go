@@ -51,6 +51,17 @@ func TestEachReason(t *testing.T) {
 		"a short nonce": {BadBody, Probes, func(w *world, _ *Judge) []byte {
 			return w.sign(t, a, ledger.TypeProbe, 100, 0, ledger.Probe{Nonce: make([]byte, 8), Subject: me})
 		}},
+		"a probe of several": {Good, Probes, func(w *world, _ *Judge) []byte {
+			asked := []string{b, me}
+			slices.Sort(asked)
+			return w.sign(t, a, ledger.TypeProbe, 100, 0, ledger.Probe{Nonce: make([]byte, 16), Subjects: asked})
+		}},
+		"a probe of several others": {NotForUs, Probes, func(w *world, _ *Judge) []byte {
+			return w.sign(t, a, ledger.TypeProbe, 100, 0, ledger.Probe{Nonce: make([]byte, 16), Subjects: []string{b, b + "x"}})
+		}},
+		"a probe of several, out of order": {BadBody, Probes, func(w *world, _ *Judge) []byte {
+			return w.sign(t, a, ledger.TypeProbe, 100, 0, ledger.Probe{Nonce: make([]byte, 16), Subjects: []string{"z", me}})
+		}},
 		"a foreign signature": {BadSignature, Statements, func(w *world, _ *Judge) []byte {
 			e := w.sign(t, a, ledger.TypeObserve, 100, 0, up(b, 1))
 			e[len(e)-1] ^= 1

@@ -126,9 +126,8 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 			err = c.Evidence.Check()
 		}
 	case ledger.TypeProbe:
-		c.Probe, err = bodyOf[ledger.Probe](c.Statement)
-		if err == nil && (len(c.Probe.Nonce) != probeNonceBytes || ledger.ValidName(c.Probe.Subject) != nil || c.Probe.Subject == p.Author) {
-			return BadBody
+		if c.Probe, err = bodyOf[ledger.Probe](c.Statement); err == nil {
+			err = c.Probe.Check(p.Author)
 		}
 	case ledger.TypeAck:
 		c.Ack, err = bodyOf[ledger.Ack](c.Statement)
@@ -154,8 +153,6 @@ func (c *Case) checkForm(_ View, channel Channel) Reason {
 // keys. A program of before rejects them, and whoever brings them: so they are not
 // relayed, and whoever brings them may be ahead of this view.
 func (c *Case) beforeKeys() bool { return c.rules.Format < ledger.KeysFormat }
-
-const probeNonceBytes = 16
 
 // checkKeys checks the body of what a node says of its keys. The proofs of a rotation
 // are the ledger's to check: nothing here acts on it.

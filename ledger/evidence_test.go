@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -118,6 +119,54 @@ func TestObservationForms(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+func TestProbeForms(t *testing.T) {
+	one := Probe{Nonce: make([]byte, ProbeNonceBytes), Subject: "n2", Tick: 7}
+	several := Probe{Nonce: make([]byte, ProbeNonceBytes), Subjects: []string{"n2", "n3"}, Tick: 7}
+	for _, good := range []Probe{one, several} {
+		if err := good.Check("n1"); err != nil {
+			t.Errorf("%+v: %v", good, err)
+		}
+	}
+	if !one.Asks("n2") || one.Asks("n3") || !several.Asks("n3") || several.Asks("n4") || several.Asks("") {
+		t.Error("a probe asks others than it names")
+	}
+	for name, change := range map[string]func(one, several *Probe){
+		"a short nonce": func(o, s *Probe) { o.Nonce, s.Nonce = o.Nonce[1:], s.Nonce[1:] },
+		"of itself":     func(o, s *Probe) { o.Subject, s.Subjects = "n1", []string{"n1", "n2"} },
+		"no name":       func(o, s *Probe) { o.Subject, s.Subjects = "N 2", []string{"", "n2"} },
+		"nobody":        func(o, s *Probe) { o.Subject, s.Subjects = "", nil },
+		"both":          func(o, s *Probe) { o.Subjects, s.Subject = s.Subjects, "n2" },
+		"a list of one": func(o, s *Probe) { o.Subject, o.Subjects, s.Subjects = "", []string{"n2"}, []string{"n2"} },
+		"twice":         func(o, s *Probe) { o.Subject, o.Subjects, s.Subjects = "", []string{"n2", "n2"}, []string{"n3", "n3"} },
+		"out of order":  func(o, s *Probe) { o.Subject, o.Subjects, s.Subjects = "", []string{"n3", "n2"}, []string{"n3", "n2"} },
+		"more than fit": func(o, s *Probe) {
+			o.Subject, o.Subjects, s.Subjects = "", names(MaxProbeSubjects+1), names(MaxProbeSubjects+1)
+		},
+		"a list and none": func(o, s *Probe) { o.Subject, o.Subjects, s.Subjects = "", nil, []string{} },
+	} {
+		o, s := one, several
+		change(&o, &s)
+		for _, p := range []Probe{o, s} {
+			if err := p.Check("n1"); err == nil {
+				t.Errorf("%s: accepted %+v", name, p)
+			}
+		}
+	}
+	most := Probe{Nonce: make([]byte, ProbeNonceBytes), Subjects: names(MaxProbeSubjects)}
+	if err := most.Check("n1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// names are n different names of the greatest length, ascending.
+func names(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("n-%061d", i)
+	}
+	return out
 }
 
 func TestAttestForms(t *testing.T) {

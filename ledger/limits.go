@@ -33,6 +33,8 @@ const (
 	// From format 2 on.
 	MaxNodePayloadBytes = 6_144 // of a node's statement that is no evidence: two fit one evidence
 	MaxObservedTicks    = 1_000
+	MaxProbeSubjects    = 64 // of one probe
+	ProbeNonceBytes     = 16
 	MaxAttestEpochs     = 16
 	MaxAttested         = 1_024 // nodes in one attestation, over all its epochs
 

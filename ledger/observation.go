@@ -34,12 +34,50 @@ func SeqSpaceOf(typ string) SeqSpace {
 	return SpaceMain
 }
 
-// Probe is the body of a probe: the author asks Subject for an ack. Its
-// statement id is the challenge.
+// Probe is the body of a probe: the author asks Subject, or each of Subjects, for an
+// ack. Its statement id is the challenge.
 type Probe struct {
-	Nonce   []byte `json:"nonce"` // 16 bytes, drawn anew, so that no ack is made in advance
-	Subject string `json:"subject"`
-	Tick    uint64 `json:"tick"` // of the author's clock
+	Nonce    []byte   `json:"nonce"`              // 16 bytes, drawn anew, so that no ack is made in advance
+	Subject  string   `json:"subject,omitempty"`  // exactly one of the two
+	Subjects []string `json:"subjects,omitempty"` // 2 to MaxProbeSubjects, ascending
+	Tick     uint64   `json:"tick"`               // of the author's clock
+}
+
+// Asks reports whether the probe asks node name.
+func (p *Probe) Asks(name string) bool {
+	if len(p.Subjects) > 0 {
+		return slices.Contains(p.Subjects, name)
+	}
+	return p.Subject == name
+}
+
+// Check checks what needs no state. The error is a *StatementError.
+func (p *Probe) Check(author string) error {
+	bad := func(path, format string, args ...any) error {
+		return &StatementError{Code: "bad_field", Path: "body." + path, Message: fmt.Sprintf(format, args...)}
+	}
+	asked, path := p.Subjects, "subjects"
+	switch n := len(p.Subjects); {
+	case len(p.Nonce) != ProbeNonceBytes:
+		return bad("nonce", "want %d bytes", ProbeNonceBytes)
+	case n == 0:
+		asked, path = []string{p.Subject}, "subject"
+	case p.Subject != "":
+		return bad("subject", "not beside subjects")
+	case n < 2 || n > MaxProbeSubjects:
+		return bad("subjects", "want 2 to %d", MaxProbeSubjects)
+	}
+	for i, name := range asked {
+		switch err := ValidName(name); {
+		case err != nil:
+			return bad(path, "%s", err)
+		case name == author:
+			return bad(path, "nobody probes itself")
+		case i > 0 && name <= asked[i-1]:
+			return bad(path, "want ascending names")
+		}
+	}
+	return nil
 }
 
 // Ack is the body of an ack: the author was reached by Prober's probe.

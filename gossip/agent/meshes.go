@@ -83,6 +83,9 @@ func (s *meshes) Probe(ctx context.Context, to ed25519.PublicKey, envelope []byt
 	return s.current().Probe(ctx, to, envelope)
 }
 
+// SharesProbes reports whether a member answers a probe that asks others beside it.
+func (s *meshes) SharesProbes(to ed25519.PublicKey) bool { return s.current().SharesProbes(to) }
+
 func (s *meshes) Ask(ctx context.Context, to ed25519.PublicKey, request []byte) ([]byte, error) {
 	return s.current().Ask(ctx, to, request)
 }

@@ -39,7 +39,7 @@ func (r *recorder) allowed(f mesh.Frame) bool {
 	if slices.Contains(mesh.InternalChannels(), f.Channel) {
 		return f.Internal || f.Opened
 	}
-	return f.Opened && (f.Channel == mesh.ProtocolProbe || f.Channel == mesh.ProtocolSync)
+	return f.Opened && mesh.CarriesStatements(f.Channel)
 }
 
 // look classes one frame: a statement of a node that verifies, what the ledger
@@ -52,7 +52,7 @@ func (r *recorder) class(f mesh.Frame) (what string, err error) {
 	switch {
 	case r.allowed(f):
 		what = "internal"
-	case f.Channel == string(mesh.Statements), f.Channel == mesh.ProtocolProbe:
+	case f.Channel == string(mesh.Statements), f.Channel == mesh.ProtocolProbe, f.Channel == mesh.ProtocolShared:
 		what, err = r.statement(f.Data)
 	case f.Channel == string(mesh.Heads):
 		what, err = "head", r.head(f.Data)
@@ -155,7 +155,7 @@ func TestEveryControlMessageIsSigned(t *testing.T) {
 		}
 		time.Sleep(time.Second) // what is published before the others subscribe is lost
 		gone := f.agents[0].View().Standing(liar.name) == fsm.NodeExcluded
-		if gone && r.count("received "+mesh.ProtocolProbe+" ack") > 40 && r.count("received statements observe") > 0 && r.count("received heads") > 0 {
+		if gone && r.count("received "+mesh.ProtocolShared+" ack") > 40 && r.count("received statements observe") > 0 && r.count("received heads") > 0 {
 			break
 		}
 		if time.Now().After(deadline) {

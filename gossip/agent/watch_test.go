@@ -1,11 +1,41 @@
 package agent
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/ledger"
 )
+
+// What is due in one tick is asked by one statement, signed once.
+func TestOneChallengeATick(t *testing.T) {
+	f := newFleet(t, 3, 1, nil, nil)
+	m := f.agents[0]
+	f.start(m)
+	f.await("it has a view", f.agents, func(m *member) bool { return m.View().State != nil })
+	probes := []gossip.Probe{{Subject: "n7", Tick: 5}, {Subject: "n3", Tick: 5}, {Subject: "n5", Tick: 5}}
+	several := m.watch.challenge(probes)
+	st, err := several()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := several(); err != nil || again != st {
+		t.Errorf("it was signed again: %v", err)
+	}
+	body, err := ledger.DecodeBody[ledger.Probe](st)
+	if err != nil || body.Check(m.name) != nil || !slices.Equal(body.Subjects, []string{"n3", "n5", "n7"}) || body.Tick != 5 {
+		t.Errorf("%+v, %v", body, err)
+	}
+	alone, err := m.watch.challenge(probes[:1])()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := ledger.DecodeBody[ledger.Probe](alone); err != nil || body.Check(m.name) != nil || body.Subject != "n7" || body.Subjects != nil || alone.ID == st.ID {
+		t.Errorf("%+v, %v", body, err)
+	}
+}
 
 // A node whose agent stops is down by its monitors' verdict, everywhere, and
 // costs it nothing; when it comes back on its disk it is up again, and has

@@ -55,13 +55,15 @@ func (w *watcher) run(ctx context.Context) error {
 		now := time.Now()
 		tick := uint64(now.UnixMilli()) / view.Rules().TickMillis
 		begun := time.UnixMilli(int64(tick * view.Rules().TickMillis))
-		probes := w.tick(view, tick)
-		for _, p := range probes {
-			at := begun.Add(tickTime * time.Duration(p.Offset) >> 16)
-			if err := sleep(ctx, time.Until(at)); err != nil {
-				return err
+		for probes := range slices.Chunk(w.tick(view, tick), ledger.MaxProbeSubjects) {
+			shared := w.challenge(probes)
+			for _, p := range probes {
+				at := begun.Add(tickTime * time.Duration(p.Offset) >> 16)
+				if err := sleep(ctx, time.Until(at)); err != nil {
+					return err
+				}
+				probing.Go(func() error { w.probe(ctx, p, shared); return nil })
 			}
-			probing.Go(func() error { w.probe(ctx, p); return nil })
 		}
 		if err := sleep(ctx, time.Until(begun.Add(tickTime))); err != nil {
 			return err
@@ -119,19 +121,41 @@ func (w *watcher) late(rules *gossip.Rules) bool {
 	return uint64(time.Now().UnixMilli()) >= meta.EpochStart+share
 }
 
-// probe asks a node for an ack.
-func (w *watcher) probe(ctx context.Context, p gossip.Probe) {
+// challenge gives the statement that asks all subjects of probes, of one tick. It is
+// signed when the first of them is asked: a signature costs more than all else that
+// a probe does.
+func (w *watcher) challenge(probes []gossip.Probe) func() (*ledger.Statement, error) {
+	return sync.OnceValues(func() (*ledger.Statement, error) {
+		return w.agent.out.sign(ledger.TypeProbe, func(uint64) any {
+			body := ledger.Probe{Nonce: make([]byte, ledger.ProbeNonceBytes), Tick: probes[0].Tick}
+			_, _ = rand.Read(body.Nonce) // never fails
+			if len(probes) == 1 {
+				body.Subject = probes[0].Subject
+				return body
+			}
+			for _, p := range probes {
+				body.Subjects = append(body.Subjects, p.Subject)
+			}
+			slices.Sort(body.Subjects)
+			return body
+		})
+	})
+}
+
+// probe asks a node for an ack: by the shared challenge, or by one of its own if its
+// program may not know of any other.
+func (w *watcher) probe(ctx context.Context, p gossip.Probe, shared func() (*ledger.Statement, error)) {
 	a := w.agent
 	view := a.view.Load()
 	n, ok := view.State.Node(p.Subject)
 	if !ok {
 		return
 	}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce) // never fails
-	st, err := a.out.sign(ledger.TypeProbe, func(uint64) any {
-		return ledger.Probe{Nonce: nonce, Subject: p.Subject, Tick: p.Tick}
-	})
+	challenge := shared
+	if !a.mesh.SharesProbes(n.Peer) {
+		challenge = w.challenge([]gossip.Probe{p})
+	}
+	st, err := challenge()
 	if err != nil {
 		return // what was not asked is not missed
 	}

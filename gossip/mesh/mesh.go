@@ -104,6 +104,7 @@ type Mesh struct {
 	authors   *allowance[keys.ID] // statements that were accepted
 	lines     *allowance[line]    // statements that a hop brings of an author
 	probes    *service
+	shared    *service // probes that may ask several
 	syncs     *service
 	exchanges *service
 
@@ -191,11 +192,11 @@ func (m *Mesh) Run(ctx context.Context) error {
 		h.opened = func(p peer.ID, id protocol.ID, way Direction) {
 			key, _ := keyOf(p)
 			m.config.Observe(Frame{Direction: way, Channel: string(id), Peer: key, Opened: true,
-				Internal: id != ProtocolProbe && id != ProtocolSync})
+				Internal: !CarriesStatements(string(id))})
 		}
 	}
 	h.swarm.Notify(m.notifee())
-	for _, v := range []*service{m.probes, m.syncs, m.exchanges} {
+	for _, v := range []*service{m.probes, m.shared, m.syncs, m.exchanges} {
 		h.SetStreamHandler(v.name, func(s network.Stream) { m.serve(v, s) })
 	}
 	if err := m.joinGossip(ctx, h); err != nil {
@@ -278,7 +279,26 @@ func (m *Mesh) Publish(ctx context.Context, topic Topic, data []byte) error {
 // Probe sends a probe to a member, connecting to it if need be, and returns its
 // ack: a signed envelope that is not yet judged.
 func (m *Mesh) Probe(ctx context.Context, to ed25519.PublicKey, envelope []byte) ([]byte, error) {
-	return m.request(ctx, m.probes, to, envelope)
+	v := m.probes
+	if m.SharesProbes(to) {
+		v = m.shared
+	}
+	return m.request(ctx, v, to, envelope)
+}
+
+// SharesProbes reports whether a member said that it answers a probe that asks others
+// beside it. Of one that is not connected nothing is known.
+func (m *Mesh) SharesProbes(to ed25519.PublicKey) bool {
+	r := m.live.Load()
+	if r == nil {
+		return false
+	}
+	id, err := idOf(to)
+	if err != nil {
+		return false
+	}
+	speaks, err := r.host.Peerstore().SupportsProtocols(id, ProtocolShared)
+	return err == nil && len(speaks) > 0
 }
 
 // Ask sends a sync request to a member, connecting to it if need be, and returns

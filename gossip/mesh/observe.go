@@ -39,11 +39,17 @@ type Frame struct {
 
 // Names of what is not a topic.
 const (
-	ProtocolProbe = "/quorate/probe/1" // probe and ack: signed envelopes
-	ProtocolSync  = "/quorate/sync/1"  // request, and what the ledger certified
-	ProtocolPeers = "/quorate/peers/1" // addresses of members
-	GossipControl = "gossipsub-control"
+	ProtocolProbe  = "/quorate/probe/1" // probe and ack: signed envelopes
+	ProtocolShared = "/quorate/probe/2" // the same; one probe may ask several members
+	ProtocolSync   = "/quorate/sync/1"  // request, and what the ledger certified
+	ProtocolPeers  = "/quorate/peers/1" // addresses of members
+	GossipControl  = "gossipsub-control"
 )
+
+// CarriesStatements reports whether what goes over a protocol is control messages.
+func CarriesStatements(id string) bool {
+	return id == ProtocolProbe || id == ProtocolShared || id == ProtocolSync
+}
 
 // InternalChannels is the closed list of what goes over a connection without a
 // statement's signature, beside TLS and yamux themselves: identify (protocols that

@@ -32,7 +32,7 @@ func (r *recorder) unsigned(authors map[keys.ID]*keys.PublicKey) (found []string
 	for _, f := range r.frames {
 		counts[string(f.Direction)+" "+f.Channel]++
 		switch {
-		case f.Opened && slices.Contains(append(InternalChannels(), ProtocolProbe, ProtocolSync), f.Channel):
+		case f.Opened && (slices.Contains(InternalChannels(), f.Channel) || CarriesStatements(f.Channel)):
 		case f.Internal && slices.Contains(InternalChannels(), f.Channel):
 		case f.Direction == Received && f.Verdict != Accept: // not accepted
 		default:
@@ -84,7 +84,7 @@ func TestEveryFrameIsObserved(t *testing.T) {
 	}
 	t.Logf("%v", counts)
 	for channel, want := range map[string]int{
-		"sent " + ProtocolProbe: 60, "received " + ProtocolProbe: 60, // 20 probes: an opening, a request, an answer
+		"sent " + ProtocolShared: 60, "received " + ProtocolShared: 60, // 20 probes: an opening, a request, an answer
 		"sent " + string(Statements): 20, "received " + string(Statements): 20,
 		"received " + string(gossipProtocol): 20, "received /ipfs/id/1.0.0": 20,
 	} {

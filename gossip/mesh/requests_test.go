@@ -7,6 +7,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/quorate/quorate/gossip/mesh/hosttest"
 )
 
 func TestAsking(t *testing.T) {
@@ -34,6 +38,52 @@ func TestAsking(t *testing.T) {
 	}
 	if _, err := a.Ask(t.Context(), key(1), nil); err == nil {
 		t.Error("somebody unknown was asked")
+	}
+}
+
+// A probe that asks several may go to whom says that it answers such ones; of an older
+// program, and of one that is not connected, it is known that it may not.
+func TestProbesAreSharedWithWhomKnowsThem(t *testing.T) {
+	f := newFleet(t, 3, 3)
+	a, b, old := f.start(t, 0), f.start(t, 2), f.stations[1]
+	if a.SharesProbes(b.peer()) && len(a.Peers()) == 0 {
+		t.Error("something is known of a member that is not connected")
+	}
+	older, err := hosttest.New(old.peerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = older.Close() })
+	older.SetStreamHandler(ProtocolProbe, func(s network.Stream) {
+		defer func() { _ = s.Close() }()
+		if request, err := readFrame(s, MaxProbeBytes); err == nil {
+			_ = writeFrame(s, []byte{answered}, request)
+		}
+	})
+	if err := errors.Join(older.Identify(), older.Listen(old.address)); err != nil {
+		t.Fatal(err)
+	}
+	asked := func(protocol string) int { return valueOf(a.metrics.asked.WithLabelValues(protocol, "answered")) }
+	id, err := idOf(old.peer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 { // the first one connects
+		eventually(t, 10*time.Second, "the older program answers", func() bool {
+			answer, err := a.Probe(t.Context(), old.peer(), []byte("are you there"))
+			return err == nil && string(answer) == "are you there"
+		})
+		eventually(t, 10*time.Second, "it says what it speaks", func() bool {
+			speaks, err := a.live.Load().host.Peerstore().SupportsProtocols(id, ProtocolProbe)
+			return err == nil && len(speaks) == 1
+		})
+		if a.SharesProbes(old.peer()) || asked(ProtocolProbe) != n+1 || asked(ProtocolShared) != 0 {
+			t.Errorf("the older program shares: %v, %d probes of the old kind and %d of the new", a.SharesProbes(old.peer()), asked(ProtocolProbe), asked(ProtocolShared))
+		}
+	}
+	eventually(t, 10*time.Second, "the newer program is known", func() bool { return a.SharesProbes(b.peer()) })
+	if _, err := a.Probe(t.Context(), b.peer(), []byte("are you there")); err != nil || asked(ProtocolShared) != 1 {
+		t.Errorf("the newer program was probed: %v, %d probes of the new kind", err, asked(ProtocolShared))
 	}
 }
 

@@ -43,6 +43,9 @@ func (m *Mesh) makeServices() {
 			return m.config.Judge.Probe(from, request)
 		},
 	}
+	shared := *m.probes // one allowance for both
+	shared.name = ProtocolShared
+	m.shared = &shared
 	m.syncs = &service{
 		name: ProtocolSync, request: MaxSyncRequestBytes, response: MaxSyncResponseBytes, timeout: syncTimeout,
 		rate: newAllowance[peer.ID](syncsPerPeer, syncsPerPeerBurst, maxTrackedPeers),
