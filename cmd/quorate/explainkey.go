@@ -149,7 +149,7 @@ func (s *keyStory) text(w io.Writer) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-12s %s\n", name, clean(fmt.Sprintf(format, args...)))
 	}
-	fmt.Fprintf(w, "key %s…%s, key of %s %s%s: %s\n", s.ID[:16], s.ID[62:], s.Role, clean(s.Holder), suffix(" of ", clean(s.Operator)), clean(s.standing()))
+	fmt.Fprintf(w, "key %s…, of %s %s%s: %s\n", s.ID[:16], s.Role, clean(s.Holder), suffix(" of ", clean(s.Operator)), clean(s.standing()))
 	line("id", "%s", s.ID)
 	line("words", "%s", s.Words)
 	switch {

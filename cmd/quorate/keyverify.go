@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +37,8 @@ holders still sit with the recipients of then. With --key, a holder sees that it
 own share opens and is the recorded one. With --answers, to requests that
 quorate key restore --purpose test --out DIR made, it opens the backup in memory,
 compares the key and forgets it: the key is on this machine for milliseconds, never
-on a disk or a screen. --sign then puts on the ledger that it was opened.`,
+on a disk or a screen. --sign then puts on the ledger that it was opened, and destroys
+restore.key, its requests and the good answers, which open the backup for anybody.`,
 		Example: `  quorate key verify-backup edge-7-77c0b1e2.backup
   quorate key verify-backup edge-7-77c0b1e2.backup --key bob.key
   quorate key verify-backup edge-7-77c0b1e2.backup --requests test --answers bob.share.age,carol.share.age --sign alice.key`,
@@ -90,6 +93,7 @@ type verifiedBackup struct {
 	Answer     *submitted `json:"answer,omitempty"`
 
 	judged *keys.Judged
+	kept   string // the directory that still has restore.key and the requests
 }
 
 func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, f *keyVerifyFlags) (err error) {
@@ -127,6 +131,14 @@ func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *back
 		}
 		if v.Answer, err = a.sendStatement(ctx, l, envelope, f.statement, f.key.wait); err != nil {
 			return err
+		}
+		v.kept = f.dir
+		if envelope != nil {
+			// The test is over, and what it took opens the backup for whoever has it.
+			if err := destroyAll(append(slices.Clone(judged.own), judged.Files...)); err != nil {
+				return refused("destroy it by hand: with it and the answers, the key can be had", "the backup was opened, and %w", err)
+			}
+			v.kept = ""
 		}
 	}
 	return a.print(v, func(w io.Writer) { v.text(w) })
@@ -176,6 +188,10 @@ func (v *verifiedBackup) text(w io.Writer) {
 	}
 	judgedText(w, v.judged)
 	fmt.Fprintf(w, "it holds key %s… of %s: opened in memory, compared, and wiped\n", v.Key[:8], v.Holder)
+	if v.kept != "" {
+		fmt.Fprintf(w, "next: --sign GOVERNOR.key puts it on the ledger and destroys %s, the requests and the answers; without it destroy them by hand, since they open the backup\n",
+			filepath.Join(v.kept, "restore.key"))
+	}
 	if v.Answer != nil {
 		v.Answer.text(w)
 	}
