@@ -190,46 +190,16 @@ func eclipsed(ctx context.Context, f *fleet) error {
 	sieging, end := context.WithCancel(ctx)
 	defer func() { end(); s.close() }()
 	memory := f.agentMemory()
-	// The others come when all places are taken, as after an outage of theirs.
-	for _, a := range f.agents[:3] {
-		if err := f.endAgent(a, syscall.SIGTERM); err != nil {
-			return err
-		}
-	}
-	s.begin(sieging, served, cut) // it knocks before they are there again
-	var contacts []*node
-	for k := 0; k < len(s.hosts); k += len(s.hosts) / siegeContacts {
-		contacts = append(contacts, s.hosts[k].node)
-	}
-	for a, in := range map[*agentProcess]situation{
-		served: {servers: f.serversOf(served), peers: contacts},
-		cut:    {peers: contacts},
-		walled: {peers: contacts, moved: true},
-	} {
-		if err := f.restart(a, in); err != nil {
-			return err
-		}
-	}
-	if err := s.complete(ctx, served, cut); err != nil {
+	reached, err := s.surrounds(ctx, sieging, served, cut, walled)
+	if err != nil {
 		return err
 	}
-	most := map[*agentProcess]int{served: s.holds(served), cut: s.holds(cut)}
-	began := time.Now()
-	for _, a := range f.agents[:3] {
-		if err := f.startAgent(a); err != nil {
-			return err
-		}
-	}
-	if err := p.herald.rewarm(ctx); err != nil {
-		f.Says("attackers", "hold %d connections of %s, %d of %s, after %d attempts, when the others come", most[served], served.name, most[cut], cut.name, s.tries.Load())
-		return err
-	}
-	reached := time.Since(began)
 	p.herald.enter("during")
-	diaries := map[*agentProcess]*diary{}
+	var diaries []*diary
 	for _, a := range []*agentProcess{served, cut, walled} {
-		diaries[a] = f.watch(ctx, a, p.target.name)
-		defer diaries[a].end()
+		d := f.watch(ctx, a, p.target.name)
+		defer d.end()
+		diaries = append(diaries, d)
 	}
 	decided, err := p.condemn(ctx)
 	if err != nil {
@@ -246,16 +216,13 @@ func eclipsed(ctx context.Context, f *fleet) error {
 	}
 	f.Demand(!f.knows(ctx, walled, p.target.name, fsm.NodeQuarantined), "%s is not cut off from the verdict: nothing was shown", walled.name)
 	p.quiet()
-	f.Says("attackers", "%d hosts of %d operators, each from its own address, made %d attempts; when the others come they hold %d connections of %s and %d of %s; they told each of three false addresses of every honest member; %d strangers tried too",
-		len(s.hosts), colluders, s.tries.Load(), most[served], served.name, most[cut], cut.name, strangers)
 	refused := f.denials(ctx, cut)
 	f.Says("agents", "%s refused connections: %s", cut.name, reasonsOf(refused, nil))
 	f.Demand(refused["operator"] > 0, "no bound was reached: nothing was shown")
 	f.Says("agents", "let the strangers in %d times; gossip reaches both besieged %s after the others came; memory %d MB at most, %d before", let, reached.Round(time.Millisecond), f.agentMemory(), memory)
 	f.Says("verdict", "known after %s by a free agent, %s by %s, which reaches replicas, %s by %s, which reaches none and knows only the coalition's addresses", learned[0].Round(time.Millisecond),
 		learned[1].Round(time.Millisecond), served.name, learned[2].Round(time.Millisecond), cut.name)
-	f.Says("walled in", "%s, whose new address only the coalition knows: stale, at %d entries, with %d peers, its newest head signed %s ago", walled.name, status.Size, status.Peers,
-		time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond))
+	f.Says("walled in", "%s, whose new address only the coalition knows: stale, at %d entries, with %d peers, its newest head signed %s ago", walled.name, status.Size, status.Peers, age(status))
 	f.Demand(let == 0, "a stranger was let in")
 	f.Demand(s.tries.Load() > int64(len(s.hosts)*siegeConnections), "the coalition's own machine refused: nothing was shown")
 	f.Demand(f.agentMemory() < memory+moreAgentMemory, "an agent has %d MB", f.agentMemory())
@@ -265,4 +232,42 @@ func eclipsed(ctx context.Context, f *fleet) error {
 	}
 	p.herald.line(ctx)
 	return nil
+}
+
+// surrounds takes all places of two agents and walls a third in, while the others are away
+// as after an outage of theirs, and gives how long after those came back gossip took to
+// reach both.
+func (s *siege) surrounds(ctx, sieging context.Context, served, cut, walled *agentProcess) (time.Duration, error) {
+	for _, a := range s.agents[:3] {
+		if err := s.endAgent(a, syscall.SIGTERM); err != nil {
+			return 0, err
+		}
+	}
+	s.begin(sieging, served, cut) // it knocks before they are there again
+	var contacts []*node
+	for k := 0; k < len(s.hosts); k += len(s.hosts) / siegeContacts {
+		contacts = append(contacts, s.hosts[k].node)
+	}
+	for a, in := range map[*agentProcess]situation{
+		served: {servers: s.serversOf(served), peers: contacts},
+		cut:    {peers: contacts},
+		walled: {peers: contacts, moved: true},
+	} {
+		if err := s.restart(a, in); err != nil {
+			return 0, err
+		}
+	}
+	if err := s.complete(ctx, served, cut); err != nil {
+		return 0, err
+	}
+	s.Says("attackers", "%d hosts of %d operators, each from its own address; when the others come they hold %d connections of %s and %d of %s, after %d attempts; they tell each of three false addresses of every honest member; %d strangers try too",
+		len(s.hosts), colluders, s.holds(served), served.name, s.holds(cut), cut.name, s.tries.Load(), strangers)
+	began := time.Now()
+	for _, a := range s.agents[:3] {
+		if err := s.startAgent(a); err != nil {
+			return 0, err
+		}
+	}
+	err := s.herald.rewarm(ctx)
+	return time.Since(began), err
 }

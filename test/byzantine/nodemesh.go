@@ -36,6 +36,50 @@ func (f *fleet) cast(ctx context.Context, prepare ...func()) (bad *node, h *hera
 	return bad, h, quiet, err
 }
 
+// raid is an attack by gossip: the attacker's host is in every agent's mesh and answers
+// probes, the herald speaks meanwhile, and what agents ruled before is known.
+type raid struct {
+	*fleet
+	bad     *node
+	herald  *herald
+	rogue   *rogue
+	ids     map[*agentProcess]peer.ID
+	rulings map[string]int
+	quiet   func() // ends the herald
+}
+
+// raids begins one. Its end is the caller's.
+func (f *fleet) raids(ctx context.Context, prepare ...func()) (*raid, error) {
+	r := &raid{fleet: f}
+	var err error
+	if r.bad, r.herald, r.quiet, err = f.cast(ctx, prepare...); err != nil {
+		return nil, err
+	}
+	if r.rogue, r.ids, err = f.rogueOf(ctx, r.bad); err != nil {
+		r.quiet()
+		return nil, err
+	}
+	f.acknowledges(r.rogue, r.bad)
+	r.rulings = f.ruled(ctx)
+	return r, nil
+}
+
+func (r *raid) end() {
+	r.rogue.close()
+	r.quiet()
+}
+
+// tells gossips frames to an agent alone, and reports whether the connection took them.
+func (r *raid) tells(ctx context.Context, a *agentProcess, frames ...[]byte) bool {
+	return r.rogue.gossip(ctx, r.ids[a], frames...) == nil
+}
+
+// result says what agents' rules saw of it, and how the herald fared.
+func (r *raid) result(ctx context.Context) {
+	r.saysRulings(ctx, r.rulings)
+	r.herald.line(ctx)
+}
+
 // saysRulings prints which of the agents' rules saw something since before.
 func (f *fleet) saysRulings(ctx context.Context, before map[string]int) {
 	after := f.ruled(ctx)
@@ -58,54 +102,47 @@ func reasonsOf(after, before map[string]int) string {
 // equivocatedByGossip gives each half of the agents another statement under one
 // seq, and then goes on speaking as if nothing were.
 func equivocatedByGossip(ctx context.Context, f *fleet) error {
-	bad, h, quiet, err := f.cast(ctx)
+	r, err := f.raids(ctx)
 	if err != nil {
 		return err
 	}
-	defer quiet()
-	r, ids, err := f.rogueOf(ctx, bad)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	f.acknowledges(r, bad)
-	rulings := f.ruled(ctx)
-	h.enter("during")
+	defer r.end()
+	r.herald.enter("during")
 	seq := uint64(0)
 	halves := [2][]byte{
-		f.states(bad, ledger.TypeObserve, f.observation(bad, ledger.LinkUp, f.agents[0].name), atSeq(seq)),
-		f.states(bad, ledger.TypeObserve, f.observation(bad, ledger.LinkDown, f.agents[1].name), atSeq(seq)),
+		f.states(r.bad, ledger.TypeObserve, f.observation(r.bad, ledger.LinkUp, f.agents[0].name), atSeq(seq)),
+		f.states(r.bad, ledger.TypeObserve, f.observation(r.bad, ledger.LinkDown, f.agents[1].name), atSeq(seq)),
 	}
 	begin := time.Now()
 	told := 0
 	for i, a := range f.agents { // the first ones may have dropped it before the last is told
-		if r.gossip(ctx, ids[a], halves[i%2]) == nil {
+		if r.tells(ctx, a, halves[i%2]) {
 			told++
 		}
 	}
 	f.Demand(told >= 2, "%d agents were told", told)
-	sent, tried := f.chatter(ctx, r, ids, bad, 1)
-	sum, err := f.aftermath(ctx, bad.name, begin)
+	sent, tried := r.chatters(ctx, 1)
+	sum, err := f.aftermath(ctx, r.bad.name, begin)
 	if err != nil {
 		return err
 	}
-	f.Says("attacker", "%s gives each half of %d agents another statement under seq 0, then tries to send %d more, of which its connections take %d", bad.name, len(f.agents), tried, sent)
+	f.Says("attacker", "%s gives each half of %d agents another statement under seq 0, then tries to send %d more, of which its connections take %d", r.bad.name, len(f.agents), tried, sent)
 	f.Says("detected", "equivocation, by every agent itself: dropped after p50 %s, p99 %s; of %d frames that it made after that and they looked at, %d were let pass",
 		percentile(sum.dropped, 50), percentile(sum.dropped, 99), sum.judged, sum.accepted)
 	f.Demand(sum.accepted == 0, "%d frames of the offender were let pass after it was dropped", sum.accepted)
 	f.Demand(percentileOf(sum.dropped, 99) < dropBound, "an agent dropped it after %s", percentile(sum.dropped, 99))
-	out, err := f.dropped(ctx, bad.name, fsm.NodeExcluded, begin)
+	out, err := f.dropped(ctx, r.bad.name, fsm.NodeExcluded, begin)
 	if err != nil {
 		return err
 	}
-	excluded, err := f.audit.awaitEffect(ctx, fsm.EffectExcluded, bad.name)
+	excluded, err := f.audit.awaitEffect(ctx, fsm.EffectExcluded, r.bad.name)
 	if err != nil {
 		return err
 	}
 	f.Says("ledger", "excluded, entry %d, caused by %v; at every replica, certified, after %s", excluded.seq, excluded.causes, out.Round(time.Millisecond))
 	if err := f.Await(ctx, "every agent has cut the connection", func() bool {
-		for _, id := range ids {
-			if r.connected(id) {
+		for _, id := range r.ids {
+			if r.rogue.connected(id) {
 				return false
 			}
 		}
@@ -114,26 +151,25 @@ func equivocatedByGossip(ctx context.Context, f *fleet) error {
 		return err
 	}
 	f.Says("agents", "all have closed its connections after %s", time.Since(begin).Round(time.Millisecond))
-	quiet()
-	f.saysRulings(ctx, rulings)
-	h.line(ctx)
+	r.quiet()
+	r.result(ctx)
 	return nil
 }
 
-// chatter has a rogue go on speaking to each agent for a while, and counts what
+// chatters has the attacker go on speaking to each agent for a while, and counts what
 // it sent.
-func (f *fleet) chatter(ctx context.Context, r *rogue, ids map[*agentProcess]peer.ID, n *node, first uint64) (sent, tried int) {
+func (r *raid) chatters(ctx context.Context, first uint64) (sent, tried int) {
 	ctx, cancel := context.WithTimeout(ctx, chatterTime)
 	defer cancel()
 	var tries, done, seq atomic.Int64
 	seq.Store(int64(first))
 	var wait sync.WaitGroup
-	for _, a := range f.agents {
+	for _, a := range r.agents {
 		wait.Go(func() {
 			for ctx.Err() == nil {
 				tries.Add(1)
-				s := uint64(seq.Add(1)) % f.quota // in the end seqs come again, which is as bad
-				if r.gossip(ctx, ids[a], f.states(n, ledger.TypeObserve, f.observation(n, ledger.LinkUp, a.name), atSeq(s))) == nil {
+				s := uint64(seq.Add(1)) % r.quota // in the end seqs come again, which is as bad
+				if r.tells(ctx, a, r.states(r.bad, ledger.TypeObserve, r.observation(r.bad, ledger.LinkUp, a.name), atSeq(s))) {
 					done.Add(1)
 				}
 				time.Sleep(chatterPace)
@@ -146,34 +182,27 @@ func (f *fleet) chatter(ctx context.Context, r *rogue, ids map[*agentProcess]pee
 
 // forgedByGossip sends every agent what its author never said.
 func forgedByGossip(ctx context.Context, f *fleet) error {
-	bad, h, quiet, err := f.cast(ctx)
+	r, err := f.raids(ctx)
 	if err != nil {
 		return err
 	}
-	defer quiet()
-	r, ids, err := f.rogueOf(ctx, bad)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	f.acknowledges(r, bad)
-	rulings := f.ruled(ctx)
+	defer r.end()
 	victim := f.agents[0].node
 	forged, sent := map[string]bool{}, 0
-	h.enter("during")
+	r.herald.enter("during")
 	for round := range gossipRounds {
-		for _, messages := range f.forgedGossip(bad, victim, uint64(round)) {
+		for _, messages := range f.forgedGossip(r.bad, victim, uint64(round)) {
 			if st, err := ledger.ParseStatement(messages); err == nil {
 				forged[st.ID.String()] = true
 			}
 			for _, a := range f.agents {
-				if r.gossip(ctx, ids[a], messages) == nil {
+				if r.tells(ctx, a, messages) {
 					sent++
 				}
 			}
 		}
 	}
-	quiet()
+	r.quiet()
 	judged, accepted := 0, 0
 	for _, a := range f.agents {
 		list, err := a.saw()
@@ -181,7 +210,7 @@ func forgedByGossip(ctx context.Context, f *fleet) error {
 			return err
 		}
 		for _, s := range list {
-			if s.From == hexOf(bad.peer) {
+			if s.From == hexOf(r.bad.peer) {
 				judged++
 			}
 			if forged[s.ID] && s.Verdict == "accept" {
@@ -189,13 +218,13 @@ func forgedByGossip(ctx context.Context, f *fleet) error {
 			}
 		}
 	}
-	f.Says("attacker", "%s sends %d frames: in %s's name under its own key, with signatures that are zeroed or of another, of other ledgers, generations, epochs and channels, rubbish, and evidence that proves nothing", bad.name, sent, victim.name)
+	f.Says("attacker", "%s sends %d frames: in %s's name under its own key, with signatures that are zeroed or of another, of other ledgers, generations, epochs and channels, rubbish, and evidence that proves nothing", r.bad.name, sent, victim.name)
 	f.Says("detected", "%d of them were looked at before the hop was out of favour; %d let pass", judged, accepted)
-	f.saysRulings(ctx, rulings)
+	r.saysRulings(ctx, r.rulings)
 	f.Demand(accepted == 0, "forged statements were let pass")
 	f.Demand(sent > 0 && judged > 0, "nothing was shown")
 	f.Demand(f.audit.standing(victim.name) == fsm.NodeActive, "the victim is %s", f.audit.standing(victim.name))
-	h.line(ctx)
+	r.herald.line(ctx)
 	return nil
 }
 
@@ -248,35 +277,29 @@ func (f *fleet) signObservations(bad *node, statements [][]byte) {
 // floodedByGossip sends every agent a hundred times what it may say.
 func floodedByGossip(ctx context.Context, f *fleet) error {
 	statements := make([][]byte, 100*fleetQuota)
-	bad, h, quiet, err := f.cast(ctx, func() { f.signObservations(f.nodes[0], statements) })
+	r, err := f.raids(ctx, func() { f.signObservations(f.nodes[0], statements) })
 	if err != nil {
 		return err
 	}
-	defer quiet()
-	r, ids, err := f.rogueOf(ctx, bad)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	f.acknowledges(r, bad)
-	rulings, unjudged := f.ruled(ctx), f.unjudged(ctx)
-	h.enter("during")
+	defer r.end()
+	unjudged := f.unjudged(ctx)
+	r.herald.enter("during")
 	begin := time.Now()
 	sent := 0
 	for i := 0; i < len(statements); i += floodFrame {
 		for _, a := range f.agents {
-			if r.gossip(ctx, ids[a], statements[i:min(i+floodFrame, len(statements))]...) == nil {
+			if r.tells(ctx, a, statements[i:min(i+floodFrame, len(statements))]...) {
 				sent += floodFrame
 			}
 		}
 	}
 	took := time.Since(begin)
-	offence, err := f.audit.awaitEffect(ctx, fsm.EffectOffence, bad.name)
+	offence, err := f.audit.awaitEffect(ctx, fsm.EffectOffence, r.bad.name)
 	if err != nil {
 		return err
 	}
 	punished := time.Since(begin)
-	quiet()
+	r.quiet()
 	accepted, worst := 0, 0
 	for _, a := range f.agents {
 		list, err := a.saw()
@@ -285,19 +308,19 @@ func floodedByGossip(ctx context.Context, f *fleet) error {
 		}
 		n := 0
 		for _, s := range list {
-			if s.Author == bad.name && s.Verdict == "accept" {
+			if s.Author == r.bad.name && s.Verdict == "accept" {
 				n++
 			}
 		}
 		accepted, worst = accepted+n, max(worst, n)
 	}
-	f.Says("attacker", "%s sends %d frames to %d agents in %.1f s: %d statements, the quota is %d", bad.name, sent, len(f.agents), took.Seconds(), len(statements), fleetQuota)
-	f.Says("detected", "flood, by the agents themselves: offence at entry %d, caused by %v, certified %s after the first frame; reputation %d", offence.seq, offence.causes, punished.Round(time.Millisecond), f.audit.reputation(bad.name))
+	f.Says("attacker", "%s sends %d frames to %d agents in %.1f s: %d statements, the quota is %d", r.bad.name, sent, len(f.agents), took.Seconds(), len(statements), fleetQuota)
+	f.Says("detected", "flood, by the agents themselves: offence at entry %d, caused by %v, certified %s after the first frame; reputation %d", offence.seq, offence.causes, punished.Round(time.Millisecond), f.audit.reputation(r.bad.name))
 	f.Says("agents", "let %d of its statements pass at most, each; dropped before any rule: %s", worst, reasonsOf(f.unjudged(ctx), unjudged))
-	f.saysRulings(ctx, rulings)
+	r.saysRulings(ctx, r.rulings)
 	f.Demand(worst <= fleetQuota, "an agent let %d statements pass, the quota is %d", worst, fleetQuota)
 	f.Demand(accepted > 0, "nothing was let pass: nothing was shown")
-	h.line(ctx)
+	r.herald.line(ctx)
 	return nil
 }
 
@@ -420,44 +443,36 @@ func connects(ctx context.Context, f *fleet) error {
 
 // quarantinedByGossip has a quarantined node go on gossiping.
 func quarantinedByGossip(ctx context.Context, f *fleet) error {
-	bad, h, quiet, err := f.cast(ctx)
+	r, err := f.raids(ctx)
 	if err != nil {
 		return err
 	}
-	defer quiet()
-	r, ids, err := f.rogueOf(ctx, bad)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	f.acknowledges(r, bad)
-	rulings := f.ruled(ctx)
-	h.enter("during")
+	defer r.end()
+	r.herald.enter("during")
 	begin := time.Now()
-	if err := f.decide(ctx, "node.quarantine", map[string]string{"name": bad.name, "reason": "staged"}); err != nil {
+	if err := f.decide(ctx, "node.quarantine", map[string]string{"name": r.bad.name, "reason": "staged"}); err != nil {
 		return err
 	}
-	sent, tried := f.chatter(ctx, r, ids, bad, 1)
-	sum, err := f.aftermath(ctx, bad.name, begin)
+	sent, tried := r.chatters(ctx, 1)
+	sum, err := f.aftermath(ctx, r.bad.name, begin)
 	if err != nil {
 		return err
 	}
 	// A relay that carries its words is not believed either.
 	for _, a := range f.agents {
-		_ = h.host.gossip(ctx, h.ids[a], f.states(bad, ledger.TypeObserve, f.observation(bad, ledger.LinkUp, a.name), atSeq(120)))
+		_ = r.herald.host.gossip(ctx, r.herald.ids[a], f.states(r.bad, ledger.TypeObserve, f.observation(r.bad, ledger.LinkUp, a.name), atSeq(120)))
 	}
-	probe := f.states(bad, ledger.TypeProbe, ledger.Probe{Nonce: nonce(), Subject: f.agents[0].name, Tick: f.tick()})
-	answer, err := r.ask(ctx, ids[f.agents[0]], probeProtocol, request(probe))
-	quiet()
-	again, err2 := f.aftermath(ctx, bad.name, begin)
+	probe := f.states(r.bad, ledger.TypeProbe, ledger.Probe{Nonce: nonce(), Subject: f.agents[0].name, Tick: f.tick()})
+	answer, err := r.rogue.ask(ctx, r.ids[f.agents[0]], probeProtocol, request(probe))
+	r.quiet()
+	again, err2 := f.aftermath(ctx, r.bad.name, begin)
 	if err2 != nil {
 		return err2
 	}
-	f.Says("attacker", "%s, in quarantine by decision, tries to send %d frames, of which its connections take %d, and has another node relay more", bad.name, tried, sent)
+	f.Says("attacker", "%s, in quarantine by decision, tries to send %d frames, of which its connections take %d, and has another node relay more", r.bad.name, tried, sent)
 	f.Says("detected", "quarantined: dropped by every agent p50 %s, p99 %s after the council signed; of %d frames that it made after that and they looked at, %d were let pass", percentile(sum.dropped, 50), percentile(sum.dropped, 99), again.judged, again.accepted)
 	f.Says("agents", "its probe is still answered, so that it can be seen to be well: %d bytes (%v)", len(answer), err)
 	f.Demand(again.accepted == 0, "%d frames of the quarantined were let pass", again.accepted)
-	f.saysRulings(ctx, rulings)
-	h.line(ctx)
+	r.result(ctx)
 	return nil
 }

@@ -50,37 +50,17 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 	if err := r.listen(ctx, bad, h.node, victim); err != nil {
 		return err
 	}
-	before := map[string]uint64{}
-	for _, n := range f.nodes {
-		if n != bad {
-			before[n.name] = f.audit.reputation(n.name)
-		}
-	}
+	before := r.reputations(bad)
 	unjudged := f.unjudged(ctx)
 	h.enter("during")
-	r.everywhere(ctx)
-	if err := r.reborn(ctx, victim); err != nil { // it forgets what it has seen
-		return err
-	}
-	again := r.everywhere(ctx)
-	first, err := r.sumUp(ctx)
-	if err != nil {
+	if err := r.atOnce(ctx, victim); err != nil {
 		return err
 	}
 	old := r.heardIDs()
-	h.enter(warming) // whoever speaks while the epoch turns is heard by those that know of it
-	if err := f.advance(ctx, 2); err != nil {
+	turned, err := r.later(ctx, h, victim)
+	if err != nil {
 		return err
 	}
-	if err := h.rewarm(ctx); err != nil {
-		return err
-	}
-	h.enter("during")
-	turned := time.Now()
-	if err := r.reborn(ctx, victim); err != nil {
-		return err
-	}
-	r.everywhere(ctx)
 	rulings, err := r.sumUp(ctx)
 	if err != nil {
 		return err
@@ -93,33 +73,90 @@ func replayedByGossip(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
-	twice := 0
-	for _, m := range host.has(topicStatements) {
-		if f.audit.times(statementID(m.data)) > 1 {
-			twice++
-		}
-	}
 	f.Says("attacker", "%s heard %d statements and %d heads as a member, and was sent %d probes; it sends %d frames: all to everybody, to %s, which restarted, its own %d among them, statements as heads, entries, probes, the others as statements, and all again two epochs later",
 		bad.name, len(host.has(topicStatements)), len(host.has(topicHeads)), len(r.captured()), r.sent, victim.name, r.heardOf(victim))
 	delete(rulings, string(gossip.Good))
 	f.Says("detected", "refused by rule: %s; dropped before any rule: %s; the rest by what GossipSub has seen", reasonsOf(rulings, nil), reasonsOf(f.unjudged(ctx), unjudged))
-	f.Demand(again > 0 && first[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
 	f.Demand(rulings[string(gossip.LateEpoch)] > 0, "no agent judged a frame of a former epoch: nothing was shown")
-	f.Says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), twice)
+	f.Says("agents", "let %d of the %d statements pass that they were sent again after their epoch; on the ledger, %d stand twice", passed, len(old), r.twice())
 	f.Demand(passed == 0, "statements of a former epoch were let pass")
-	f.Demand(twice == 0, "%d statements are on the ledger twice", twice)
-	f.Demand(len(f.audit.about(fsm.EffectOffence, "")) == 0, "somebody was convicted")
-	f.Demand(r.fell(before) == "", "reputation or standing fell: %s", r.fell(before))
-	for _, a := range f.agents {
+	if err := r.harmedNobody(before); err != nil {
+		return err
+	}
+	h.line(ctx)
+	return nil
+}
+
+// atOnce sends everybody all that was heard, on every channel, and again once an agent
+// has forgotten what it has seen.
+func (r *replay) atOnce(ctx context.Context, victim *agentProcess) error {
+	r.everywhere(ctx)
+	if err := r.reborn(ctx, victim); err != nil {
+		return err
+	}
+	again := r.everywhere(ctx)
+	rulings, err := r.sumUp(ctx)
+	if err != nil {
+		return err
+	}
+	r.Demand(again > 0 && rulings[string(gossip.WrongChannel)] > 0, "nothing was sent on other channels: nothing was shown")
+	return nil
+}
+
+// later sends all of it again two epochs on, and gives when those had passed.
+func (r *replay) later(ctx context.Context, h *herald, victim *agentProcess) (turned time.Time, err error) {
+	h.enter(warming) // whoever speaks while the epoch turns is heard by those that know of it
+	if err := r.advance(ctx, 2); err != nil {
+		return turned, err
+	}
+	if err := h.rewarm(ctx); err != nil {
+		return turned, err
+	}
+	h.enter("during")
+	turned = time.Now()
+	if err := r.reborn(ctx, victim); err != nil {
+		return turned, err
+	}
+	r.everywhere(ctx)
+	return turned, nil
+}
+
+// reputations are those of all nodes but the attacker.
+func (r *replay) reputations(bad *node) map[string]uint64 {
+	list := map[string]uint64{}
+	for _, n := range r.nodes {
+		if n != bad {
+			list[n.name] = r.audit.reputation(n.name)
+		}
+	}
+	return list
+}
+
+// twice counts the statements that it heard and the ledger has more than once.
+func (r *replay) twice() (n int) {
+	for _, m := range r.host.has(topicStatements) {
+		if r.audit.times(statementID(m.data)) > 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// harmedNobody demands that nothing came of it for anybody.
+func (r *replay) harmedNobody(before map[string]uint64) error {
+	twice := r.twice()
+	r.Demand(twice == 0, "%d statements are on the ledger twice", twice)
+	r.Demand(len(r.audit.about(fsm.EffectOffence, "")) == 0, "somebody was convicted")
+	r.Demand(r.fell(before) == "", "reputation or standing fell: %s", r.fell(before))
+	for _, a := range r.agents {
 		list, err := a.saw()
 		if err != nil {
 			return err
 		}
 		for _, s := range list {
-			f.Demand(s.Dropped == "" || s.As == fsm.NodeActive, "%s dropped %s", a.name, s.Dropped)
+			r.Demand(s.Dropped == "" || s.As == fsm.NodeActive, "%s dropped %s", a.name, s.Dropped)
 		}
 	}
-	h.line(ctx)
 	return nil
 }
 

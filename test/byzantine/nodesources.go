@@ -109,29 +109,108 @@ func (f *fleet) joinPack(ctx context.Context) ([]byte, error) {
 	return pack.Encode()
 }
 
-// rolledBackToAgents shows agents the ledger of before a verdict.
-func rolledBackToAgents(ctx context.Context, f *fleet) error {
+// ambush is three agents that a replica and a peer, which lie, beset: held has nobody
+// else, the others have somebody who is honest.
+type ambush struct {
+	*plot
+	peer               *insider
+	held, other, mixed *agentProcess
+	liar, honest       string // replicas' URLs
+	diaries            map[*agentProcess]*diary
+	enough             func() // ends what the peer insists on
+}
+
+func (f *fleet) ambushes(ctx context.Context) (*ambush, error) {
 	p, err := f.plot(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer p.quiet()
 	p.herald.enter(warming)
 	peer, err := p.accomplice(ctx, p.coalition[0])
 	if err != nil {
-		return err
+		p.quiet()
+		return nil, err
 	}
-	defer peer.close()
-	was, err := p.takePast(ctx, "rollback", peer)
+	return &ambush{plot: p, peer: peer, held: f.agents[3], other: f.agents[4], mixed: f.agents[5], liar: f.liar().url(), honest: f.members[0].url(),
+		diaries: map[*agentProcess]*diary{}, enough: func() {}}, nil
+}
+
+func (a *ambush) end() {
+	a.enough()
+	for _, d := range a.diaries {
+		d.end()
+	}
+	a.peer.close()
+	a.quiet()
+}
+
+func (a *ambush) beset() []*agentProcess { return []*agentProcess{a.held, a.other, a.mixed} }
+
+// alone is the situation of who has nobody but liars.
+func (a *ambush) alone() situation {
+	return situation{servers: []string{a.liar}, peers: []*node{a.peer.node}, moved: true}
+}
+
+// peered is that of who has the liar and, beside the lying peer, honest ones.
+func (a *ambush) peered(not ...*agentProcess) situation {
+	return situation{servers: []string{a.liar}, peers: append(a.nodesOfAgents(not...), a.peer.node)}
+}
+
+// places restarts agents, each in a situation.
+func (a *ambush) places(in map[*agentProcess]situation) error {
+	for one, s := range in {
+		if err := a.restart(one, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watches begins a diary of each that is beset.
+func (a *ambush) watches(ctx context.Context) {
+	for _, one := range a.beset() {
+		a.diaries[one] = a.watch(ctx, one, a.target.name)
+	}
+}
+
+// insists has the peer show each of them an old head, again and again.
+func (a *ambush) insists(ctx context.Context, head []byte) {
+	ctx, a.enough = context.WithCancel(ctx)
+	for _, one := range a.beset() {
+		go a.peer.insists(ctx, one, head)
+	}
+}
+
+// never ends the diaries, and demands what must hold of each.
+func (a *ambush) never() {
+	for _, d := range a.diaries {
+		d.end()
+		d.never(a.fleet)
+	}
+}
+
+// age is how long ago the head of a status was signed.
+func age(status *agentStatus) time.Duration {
+	return time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond)
+}
+
+// rolledBackToAgents shows agents the ledger of before a verdict.
+func rolledBackToAgents(ctx context.Context, f *fleet) error {
+	a, err := f.ambushes(ctx)
 	if err != nil {
 		return err
 	}
-	decided, err := p.condemn(ctx)
+	defer a.end()
+	was, err := a.takePast(ctx, "rollback", a.peer)
 	if err != nil {
 		return err
 	}
-	for _, a := range f.agents {
-		if _, err := f.learned(ctx, a, p.target.name, fsm.NodeQuarantined, decided); err != nil {
+	decided, err := a.condemn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range f.agents {
+		if _, err := f.learned(ctx, one, a.target.name, fsm.NodeQuarantined, decided); err != nil {
 			return err
 		}
 	}
@@ -139,167 +218,156 @@ func rolledBackToAgents(ctx context.Context, f *fleet) error {
 	if err != nil {
 		return err
 	}
-	held, fresh, mixed := f.agents[3], f.agents[4], f.agents[5]
-	liar, honest := f.liar().url(), f.members[0].url()
-	p.herald.except = append(p.herald.except, held)
-	for a, in := range map[*agentProcess]situation{
-		held:  {servers: []string{liar}, peers: []*node{peer.node}, moved: true},
-		fresh: {servers: []string{liar, honest}, peers: append(f.nodesOfAgents(held, fresh), peer.node), pack: pack},
-		mixed: {servers: []string{liar}, peers: append(f.nodesOfAgents(held, mixed), peer.node)},
-	} {
-		if err := f.restart(a, in); err != nil {
-			return err
-		}
-	}
-	insisting, enough := context.WithCancel(ctx)
-	defer enough()
-	var diaries []*diary
-	for _, a := range []*agentProcess{held, fresh, mixed} {
-		go peer.insists(insisting, a, was.head)
-		d := f.watch(ctx, a, p.target.name)
-		defer d.end()
-		diaries = append(diaries, d)
-	}
-	if err := p.herald.rewarm(ctx); err != nil {
+	a.herald.except = append(a.herald.except, a.held)
+	if err := a.places(map[*agentProcess]situation{
+		a.held:  a.alone(),
+		a.other: {servers: []string{a.liar, a.honest}, peers: append(f.nodesOfAgents(a.held, a.other), a.peer.node), pack: pack},
+		a.mixed: a.peered(a.held, a.mixed),
+	}); err != nil {
 		return err
 	}
-	p.herald.enter("during")
+	a.insists(ctx, was.head)
+	a.watches(ctx)
+	if err := a.herald.rewarm(ctx); err != nil {
+		return err
+	}
+	a.herald.enter("during")
 	now := f.audit.now().Next()
-	status, err := f.turnsStale(ctx, held)
+	status, err := a.standsRollback(ctx, was, now)
 	if err != nil {
 		return err
 	}
-	for _, a := range []*agentProcess{fresh, mixed} {
-		if err := f.current(ctx, a, now); err != nil {
-			return err
-		}
-		f.Demand(f.knows(ctx, a, p.target.name, fsm.NodeQuarantined), "%s does not know the verdict", a.name)
-	}
-	f.Demand(f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s forgot the verdict", held.name)
-	f.Demand(status.Size > max(was.size, was.replica), "the agent has no more than it was shown: nothing was shown")
-	p.quiet()
-	enough()
-	f.Says("attackers", "%s shows replicas' clients the ledger of %d entries (%s), %s peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
-	f.Says("walled in", "%s, which has nobody else: stays at %d entries, the verdict in force, stale, its head signed %s ago; trouble: %.200s", held.name, status.Size,
-		time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond), status.Trouble["replicas"])
-	f.Says("agents", "%s, new with a join pack, refuses it and takes another replica; %s, which has that replica alone, follows its peers; both are current at %d entries or more", fresh.name, mixed.name, now)
 	if err := f.truth(ctx); err != nil {
 		return err
 	}
 	begin := time.Now()
-	if err := f.current(ctx, held, now); err != nil {
+	if err := f.current(ctx, a.held, now); err != nil {
 		return err
 	}
-	f.Says("walled in", "%s is current again %s after the replica told the truth", held.name, time.Since(begin).Round(time.Millisecond))
+	f.Says("walled in", "%s is current again %s after the replica told the truth (it was at %d)", a.held.name, time.Since(begin).Round(time.Millisecond), status.Size)
 	f.Says("detected", "rollback, by the head that each has on its disk or in its join pack; an old head is true, so nobody is accused")
-	for _, d := range diaries {
-		d.end()
-		d.never(f)
-	}
-	p.herald.line(ctx)
+	a.never()
+	a.herald.line(ctx)
 	return nil
+}
+
+// standsRollback demands that nobody goes back: who has somebody honest is current, and
+// who has not is stale and keeps what it has.
+func (a *ambush) standsRollback(ctx context.Context, was *past, now uint64) (*agentStatus, error) {
+	status, err := a.turnsStale(ctx, a.held)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range []*agentProcess{a.other, a.mixed} {
+		if err := a.current(ctx, one, now); err != nil {
+			return nil, err
+		}
+		a.Demand(a.knows(ctx, one, a.target.name, fsm.NodeQuarantined), "%s does not know the verdict", one.name)
+	}
+	a.Demand(a.knows(ctx, a.held, a.target.name, fsm.NodeQuarantined), "%s forgot the verdict", a.held.name)
+	a.Demand(status.Size > max(was.size, was.replica), "the agent has no more than it was shown: nothing was shown")
+	a.quiet()
+	a.enough()
+	a.Says("attackers", "%s shows replicas' clients the ledger of %d entries (%s), %s peers that of %d", liarName, was.replica, a.deeds(ctx), a.peer.node.name, was.size)
+	a.Says("walled in", "%s, which has nobody else: stays at %d entries, the verdict in force, stale, its head signed %s ago; trouble: %.200s", a.held.name, status.Size,
+		age(status), status.Trouble["replicas"])
+	a.Says("agents", "%s, new with a join pack, refuses it and takes another replica; %s, which has that replica alone, follows its peers; both are current at %d entries or more", a.other.name, a.mixed.name, now)
+	return status, nil
 }
 
 // frozenToAgents shows agents the ledger as it was at one moment, and nothing new.
 func frozenToAgents(ctx context.Context, f *fleet) error {
-	p, err := f.plot(ctx)
+	a, err := f.ambushes(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.quiet()
-	p.herald.enter(warming)
-	peer, err := p.accomplice(ctx, p.coalition[0])
-	if err != nil {
+	defer a.end()
+	a.herald.except = append(a.herald.except, a.held, a.other)
+	first := situation{servers: []string{a.liar, a.honest}, peers: []*node{a.peer.node}, moved: true}
+	if err := a.places(map[*agentProcess]situation{a.held: a.alone(), a.other: first, a.mixed: a.peered(a.beset()...)}); err != nil {
 		return err
 	}
-	defer peer.close()
-	held, second, mixed := f.agents[3], f.agents[4], f.agents[5]
-	liar, honest := f.liar().url(), f.members[0].url()
-	p.herald.except = append(p.herald.except, held, second)
-	first := situation{servers: []string{liar, honest}, peers: []*node{peer.node}, moved: true}
-	for a, in := range map[*agentProcess]situation{
-		held:   {servers: []string{liar}, peers: []*node{peer.node}, moved: true},
-		second: first,
-		mixed:  {servers: []string{liar}, peers: append(f.nodesOfAgents(held, second, mixed), peer.node)},
-	} {
-		if err := f.restart(a, in); err != nil {
-			return err
-		}
-	}
-	if err := p.herald.rewarm(ctx); err != nil {
+	if err := a.herald.rewarm(ctx); err != nil {
 		return err
 	}
 	size := f.audit.now().Next()
-	for _, a := range []*agentProcess{held, second, mixed} {
-		if err := f.current(ctx, a, size); err != nil {
+	for _, one := range a.beset() {
+		if err := f.current(ctx, one, size); err != nil {
 			return err
 		}
 	}
-	diaries := map[*agentProcess]*diary{}
-	for _, a := range []*agentProcess{held, second, mixed} {
-		diaries[a] = f.watch(ctx, a, p.target.name)
-		defer diaries[a].end()
-	}
-	p.herald.enter("during")
+	a.watches(ctx)
+	a.herald.enter("during")
 	// One is away while the ledger goes on, so that the frozen one has news for it at first.
-	if err := f.endAgent(second, syscall.SIGTERM); err != nil {
+	if err := f.endAgent(a.other, syscall.SIGTERM); err != nil {
 		return err
 	}
 	if err := f.Await(ctx, "the ledger has gone on", func() bool { return f.audit.now().Next() > size+forkAhead }); err != nil {
 		return err
 	}
-	was, err := p.takePast(ctx, "frozen", peer)
+	status, err := a.freezes(ctx, first)
 	if err != nil {
 		return err
+	}
+	if err := a.thaws(ctx, status); err != nil {
+		return err
+	}
+	f.Says("detected", "age of the head's signatures (max_head_age %s); what is old is true, so nobody is accused", stageHeadAge)
+	a.never()
+	f.Demand(a.diaries[a.mixed].longest < stageHeadAge, "%s was stale for %s, though its peers were not", a.mixed.name, a.diaries[a.mixed].longest)
+	a.herald.line(ctx)
+	return nil
+}
+
+// freezes has the liars stop, has a verdict reached that they do not show, and the second
+// agent come back: who has somebody honest learns of it, and who has not turns stale.
+func (a *ambush) freezes(ctx context.Context, second situation) (*agentStatus, error) {
+	was, err := a.takePast(ctx, "frozen", a.peer)
+	if err != nil {
+		return nil, err
 	}
 	begin := time.Now()
-	decided, err := p.condemn(ctx)
+	decided, err := a.condemn(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := f.restart(second, first); err != nil {
-		return err
+	if err := a.restart(a.other, second); err != nil {
+		return nil, err
 	}
-	insisting, enough := context.WithCancel(ctx)
-	defer enough()
-	for _, a := range []*agentProcess{held, second, mixed} {
-		go peer.insists(insisting, a, was.head)
-	}
-	learning := f.learn(ctx, p.target.name, fsm.NodeQuarantined, decided, mixed, second)
-	status, err := f.turnsStale(ctx, held)
+	a.insists(ctx, was.head)
+	learning := a.learn(ctx, a.target.name, fsm.NodeQuarantined, decided, a.mixed, a.other)
+	status, err := a.turnsStale(ctx, a.held)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stale := time.Since(begin)
-	f.Demand(!f.knows(ctx, held, p.target.name, fsm.NodeQuarantined), "%s knows the verdict: nothing was shown", held.name)
+	a.Demand(!a.knows(ctx, a.held, a.target.name, fsm.NodeQuarantined), "%s knows the verdict: nothing was shown", a.held.name)
 	took, err := learning()
 	if err != nil {
+		return nil, err
+	}
+	a.quiet()
+	a.enough()
+	a.Says("attackers", "%s shows its clients and watchers the ledger of %d entries for ever (%s), %s its peers that of %d", liarName, was.replica, a.deeds(ctx), a.peer.node.name, was.size)
+	a.Says("held back", "%s, which has nobody else: at %d entries, stale %s after it began, its head signed %s ago, and says so beside each answer", a.held.name, status.Size,
+		stale.Round(time.Millisecond), age(status))
+	a.Says("verdict", "known after %s by %s, whose second replica is honest, and %s by %s, which has honest peers", took[1].Round(time.Millisecond), a.other.name, took[0].Round(time.Millisecond), a.mixed.name)
+	return status, nil
+}
+
+// thaws has the replica tell the truth again, and demands that who had nobody else learns
+// all from it.
+func (a *ambush) thaws(ctx context.Context, was *agentStatus) error {
+	if err := a.truth(ctx); err != nil {
 		return err
 	}
-	p.quiet()
-	enough()
-	f.Says("attackers", "%s shows its clients and watchers the ledger of %d entries for ever (%s), %s its peers that of %d", liarName, was.replica, f.deeds(ctx), peer.node.name, was.size)
-	f.Says("held back", "%s, which has nobody else: at %d entries, stale %s after it began, its head signed %s ago, and says so beside each answer", held.name, status.Size,
-		stale.Round(time.Millisecond), time.Since(time.UnixMilli(int64(status.Signed))).Round(time.Millisecond))
-	f.Says("verdict", "known after %s by %s, whose second replica is honest, and %s by %s, which has honest peers", took[1].Round(time.Millisecond), second.name, took[0].Round(time.Millisecond), mixed.name)
-	if err := f.truth(ctx); err != nil {
-		return err
-	}
-	begin = time.Now()
-	again, err := f.learned(ctx, held, p.target.name, fsm.NodeQuarantined, begin)
+	again, err := a.learned(ctx, a.held, a.target.name, fsm.NodeQuarantined, time.Now())
 	if err != nil {
 		return err
 	}
-	if err := f.current(ctx, held, status.Size+1); err != nil {
+	if err := a.current(ctx, a.held, was.Size+1); err != nil {
 		return err
 	}
-	f.Says("held back", "%s knows the verdict %s after the replica told the truth", held.name, again.Round(time.Millisecond))
-	f.Says("detected", "age of the head's signatures (max_head_age %s); what is old is true, so nobody is accused", stageHeadAge)
-	for _, d := range diaries {
-		d.end()
-		d.never(f)
-	}
-	f.Demand(diaries[mixed].longest < stageHeadAge, "%s was stale for %s, though its peers were not", mixed.name, diaries[mixed].longest)
-	p.herald.line(ctx)
+	a.Says("held back", "%s knows the verdict %s after the replica told the truth", a.held.name, again.Round(time.Millisecond))
 	return nil
 }
