@@ -41,6 +41,7 @@ type Waiting struct {
 	Epoch    uint64 // in which its author signed it
 	Urgency  Urgency
 	Envelope []byte // verbatim; not to be changed
+	Missed   bool   // it is certain that the ledger has it not and takes it no more
 
 	order uint64
 }
@@ -113,6 +114,17 @@ func (o *Outbox) Drop(id ledger.Hash) bool {
 	return true
 }
 
+// Miss notes that it is certain of a statement that the ledger has it not and takes it
+// no more. It reports whether that is news.
+func (o *Outbox) Miss(id ledger.Hash) bool {
+	at := o.find(id)
+	if at < 0 || o.items[at].Missed {
+		return false
+	}
+	o.items[at].Missed = true
+	return true
+}
+
 // Late gives the statements that the ledger takes no more in an epoch: those of
 // epochs before the last one.
 func (o *Outbox) Late(epoch uint64) []ledger.Hash {
@@ -123,6 +135,11 @@ func (o *Outbox) Late(epoch uint64) []ledger.Hash {
 		}
 	}
 	return late
+}
+
+// Clone is an outbox of its own with the same content.
+func (o *Outbox) Clone() Outbox {
+	return Outbox{items: slices.Clone(o.items), bytes: o.bytes, order: o.order}
 }
 
 // Items gives what waits, in order.

@@ -124,6 +124,7 @@ func New(config *Config, o Options) (*Agent, error) {
 	if a.out, err = newSender(a); err != nil {
 		return nil, err
 	}
+	a.chronicle.waits = a.out
 	a.docket, a.early, a.cores = newDocket(a), newEarly(), newCores(nil)
 	if o.Alone {
 		a.cores = newCores(setProcessors)

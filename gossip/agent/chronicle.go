@@ -57,6 +57,17 @@ type chronicle struct {
 
 	diverged *DivergenceError
 	stored   entryStore
+
+	waits waiter // nil: nobody
+}
+
+// waiter waits for statements to be certified. Its methods are called in the order of
+// what they tell, before anybody sees the state that follows.
+type waiter interface {
+	came(seq uint64, envelope []byte) // as an entry that is not certified yet
+	certified(size uint64)            // so many entries are
+	forgotten()                       // what came and is not certified
+	jumped(state *fsm.State)          // entries before state were not shown
 }
 
 // DivergenceError says that certified entries are not what this program's rules
@@ -174,6 +185,9 @@ func (c *chronicle) rewind() {
 	c.replayer = fsm.ResumeReplayer(c.state, c.verify)
 	c.ahead, c.leaf = c.frontier, c.tip
 	c.taken, c.open, c.roots, c.cut, c.failed, c.met = entryStore{}, nil, nil, false, nil, false
+	if c.waits != nil {
+		c.waits.forgotten()
+	}
 }
 
 // disown forgets what is not certified, since some of it or what comes now is a lie.
@@ -220,8 +234,11 @@ func (c *chronicle) add(raw []byte) error {
 	if c.failed == nil && c.diverged == nil {
 		c.failed = c.replayer.AddKnown(&fsm.Known{Raw: raw, Leaf: c.leaf, Entry: e})
 	}
-	if e.Kind == ledger.KindSeal {
+	switch {
+	case e.Kind == ledger.KindSeal:
 		c.provide(before, raw)
+	case e.Kind == ledger.KindStatement && c.waits != nil:
+		c.waits.came(e.Seq, e.Content)
 	}
 	return nil
 }
@@ -339,6 +356,9 @@ func (c *chronicle) settle(h *head) (changed bool, err error) {
 		return false, c.diverged
 	}
 	c.state = p.state
+	if c.waits != nil {
+		c.waits.certified(h.Size)
+	}
 	if ours, theirs := c.seals.passed(h.Size); ours != nil {
 		return true, &ConflictError{Ours: ours, Theirs: theirs}
 	}
@@ -373,6 +393,9 @@ func (c *chronicle) load(h *head, state *fsm.State, seal []byte, sealProof []led
 	}
 	c.before = before
 	c.reached = c.reached || c.least != nil && h.Size >= c.least.Size
+	if c.waits != nil && state.Next() > c.state.Next() {
+		c.waits.jumped(state)
+	}
 	c.state, c.frontier, c.tip, c.seal, c.diverged = state, frontier, state.Prev(), seal, nil
 	c.stored = entryStore{}
 	c.seals.jump(h.Size)

@@ -83,6 +83,13 @@ func (d *docket) brought(o *ledger.Offence) {
 	d.put(o, proofPatience+rand.N(proofPatience))
 }
 
+// has reports whether an offence waits to be brought by us.
+func (d *docket) has(o *ledger.Offence) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cases[o.Key()] != nil
+}
+
 // refused takes note that the ledger refused another's evidence of an offence: as
 // a rule because it knows the offence, which we hear of a little later.
 func (d *docket) refused(o *ledger.Offence) {

@@ -89,12 +89,17 @@ func (a *Agent) takeEntry(e *client.Entry) error {
 		return nil // a peer brought it
 	}
 	if err == nil && e.Kind == ledger.KindSeal.String() {
-		select {
-		case a.wantHead <- struct{}{}:
-		default:
-		}
+		a.want()
 	}
 	return err
+}
+
+// want has the newest head asked for.
+func (a *Agent) want() {
+	select {
+	case a.wantHead <- struct{}{}:
+	default:
+	}
 }
 
 // followHeads asks replicas for the newest head: when entries came, and from

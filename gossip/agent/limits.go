@@ -46,6 +46,8 @@ const (
 	submitQueue   = 256 // statements of this node that wait
 	proofQueue    = 64  // offences proven and not said yet
 	relayQueue    = 256 // statements of others that wait
+	keptTallies   = 8   // epochs of which our own words of a node are looked for
+	renewMost     = 8   // times that one statement is signed anew, each for another epoch
 	submitTimeout = 10 * time.Second
 	relayDelay    = 2 * time.Second // the author's own submission goes first
 	relaySoon     = time.Second     // of evidence

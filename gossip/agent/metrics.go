@@ -19,6 +19,8 @@ type metrics struct {
 	roundTrip prometheus.Histogram
 	rotations *prometheus.CounterVec
 	changes   *prometheus.CounterVec
+	renewals  *prometheus.CounterVec
+	givenUp   *prometheus.CounterVec
 }
 
 func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
@@ -45,6 +47,12 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 	m.changes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "quorate_agent_mesh_changes_total", Help: "Changes of the peer key, by result: done, or failed and tried again.",
 	}, []string{"result"})
+	m.renewals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_agent_renewed_total", Help: "Statements of this node that were signed anew since their epoch was over before the ledger had them, by type.",
+	}, []string{"type"})
+	m.givenUp = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_agent_given_up_total", Help: "Statements of this node that the ledger had not and takes no more, and that were not signed anew, by type and why.",
+	}, []string{"type", "why"})
 	if registry == nil {
 		return m
 	}
@@ -52,7 +60,7 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations, m.changes,
+	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations, m.changes, m.renewals, m.givenUp,
 		gauge("quorate_agent_size", "Certified entries that are enforced.", func() float64 { return float64(a.View().Size) }),
 		gauge("quorate_agent_head_age_seconds", "Since the newest head was signed; -1 without one.", func() float64 {
 			if v := a.View(); !v.Signed.IsZero() {

@@ -33,18 +33,22 @@ type Outbox struct {
 
 // The kinds of a record.
 const (
-	outboxAdd  = 1
-	outboxDone = 2
+	outboxAdd   = 1
+	outboxDone  = 2
+	outboxRenew = 3
+	outboxMiss  = 4
 )
 
 // A record is its length (of what follows but the sum; 4 bytes, big-endian), kind,
-// then: of add the urgency, the epoch (8 bytes) and the envelope; of done the id.
-// At its end is the CRC-32C of all before it.
+// then: of add the urgency, the epoch (8 bytes) and the envelope; of done and
+// miss the id; of renew the id of the one that is done with, then as of add. At its end is the CRC-32C
+// of all before it.
 const (
 	recordHead = 4
 	recordSum  = 4
 	addHead    = 1 + 1 + 8
 	doneLength = 1 + 32
+	renewHead  = 32 + addHead
 )
 
 // OpenOutbox opens the outbox at path, or begins one. If what is not whole can't be
@@ -93,7 +97,7 @@ func cutRecord(b []byte) (body, after []byte, ok bool) {
 		return nil, nil, false
 	}
 	n := uint64(binary.BigEndian.Uint32(b))
-	if n > addHead+gossip.MaxStatementBytes || uint64(len(b)) < recordHead+n+recordSum {
+	if n > renewHead+gossip.MaxStatementBytes || uint64(len(b)) < recordHead+n+recordSum {
 		return nil, nil, false
 	}
 	end := recordHead + n
@@ -112,33 +116,50 @@ func sealRecord(body []byte) []byte {
 // take does what a record says, as far as it is one.
 func (o *Outbox) take(body []byte) bool {
 	switch {
+	case len(body) > renewHead && body[0] == outboxRenew:
+		o.kept.Drop(ledger.Hash(body[1:33]))
+		return o.put(body[33:])
 	case len(body) > addHead && body[0] == outboxAdd:
-		st, err := ledger.ParseStatement(slices.Clone(body[addHead:]))
-		if err != nil {
-			return false
-		}
-		// What gave way to it was written as done before it.
-		gone, err := o.kept.Put(gossip.Waiting{
-			ID: st.ID, Epoch: binary.BigEndian.Uint64(body[2:]), Urgency: gossip.Urgency(body[1]), Envelope: st.Envelope,
-		})
-		return err == nil && len(gone) == 0
+		return o.put(body[1:])
 	case len(body) == doneLength && body[0] == outboxDone:
 		o.kept.Drop(ledger.Hash(body[1:]))
+		return true
+	case len(body) == doneLength && body[0] == outboxMiss:
+		o.kept.Miss(ledger.Hash(body[1:]))
 		return true
 	}
 	return false
 }
 
+// put takes what follows the kind of an add.
+func (o *Outbox) put(b []byte) bool {
+	st, err := ledger.ParseStatement(slices.Clone(b[addHead-1:]))
+	if err != nil {
+		return false
+	}
+	// What gave way to it was written as done before it.
+	gone, err := o.kept.Put(gossip.Waiting{ID: st.ID, Epoch: binary.BigEndian.Uint64(b[1:]), Urgency: gossip.Urgency(b[0]), Envelope: st.Envelope})
+	return err == nil && len(gone) == 0
+}
+
 func addBody(w gossip.Waiting) []byte {
-	body := append(make([]byte, 0, addHead+len(w.Envelope)), outboxAdd, byte(w.Urgency))
-	return append(binary.BigEndian.AppendUint64(body, w.Epoch), w.Envelope...)
+	return waitingBody(append(make([]byte, 0, addHead+len(w.Envelope)), outboxAdd), w)
+}
+
+func renewBody(old ledger.Hash, w gossip.Waiting) []byte {
+	return waitingBody(append(append(make([]byte, 0, renewHead+len(w.Envelope)), outboxRenew), old[:]...), w)
+}
+
+func waitingBody(body []byte, w gossip.Waiting) []byte {
+	return append(binary.BigEndian.AppendUint64(append(body, byte(w.Urgency)), w.Epoch), w.Envelope...)
 }
 
 func doneBody(id ledger.Hash) []byte { return append([]byte{outboxDone}, id[:]...) }
+func missBody(id ledger.Hash) []byte { return append([]byte{outboxMiss}, id[:]...) }
 
 // live is how many bytes the records of what waits have.
 func (o *Outbox) live() int64 {
-	return int64(o.kept.Bytes() + o.kept.Len()*(recordHead+addHead+recordSum))
+	return int64(o.kept.Bytes() + o.kept.Len()*(recordHead+addHead+recordSum+recordHead+doneLength+recordSum))
 }
 
 // Add keeps a signed statement; once it returned, a crash does not lose it. When
@@ -160,6 +181,51 @@ func (o *Outbox) Add(st *ledger.Statement, urgency gossip.Urgency) error {
 		records = append(records, sealRecord(doneBody(id))...)
 	}
 	return o.append(append(records, sealRecord(addBody(w))...))
+}
+
+// Renew keeps a statement in the place of one that can get onto the ledger no more.
+// Once it returned nil, a crash leaves the new one and not the old one: only then may
+// anybody hear it. After an error the old one is kept, and a restart finds either, never
+// both.
+func (o *Outbox) Renew(old ledger.Hash, st *ledger.Statement, urgency gossip.Urgency) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := gossip.WaitingOf(st, urgency)
+	next := o.kept.Clone()
+	next.Drop(old)
+	gone, err := next.Put(w)
+	if err != nil {
+		return err
+	}
+	var records []byte
+	for _, id := range gone {
+		records = append(records, sealRecord(doneBody(id))...)
+	}
+	before := o.kept
+	o.kept = next
+	if err := o.append(append(records, sealRecord(renewBody(old, w))...)); err != nil {
+		// Whether it is there is not known; whatever is written next is the whole file.
+		o.kept, o.broken = before, true
+		return err
+	}
+	return nil
+}
+
+// Miss says of statements that it is certain that the ledger has them not and takes them
+// no more: a later state does not show that by itself.
+func (o *Outbox) Miss(ids ...ledger.Hash) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var records []byte
+	for _, id := range ids {
+		if o.kept.Miss(id) {
+			records = append(records, sealRecord(missBody(id))...)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return o.append(records)
 }
 
 // Done says that a statement is on the ledger or can no longer be. A crash may
@@ -197,7 +263,11 @@ func (o *Outbox) rewrite() error {
 	written := int64(0)
 	err := o.disk.replace(o.name, func(w io.Writer) error {
 		for _, kept := range o.kept.Items() {
-			n, err := w.Write(sealRecord(addBody(kept)))
+			records := sealRecord(addBody(kept))
+			if kept.Missed {
+				records = append(records, sealRecord(missBody(kept.ID))...)
+			}
+			n, err := w.Write(records)
 			written += int64(n)
 			if err != nil {
 				return err
@@ -213,12 +283,13 @@ func (o *Outbox) rewrite() error {
 	return nil
 }
 
-// Expire gives up the statements that the ledger takes no more.
-func (o *Outbox) Expire(epoch uint64) error {
+// Expire gives up the statements that the ledger takes no more, but those that somebody
+// still decides on.
+func (o *Outbox) Expire(epoch uint64, undecided func(ledger.Hash) bool) error {
 	o.mu.Lock()
 	late := o.kept.Late(epoch)
 	o.mu.Unlock()
-	return o.Done(late...)
+	return o.Done(slices.DeleteFunc(late, undecided)...)
 }
 
 // Waiting gives what waits, in the order in which it is to be brought.

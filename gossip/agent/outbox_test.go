@@ -172,8 +172,46 @@ func TestOutboxIsBounded(t *testing.T) {
 			t.Fatalf("opened again it has %d, not %d (%v)", len(again.Waiting()), len(o.Waiting()), err)
 		}
 	}
-	if err := o.Expire(100); err != nil || len(o.Waiting()) != 0 {
+	if err := o.Expire(100, func(ledger.Hash) bool { return false }); err != nil || len(o.Waiting()) != 0 {
 		t.Errorf("%d statements outlive their epochs (%v)", len(o.Waiting()), err)
+	}
+}
+
+// What could not be put in the place of another is not there, neither now nor after a
+// restart of what is written later.
+func TestOutboxRenewsWholeOrNotAtAll(t *testing.T) {
+	d := newCrashDisk(1)
+	o, err := openOutbox(d, "outbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, next, other := said(t, 1, 0), said(t, 3, 0), said(t, 3, 1)
+	if err := o.Add(old, gossip.UrgentUp); err != nil {
+		t.Fatal(err)
+	}
+	d.steps = 1 // of which all may be there
+	if err := o.Renew(old.ID, next, gossip.UrgentUp); err == nil {
+		t.Fatal("a disk that is gone keeps it")
+	}
+	if got := idsOf(o.Waiting()); !slices.Equal(got, []ledger.Hash{old.ID}) {
+		t.Errorf("after a failure it has %v", got)
+	}
+	d.steps = -1
+	if err := errors.Join(o.Add(other, gossip.UrgentUp), o.Miss(old.ID)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openOutbox(d, "outbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Waiting(); len(got) != 2 || got[0].ID != old.ID || !got[0].Missed || got[1].ID != other.ID || got[1].Missed {
+		t.Errorf("opened again it has %v", got)
+	}
+	if err := again.Renew(old.ID, next, gossip.UrgentUp); err != nil {
+		t.Fatal(err)
+	}
+	if again, err = openOutbox(d, "outbox"); err != nil || !slices.Equal(idsOf(again.Waiting()), []ledger.Hash{other.ID, next.ID}) {
+		t.Errorf("with room it has %v (%v)", idsOf(again.Waiting()), err)
 	}
 }
 

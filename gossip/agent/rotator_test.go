@@ -88,8 +88,8 @@ func (m *member) speak(t *testing.T, of string) (u utterance, said bool) {
 		return utterance{}, false
 	}
 	m.judge.own(st, nil)
+	m.out.add(newOutgoing(st))
 	m.out.gossip(st)
-	m.out.add(&outgoing{statement: st, own: true, due: time.Now(), pause: retryFirst})
 	if err := m.out.kept.Add(st, gossip.UrgencyOf(st, true)); err != nil {
 		t.Fatal(err)
 	}

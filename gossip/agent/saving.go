@@ -113,6 +113,7 @@ func (a *Agent) saveNow() {
 		Links: append([][]byte(nil), c.links...), Seal: c.seal, SealProof: c.sealProof(), Records: recordsOf(state),
 	}
 	a.mu.Unlock()
+	a.out.sweep(state, time.Now()) // first: of what is over by state the outbox alone knows more
 	err := a.store.state.Save(saved)
 	var rollback *RollbackError
 	switch {

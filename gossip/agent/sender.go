@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/api/client"
@@ -17,20 +18,29 @@ import (
 	"github.com/quorate/quorate/gossip"
 	"github.com/quorate/quorate/gossip/mesh"
 	"github.com/quorate/quorate/ledger"
-	"github.com/quorate/quorate/ledger/canon"
 )
 
 // sender signs what this node says, and brings it and what others said to the
 // ledger: by a replica if one answers, and by gossip in any case, so that a node
 // cut off from every replica is heard through others.
 type sender struct {
-	agent *Agent
-	kept  *Outbox
-	wake  chan struct{}
+	agent    *Agent
+	kept     *Outbox
+	wake     chan struct{}
+	mark     []byte                                          // that each envelope of ours has
+	replicas bringer                                         // nil: no replica is configured
+	publish  func(context.Context, mesh.Topic, []byte) error // gossips
+	renewed  atomic.Uint64                                   // statements that were signed anew
+	given    atomic.Uint64                                   // statements of ours that were given up
 
 	mu    sync.Mutex
 	queue []*outgoing
 	until time.Time // run waits; zero: it doesn't
+}
+
+// bringer is what brings statements to the ledger: the API's client.
+type bringer interface {
+	Submit(ctx context.Context, envelopes [][]byte, wait client.Wait) (*client.SubmitAnswer, error)
 }
 
 // outgoing is a statement on its way to the ledger.
@@ -41,6 +51,14 @@ type outgoing struct {
 	urgency   gossip.Urgency
 	due       time.Time
 	pause     time.Duration
+
+	// Of our own (renewal.go).
+	word   *ledger.Observe // that it says, if it is an observation
+	entry  uint64          // that it is, as far as entries came; 0: none
+	landed bool            // the ledger has it
+	doubt  bool            // it may have it: entries were passed over
+	over   bool            // it has it not, and takes it no more
+	anew   int             // how often it was signed anew
 }
 
 func newSender(a *Agent) (*sender, error) {
@@ -54,18 +72,30 @@ func newSender(a *Agent) (*sender, error) {
 	if n := kept.Dropped(); n > 0 {
 		a.logger.Warn("the end of the outbox was not whole and is dropped", "bytes", n)
 	}
-	s := &sender{agent: a, kept: kept, wake: make(chan struct{}, 1)}
+	return senderOf(a, kept), nil
+}
+
+// senderOf goes on with what an outbox keeps.
+func senderOf(a *Agent, kept *Outbox) *sender {
+	s := &sender{agent: a, kept: kept, wake: make(chan struct{}, 1), mark: fmt.Appendf(nil, `"author":%q`, a.config.Name)}
+	s.publish = func(ctx context.Context, topic mesh.Topic, b []byte) error { return a.mesh.Publish(ctx, topic, b) }
+	if a.client != nil {
+		s.replicas = a.client
+	}
+	state := a.view.Load().State
 	for _, k := range kept.Waiting() {
 		st, err := ledger.ParseStatement(k.Envelope)
 		if err != nil || !a.identity.Load().ours(st.KeyID) {
-			if err := kept.Done(k.ID); err != nil {
-				a.trouble.set(troubleDisk, err)
-			}
+			s.done(k.ID)
 			continue
 		}
-		s.queue = append(s.queue, &outgoing{statement: st, own: true, urgency: k.Urgency, due: time.Now(), pause: retryFirst})
+		o := newOutgoing(st)
+		o.urgency = k.Urgency
+		o.over = k.Missed
+		o.doubt = !o.over && state != nil && fateOf(state, st) == fateOver // what came before state is not seen again
+		s.queue = append(s.queue, o)
 	}
-	return s, nil
+	return s
 }
 
 // fresh tells the record of seqs which epoch is in force, as far as the head is
@@ -75,7 +105,7 @@ func (s *sender) fresh() {
 	if v.State == nil || s.agent.stale(time.Now()) {
 		return
 	}
-	if err := errors.Join(s.agent.identity.Load().seqs.Fresh(v.State.Epoch()), s.kept.Expire(v.State.Epoch())); err != nil {
+	if err := errors.Join(s.agent.identity.Load().seqs.Fresh(v.State.Epoch()), s.kept.Expire(v.State.Epoch(), s.queued)); err != nil {
 		s.agent.trouble.set(troubleDisk, err)
 	}
 }
@@ -156,8 +186,10 @@ func (s *sender) sayOf(offence *ledger.Offence, typ string, body func(seq uint64
 		return st, nil // by another while ours was signed, which waits for the disk
 	}
 	s.agent.judge.own(st, offence)
+	o := newOutgoing(st)
+	o.offence = offence
+	s.add(o) // before anybody hears it: it is to be known when its entry comes
 	s.gossip(st)
-	s.add(&outgoing{statement: st, offence: offence, own: true, due: time.Now(), pause: retryFirst})
 	// The disk comes last: a statement that a crash takes from it was gossiped.
 	if err := s.kept.Add(st, gossip.UrgencyOf(st, true)); err != nil {
 		s.agent.trouble.set(troubleDisk, err) // it is in memory, and goes out all the same
@@ -191,7 +223,7 @@ func (s *sender) accuse(p *gossip.Proof) bool {
 func (s *sender) gossip(st *ledger.Statement) {
 	ctx, cancel := context.WithTimeout(context.Background(), retryFirst)
 	defer cancel()
-	if err := s.agent.mesh.Publish(ctx, mesh.Statements, st.Envelope); err != nil {
+	if err := s.publish(ctx, mesh.Statements, st.Envelope); err != nil {
 		s.agent.logger.Debug("a statement was not gossiped", "error", err)
 	}
 }
@@ -231,8 +263,11 @@ func (s *sender) add(o *outgoing) {
 			}
 		}
 	}
-	if o.own && own < submitQueue || !o.own && relays < relayQueue {
+	switch {
+	case o.own && own < submitQueue || !o.own && relays < relayQueue:
 		s.queue = append(s.queue, o)
+	case o.own:
+		s.giveUp(o, givenFull) // but the disk keeps it for the next start
 	}
 	soon := o.due.Before(s.until) // run looks at the whole queue: not for what is due later
 	s.mu.Unlock()
@@ -254,16 +289,9 @@ func (s *sender) waiting() int {
 // next gives the statement that is due, the most urgent first, or how long to wait
 // when none is.
 func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
+	s.sweep(s.agent.view.Load().State, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	state := s.agent.view.Load().State
-	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool {
-		over := state != nil && (settled(state, o.statement) || o.offence != nil && decided(state, o.offence))
-		if over {
-			s.done(o)
-		}
-		return over
-	})
 	wait := retryMost
 	var best *outgoing
 	for _, o := range s.queue {
@@ -281,33 +309,34 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 	return best, wait
 }
 
-func compareOutgoing(a, b *outgoing) int {
-	return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.due.Compare(b.due))
+// sweep takes out what a certified state says is to be brought no more, and finds what is
+// to be signed anew. When it returned the disk has that: a restart from state, which
+// shows no more of epochs that are over, knows it still.
+func (s *sender) sweep(state *fsm.State, now time.Time) {
+	var gone, missed []ledger.Hash
+	s.mu.Lock()
+	s.queue = slices.DeleteFunc(s.queue, func(o *outgoing) bool {
+		before := o.over
+		over := s.settle(state, o, now)
+		switch {
+		case over && o.own:
+			gone = append(gone, o.statement.ID)
+		case o.over && !before:
+			missed = append(missed, o.statement.ID)
+		}
+		return over
+	})
+	s.mu.Unlock()
+	s.done(gone...) // the disk is slow: whoever brings entries does not wait for it
+	if len(missed) > 0 {
+		if err := s.kept.Miss(missed...); err != nil {
+			s.agent.trouble.set(troubleDisk, err)
+		}
+	}
 }
 
-// settled reports whether a statement needs no more bringing: its seq is on the
-// ledger, or its epoch is over.
-func settled(s *fsm.State, st *ledger.Statement) bool {
-	p := &st.Payload
-	if p.Epoch == nil || p.Seq == nil || p.Generation != s.Meta().Generation || *p.Epoch+1 < s.Epoch() {
-		return true
-	}
-	raw, ok := s.Record("window/" + p.Author)
-	if !ok {
-		return false
-	}
-	var w *fsm.WindowRecord
-	if err := canon.Unmarshal(raw, &w); err != nil {
-		return false
-	}
-	for ; w != nil; w = w.Previous {
-		if w.Epoch != *p.Epoch || w.Count == 0 || *p.Seq > w.Top {
-			continue
-		}
-		back := w.Top - *p.Seq
-		return back >= ledger.SeqWindow || w.Bits[back/8]&(1<<(back%8)) != 0
-	}
-	return false
+func compareOutgoing(a, b *outgoing) int {
+	return cmp.Or(cmp.Compare(a.urgency, b.urgency), a.due.Compare(b.due))
 }
 
 // run brings statements to the ledger, one after the other.
@@ -329,63 +358,96 @@ func (s *sender) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if s.try(ctx, o) {
+		if o.over {
+			s.renew(o)
+			continue
+		}
+		outcome := s.try(ctx, o)
+		if outcome == brought {
 			s.remove(o)
 			continue
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if o.own {
+		if o.own && outcome == unanswered {
 			s.gossip(o.statement) // whoever came meanwhile has not seen it
 		}
-		s.mu.Lock()
-		o.due = time.Now().Add(o.pause/2 + rand.N(o.pause))
-		o.pause = min(2*o.pause, retryMost)
-		s.mu.Unlock()
+		s.postpone(o, outcome == undecided)
 	}
 }
 
-// try reports whether a statement needs no more tries.
-func (s *sender) try(ctx context.Context, o *outgoing) bool {
-	if s.agent.client == nil {
-		return !o.own // others see what we relay
+// postpone has a statement wait, each time longer; at once as long as may be if only our
+// view can say more.
+func (s *sender) postpone(o *outgoing, long bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if long {
+		o.pause = retryMost
+	}
+	o.due = time.Now().Add(o.pause/2 + rand.N(o.pause))
+	o.pause = min(2*o.pause, retryMost)
+}
+
+// outcome is what came of bringing a statement to a replica.
+type outcome uint8
+
+const (
+	brought    outcome = iota // it needs no more tries
+	unanswered                // it is tried again
+	undecided                 // a replica says that it comes too late: our own view is to show it
+)
+
+// try brings a statement to a replica.
+func (s *sender) try(ctx context.Context, o *outgoing) outcome {
+	if s.replicas == nil {
+		if o.own {
+			return unanswered
+		}
+		return brought // others see what we relay
 	}
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
 	typ := o.statement.Payload.Type
-	answer, err := s.agent.client.Submit(ctx, [][]byte{o.statement.Envelope}, client.WaitCommitted)
+	answer, err := s.replicas.Submit(ctx, [][]byte{o.statement.Envelope}, client.WaitCommitted)
 	var problem *client.Problem
 	switch {
 	case err == nil && len(answer.Statements) == 1:
 		s.agent.metrics.submitted(typ, answer.Statements[0].Verdict)
-		return true
+		return brought
 	case errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests:
 		s.agent.metrics.submitted(typ, problem.Code)
 		if o.offence != nil && !o.own {
 			s.agent.docket.refused(o.offence)
 		}
-		if o.own {
-			s.agent.logger.Info("the ledger refused a statement", "type", typ, "code", problem.Code, "detail", problem.Detail)
+		if !o.own {
+			return brought
 		}
-		return true
+		s.agent.logger.Info("the ledger refused a statement", "type", typ, "code", problem.Code, "detail", problem.Detail)
+		if tooLate(problem.Code) {
+			s.agent.want() // whoever lags hears of it here
+			return undecided
+		}
+		return brought
 	}
-	return false
+	return unanswered
 }
 
 func (s *sender) remove(o *outgoing) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.queue = slices.DeleteFunc(s.queue, func(q *outgoing) bool { return q == o })
-	s.done(o)
+	s.mu.Unlock()
+	if o.own {
+		s.done(o.statement.ID)
+	}
 }
 
-// done forgets a statement on disk.
-func (s *sender) done(o *outgoing) {
-	if !o.own {
+// done forgets statements of ours on disk.
+func (s *sender) done(ids ...ledger.Hash) {
+	if len(ids) == 0 {
 		return
 	}
-	if err := s.kept.Done(o.statement.ID); err != nil {
+	if err := s.kept.Done(ids...); err != nil {
 		s.agent.trouble.set(troubleDisk, err)
 	}
 }

@@ -23,6 +23,8 @@ type Status struct {
 	Replicas    bool              `json:"replicas"` // one answered lately
 	Peers       int               `json:"peers"`    // connected
 	Waiting     int               `json:"waiting"`  // statements for the ledger
+	Renewed     uint64            `json:"renewed"`  // of this node's, signed anew for a later epoch, since the start
+	GivenUp     uint64            `json:"given_up"` // of this node's, that the ledger has not and takes no more
 	Quarantined int               `json:"quarantined"`
 	Key         *KeyStatus        `json:"key,omitempty"` // this node's, once the ledger has it
 }
@@ -46,7 +48,8 @@ func (a *Agent) Status() Status {
 		Size: v.Size, Root: v.Root.String(), Stale: a.stale(time.Now()), Trouble: trouble,
 		Alarm:    trouble[troubleConflict] != "" || trouble[troubleDivergence] != "",
 		Replicas: a.client != nil && !a.trouble.cutOff(),
-		Peers:    len(a.mesh.Peers()), Waiting: a.out.waiting(), Quarantined: len(quarantineOf(v)),
+		Peers:    len(a.mesh.Peers()), Waiting: a.out.waiting(),
+		Renewed: a.out.renewed.Load(), GivenUp: a.out.given.Load(), Quarantined: len(quarantineOf(v)),
 	}
 	if !v.Signed.IsZero() {
 		s.Signed = uint64(v.Signed.UnixMilli())

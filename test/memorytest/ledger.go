@@ -32,8 +32,9 @@ type Founding struct {
 	Council          []Seat
 	Nodes, Operators int // the operators take turns
 	NodeName         string
-	Change           func(*ledger.Genesis) // of what is usual; nil for nothing
-	Note             func(entry []byte)    // sees every entry, from 0 on; nil: nobody
+	NodeKey          func(name string) *keys.PublicKey // of a node that speaks; nil, or it gives nil: junk
+	Change           func(*ledger.Genesis)             // of what is usual; nil for nothing
+	Note             func(entry []byte)                // sees every entry, from 0 on; nil: nobody
 }
 
 // Ledger is the rules, a fleet, and what was counted.
@@ -201,7 +202,7 @@ func (l *Ledger) Rotation(name string) ledger.Rotate {
 	return body
 }
 
-// admit admits nodes by one decision. Their keys are junk.
+// admit admits nodes by one decision.
 func (l *Ledger) admit(members []Member) error {
 	var bundle [][]byte
 	var args struct {
@@ -211,6 +212,9 @@ func (l *Ledger) admit(members []Member) error {
 		public := make([]byte, keys.PublicKeySize)
 		sum := sha256.Sum256([]byte(m.Name))
 		copy(public, sum[:])
+		if key := l.founding.NodeKey; key != nil && key(m.Name) != nil {
+			public = key(m.Name).Bytes()
+		}
 		l.IDs[m.Name] = sha256.Sum256(public)
 		join, err := l.Say(m.Name, ledger.TypeJoin, ledger.Join{Name: m.Name, Operator: m.Operator, Peer: sum[:], Public: public})
 		if err != nil {
