@@ -269,7 +269,9 @@ func (v *view) KeyAt(id ledger.Hash, epoch *uint64) (KeyWord, KeyRecord) {
 	n, there := v.Node(key.Holder)
 	switch {
 	case key.ValidTo != nil:
-		to = *key.ValidTo
+		if to = *key.ValidTo; key.Role == RoleNode && key.Ended != KeyRotated {
+			to += v.policy.GraceEpochs // it was heard so long, without a successor
+		}
 	case there && n.Key == id:
 		from, to = n.ValidFrom, n.ValidTo+v.policy.GraceEpochs
 	case there && n.Next != nil && n.Next.Key == id:

@@ -29,6 +29,7 @@ var vectorMakers = map[string]func(testing.TB) any{
 	"joinpacks-with-test-keys.json":    func(t testing.TB) any { return makePacks(t) },
 	"keyslife-with-test-keys.json":     func(t testing.TB) any { return makeKeysLife(t) },
 	"rotation-with-test-keys.json":     func(t testing.TB) any { return makeReplicaRotation(t) },
+	"backups-with-test-keys.json":      func(t testing.TB) any { return makeBackups(t) },
 }
 
 func makeCanon(t testing.TB) canonVectors {

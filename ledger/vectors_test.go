@@ -42,6 +42,8 @@ var vectorChecks = map[string]func(*testing.T, []byte){
 	"joinpacks-with-test-keys.json":    checks(checkPacks),
 	"keyslife-with-test-keys.json":     checks(checkKeysLife),
 	"rotation-with-test-keys.json":     checks(checkAuthority),
+	"backups-with-test-keys.json":      checks(checkBackups),
+	"keyat-with-test-keys.json":        checks(checkKeyAt),
 }
 
 func checks[V any](check func(*testing.T, V)) func(*testing.T, []byte) {

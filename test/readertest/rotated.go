@@ -92,7 +92,7 @@ func (r *Reader) revokeFrom(id ledger.Hash, from uint64) {
 func (r *Reader) WordAt(id ledger.Hash, epoch uint64) string {
 	k, known := r.Keys[id]
 	last := k.To
-	if k.Role == node && !k.Revoked && !k.Succeeded {
+	if k.Role == node && !k.Succeeded {
 		last += r.grace
 	}
 	switch {

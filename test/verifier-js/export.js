@@ -11,7 +11,6 @@ import { Frontier, rootOf, tileLevels, tilesOf } from './merkle.js';
 import { Principals } from './principals.js';
 import { verifyProofFile } from './prooffile.js';
 import { verifyTransparent } from './receipt.js';
-import { bytes, object, string, uint, optional } from './shape.js';
 
 const hashBytes = 32;
 
@@ -104,10 +103,6 @@ function entryAt(bundle, at) {
   return { entry: bundle.subarray(at + 2, at + 2 + n), next: at + 2 + n };
 }
 
-const executedShape = object({ action: string, due_at: optional(uint), proposal: bytes(32), reason: optional(string) });
-
-const epochShape = object({ count: optional(uint), epoch: uint, keys: bytes(hashBytes), rotated: optional(uint), start: uint });
-
 // Walk holds what one entry must agree on with those before it.
 class Walk {
   constructor(chain, genesisHash) {
@@ -161,11 +156,7 @@ class Walk {
   effect(entry) {
     const e = effect(entry);
     if (e.causes.some((seq) => seq >= entry.seq)) throw new Refused('an effect before its cause');
-    if (e.type === 'executed') {
-      const body = executedShape(e.body);
-      this.generation = this.principals.executed(body.action, body.proposal) ?? this.generation;
-    }
-    if (e.type === 'epoch') this.principals.begins(epochShape(e.body).epoch);
+    this.generation = this.principals.happened(e) ?? this.generation;
     this.counts.effects++;
   }
 

@@ -39,6 +39,10 @@ const args = {
   'format.upgrade': object({ format: uint }),
 };
 
+const executedShape = object({ action: string, due_at: optional(uint), proposal: bytes(32), reason: optional(string) });
+
+const epochShape = object({ count: optional(uint), epoch: uint, keys: bytes(32), rotated: optional(uint), start: uint });
+
 export class Principals {
   constructor(genesis) {
     this.byKey = new Map(); // hex key id: {name, role, public, active}; of a node also from and to, epochs
@@ -57,7 +61,7 @@ export class Principals {
   seat(role, { name: holder, public: key }) {
     const id = hex(keyID(key));
     if (this.byKey.has(id)) throw new Refused(`the key of ${role} ${holder} was used before`);
-    this.byKey.set(id, { name: holder, role, public: key, active: true });
+    this.byKey.set(id, { name: holder, role, public: key, active: true, first: this.epoch });
   }
 
   // A node's key speaks from the epoch of its admission on.
@@ -68,8 +72,46 @@ export class Principals {
     this.nodes.set(holder, { key: id });
   }
 
-  unseat(role, holder) {
-    for (const p of this.byKey.values()) if (p.role === role && p.name === holder) p.active = false;
+  // A holder leaves, or gets a key by decision: nothing under its keys is taken any more. The one in force is revoked
+  // from an epoch on; of a replica also those before it, back over rotations accepted from a named epoch on.
+  unseat(role, holder, from) {
+    const held = [...this.byKey.values()].filter((p) => p.role === role && p.name === holder);
+    let who = role === 'node' ? this.byKey.get(this.nodes.get(holder)?.key) : held.find((p) => p.active && !p.rotated);
+    for (const p of held) p.active = false;
+    if (!who) return;
+    this.end(who, role === 'node' ? from ?? this.epoch : Math.max(from ?? this.epoch, who.first));
+    if (role === 'node') this.end(this.byKey.get(this.nodes.get(holder).next));
+    while (role === 'replica' && from !== undefined && who.said >= from) {
+      who = this.byKey.get(who.previous);
+      this.end(who, Math.max(from, who.first));
+    }
+  }
+
+  // end revokes a key from an epoch on, or from its own first.
+  end(who, from = who?.from) {
+    if (!who) return;
+    who.active = false;
+    who.revokedFrom = Math.min(from, who.revokedFrom ?? Infinity);
+    who.ended ??= this.epoch;
+  }
+
+  /** wordAt says what a signature under a key is worth now whose statement names that epoch, or none. */
+  wordAt(key, epoch) {
+    const who = this.byKey.get(hex(key));
+    if (!who) return 'unknown';
+    if (epoch === undefined) return 'no_epoch';
+    if (who.revokedFrom <= epoch) return 'disputed';
+    if (who.role !== 'node' && !who.rotated && who.revokedFrom === undefined) return 'holds';
+    if (epoch < (who.role === 'node' ? who.from : who.first)) return 'not_yet';
+    return epoch > this.lastEpoch(who) ? 'expired' : 'holds';
+  }
+
+  // lastEpoch is the last one in which a key is heard. A node's key without a successor has the grace epochs.
+  lastEpoch({ role, rotated, from, to = Infinity, ended = Infinity }) {
+    if (rotated) return to;
+    if (role !== 'node') return ended;
+    if (to === Infinity && ended === Infinity) return from + this.policy.key_epochs; // announced, and not in force yet
+    return Math.min(to, ended) + this.policy.grace_epochs;
   }
 
   /** accept checks a statement's signature under the key that its author holds now. */
@@ -105,7 +147,7 @@ export class Principals {
     this.seat(who.role, { name: who.name, public: key });
     const [old, next] = [hex(statement.kid), hex(keyID(key))];
     const seated = this.byKey.get(next);
-    seated.said = this.epoch;
+    Object.assign(seated, { said: this.epoch, previous: old });
     who.next = next;
     if (who.role === 'replica') { // at once
       Object.assign(who, { from: 0, to: this.epoch, rotated: true });
@@ -126,7 +168,7 @@ export class Principals {
       if (who.from <= this.epoch && this.epoch <= who.to) who.to += passed; // nobody could speak in them
       const next = this.byKey.get(node.next);
       if (!next || next.from > epoch) continue;
-      Object.assign(who, { to: next.from - 1, rotated: true });
+      if (who.active) Object.assign(who, { to: next.from - 1, rotated: true });
       next.to = epoch + this.policy.key_epochs;
       this.nodes.set(holder, { key: node.next });
     }
@@ -137,9 +179,17 @@ export class Principals {
   revoke(key, from) {
     let who = this.byKey.get(hex(key));
     if (who?.role !== 'node') throw new Refused(`key ${hex(key)} is no node's`);
-    who.active = false;
-    for (who = this.byKey.get(who.next); who && who.said >= from; who = this.byKey.get(who.next)) who.active = false;
+    this.end(who, from);
+    for (who = this.byKey.get(who.next); who && who.said >= from; who = this.byKey.get(who.next)) this.end(who);
     for (const node of this.nodes.values()) if (node.next && !this.byKey.get(node.next).active) delete node.next;
+  }
+
+  /** happened applies what an effect changes about who holds which key, and gives the generation that it opened, if it did. */
+  happened({ type, body }) {
+    if (type === 'epoch') this.begins(epochShape(body).epoch);
+    if (type !== 'executed') return undefined;
+    const { action, proposal } = executedShape(body);
+    return this.executed(action, proposal);
   }
 
   /** executed applies what a decision changed about who holds which key, and gives the generation that it opened, if it did. */
@@ -158,17 +208,17 @@ export class Principals {
         this.reseat(a.council);
         return;
       case 'replica.remove':
-        this.unseat('replica', a.name);
+        this.unseat('replica', a.name, a.from);
         return;
       case 'replica.rekey':
-        this.unseat('replica', a.replica.name);
+        this.unseat('replica', a.replica.name, a.from);
         this.seat('replica', a.replica);
         return;
       case 'replica.add':
         this.seat('replica', a.replica);
         return;
       case 'node.remove':
-        this.unseat('node', a.name);
+        this.unseat('node', a.name, a.from);
         this.nodes.delete(a.name);
         return;
       case 'key.revoke':
@@ -181,7 +231,7 @@ export class Principals {
         this.format = a.format;
         return;
       case 'node.rekey':
-        this.admit(a.join, true);
+        this.admit(a.join, true, a.from);
         return;
       case 'node.admit':
         for (const id of a.joins) this.admit(id, false);
@@ -190,7 +240,7 @@ export class Principals {
 
   // Replicas that a recovery does not keep lose their keys.
   recovered({ generation, keep, new: fresh = [] }) {
-    for (const p of this.byKey.values()) if (p.role === 'replica' && !keep.includes(p.name)) p.active = false;
+    for (const { role, name: holder, active } of [...this.byKey.values()]) if (role === 'replica' && active && !keep.includes(holder)) this.unseat('replica', holder);
     for (const r of fresh) this.seat('replica', replicaShape(r));
     return generation;
   }
@@ -199,25 +249,22 @@ export class Principals {
   changeCouncil(leaving, coming) {
     const held = (m) => this.byKey.get(hex(keyID(m.public)));
     const again = coming.filter((m) => leaving.includes(m.name) && held(m)?.active && held(m).role === 'governor' && held(m).name === m.name);
-    for (const holder of leaving) this.unseat('governor', holder);
-    for (const m of coming) {
-      if (again.includes(m)) held(m).active = true;
-      else this.seat('governor', m);
-    }
+    for (const holder of leaving) if (!again.some((m) => m.name === holder)) this.unseat('governor', holder);
+    for (const m of coming) if (!again.includes(m)) this.seat('governor', m);
   }
 
   // A governor who keeps a seat keeps the key.
   reseat(council) {
     for (const p of this.byKey.values()) {
-      if (p.role === 'governor') p.active &&= council.some((m) => m.name === p.name && equal(m.public, p.public));
+      if (p.role === 'governor' && p.active && !council.some((m) => m.name === p.name && equal(m.public, p.public))) this.end(p, this.epoch);
     }
     for (const m of council) if (!this.byKey.get(hex(keyID(m.public)))?.active) this.seat('governor', m);
   }
 
-  admit(joinID, rekey) {
+  admit(joinID, rekey, from) {
     const join = this.joins.get(hex(joinID));
     if (!join) throw new Refused(`join ${hex(joinID)} is not on the ledger`);
-    if (rekey) this.unseat('node', join.name);
+    if (rekey) this.unseat('node', join.name, from);
     this.seatNode(join);
   }
 }

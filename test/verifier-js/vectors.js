@@ -6,12 +6,14 @@ import { ml_dsa44, ml_dsa65 } from '@noble/post-quantum/ml-dsa.js';
 import { H, Refused, hex, text, unhex, utf8, within } from './bytes.js';
 import * as canon from './canon.js';
 import { Chain, recordShape } from './authority.js';
+import { parseBackup } from './backup.js';
 import { branchOf, parseCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { parseCommand } from './command.js';
 import { keyID, parseOuter, parseStatement, verifySignature } from './cose.js';
 import { effect, leafHash, parseEntry, seal } from './entry.js';
 import { parseGenesis } from './genesis.js';
 import { verifyJoinPack } from './joinpack.js';
+import { Principals } from './principals.js';
 import { verifyProofFile } from './prooffile.js';
 import { digest, parseProof, verifyProof } from './trie.js';
 import { attests, draw, judge } from './protection.js';
@@ -36,6 +38,8 @@ const files = {
   'joinpacks-with-test-keys.json': { cases: packCase },
   'keyslife-with-test-keys.json': { rotations: rotationCase, shares: shareCase, combined: combinedCase },
   'rotation-with-test-keys.json': authorityFile,
+  'backups-with-test-keys.json': { cases: backupCase },
+  'keyat-with-test-keys.json': keyAtFile,
 };
 
 /** verifyVectors checks every file of a folder and says how many cases held. */
@@ -240,6 +244,26 @@ function rotationCase(c) {
   const s = parseStatement(unhex(c.envelope));
   expect(c.holds, () => verifyPossession(s, s, c.role));
   if (c.holds) same('message', hex(rotationMessage(branchOf(s), s.kid, s.author, s.body)), c.message);
+}
+
+function backupCase(c, { strings }) {
+  const b = expect(c.holds, () => parseBackup(expand(c.file, strings)));
+  if (!b) return;
+  for (const field of ['holder', 'threshold']) same(field, b[field], c[field]);
+  for (const field of ['hash', 'key']) same(field, hex(b[field]), c[field]);
+  same('shares', b.shares.length, c.shares);
+}
+
+// Who held which key when follows from the entries alone.
+function keyAtFile({ entries, words: cases }) {
+  const [first, ...rest] = entries.map(unhex);
+  const who = new Principals(parseGenesis(first, leafHash(first)));
+  rest.forEach((bytes, i) => within(`entry ${i + 1}`, () => {
+    const entry = parseEntry(bytes);
+    if (entry.kind === 'statement') who.accept(parseStatement(entry.content));
+    if (entry.kind === 'effect') who.happened(effect(entry));
+  }));
+  return every(cases, (c) => same('word', who.wordAt(unhex(c.key), c.epoch), c.word), 'words');
 }
 
 const shareOf = ({ set, index, value }) => ({ set: unhex(set), index, value: unhex(value) });
