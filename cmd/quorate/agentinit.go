@@ -216,26 +216,38 @@ func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) (
 	line("# The agent of %s: quorate agent --config THIS FILE. Paths are relative to it; an\n# unknown key is an error.", name)
 	line("name: %s", name)
 	line("dir: %s            # its own state; made if it is missing", name+".state")
+	line("# memory_dir: /run/user/1000/quorate   # in memory, emptied by a boot, kept over restarts; it finds one itself")
 	line("key_file: %s", name+".key")
-	if f.passphraseFile != "" {
+	if f.passphraseFile == "" {
+		line("# passphrase_file: %s.pass   # of key_file; without it, it is asked for", name)
+	} else {
 		path, err := filepath.Abs(f.passphraseFile)
 		if err != nil {
 			return nil, fmt.Errorf("name passphrase file: %w", err)
 		}
 		line("passphrase_file: %q   # without it, it is asked for", path)
 	}
+	line("# key_work_factor: %d   # log2 of scrypt's cost for the key files that it makes: 18 takes 256 MiB and a second", keys.DefaultWorkFactor)
+	line("# Before its key ends the agent makes another and announces it. off: people do it, by decision (node.rekey).")
+	line("rotation:\n  off: false")
+	line("# Each key that it makes is backed up, for governors to open together: quorate key restore.")
+	line("backup:\n  off: false\n  threshold: 0        # shares that open one; 0: more than half of them")
+	line("  # copy: /mnt/backups   # a second folder, on another disk: a backup beside the key is lost with it")
 	if f.joinPack != "" {
 		path, err := filepath.Abs(f.joinPack)
 		if err != nil {
 			return nil, fmt.Errorf("name join pack: %w", err)
 		}
-		line("# What it trusts: the genesis hash; and a recent head that governors endorsed, which the\n# ledger must contain. max_pack_age: 744h0m0s is how old that may be at the first start.")
+		line("# What it trusts: the genesis hash; and a recent head that governors endorsed, which the\n# ledger must contain.")
 		line("genesis: %s", genesis)
 		line("join_pack: %q", path)
 	} else {
-		line("# What it trusts: the genesis hash. A join pack (join_pack: FILE) holds a recent head too,\n# so that nobody shows a new agent an old ledger.")
+		line("# What it trusts: the genesis hash. A join pack holds a recent head too, so that nobody\n# shows a new agent an old ledger.")
 		line("genesis: %s", genesis)
+		line("# join_pack: fleet.pack")
 	}
+	line("# max_pack_age: 744h0m0s   # of a join pack's endorsement, at the first start")
+	line("# max_head_age: 2m0s   # of the newest head, before it says that it is cut off; as the ledger's policy has it")
 	line("api:")
 	list("servers", "The replicas that it follows. Without one it lives from what its peers pass on.", servers)
 	if f.server.caFile != "" {
@@ -244,6 +256,8 @@ func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) (
 			return nil, fmt.Errorf("name CA file: %w", err)
 		}
 		line("  ca_file: %q", path)
+	} else {
+		line("  # ca_file: ca.pem   # of the replicas' certificates; the system's, if there are no pins either")
 	}
 	list("pins", "SHA-256 of the replicas' TLS keys, hex, instead of CA certificates.", f.server.pins)
 	line("gossip:")
@@ -254,13 +268,16 @@ func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) (
 	line("local:")
 	if f.local != "" {
 		line("  listen: %q", f.local)
+		line("  # socket: %s   # a unix socket, instead or too", filepath.Join(name+".state", "agent.sock"))
 	} else {
 		line("  socket: %s", filepath.Join(name+".state", "agent.sock"))
+		line("  # listen: 127.0.0.1:7600   # on loopback, instead or too")
 	}
 	line("# When what it enforces changes, it replaces this file and runs this command.")
 	line("publish:")
 	line("  file: %s", filepath.Join(name+".state", "enforced.json"))
 	line("  hook: []            # such as [\"/usr/local/bin/reload\"]")
+	line("  # hook_time: 10s    # that the command may take")
 	line("log:")
 	line("  level: info         # debug, info, warn or error")
 	line("  format: text        # or json")

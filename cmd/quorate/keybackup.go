@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -234,7 +235,7 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 		made.Answer, err = a.submitAll(ctx, l, [][]byte{envelope}, f.sign.wait)
 	}
 	if err != nil {
-		if definite(err) {
+		if definite(err) && (f.statement != "" || !l.recorded(ctx, body)) {
 			return errors.Join(err, os.Remove(f.out))
 		}
 		a.note("note: %s stays: whether the ledger took its record is not known; quorate key list shows it", f.out)
@@ -242,6 +243,36 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 	}
 	return a.print(made, made.text)
 }
+
+// recorded says whether the ledger has the record of a backup, whatever a server answered
+// to its statement: one that lies may have passed it on, and the file is then the only one
+// that the record fits. It looks for as long as a head takes to be certified. Where that
+// cannot be learned, it may be.
+func (l *link) recorded(ctx context.Context, body *ledger.Backup) bool {
+	if l == nil {
+		return false // nothing was sent
+	}
+	for end := time.Now().Add(certifiedSoon); ; {
+		if _, err := l.Sync(ctx); err != nil {
+			return true
+		}
+		record, err := provenRecord[fsm.BackupRecord](ctx, l, "backup/"+body.Key.String())
+		if err != nil || record != nil && record.Ciphertext == body.Ciphertext {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(certifiedSoon / 20):
+		}
+	}
+}
+
+// certifiedSoon is longer than a head of a healthy ledger takes to be certified.
+const certifiedSoon = 4 * time.Second
 
 // backupAuthor is who signs the statement of a backup.
 func (a *app) backupAuthor(ctx context.Context, file *keys.File, f *keyBackupFlags) (*author, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/gossip/agent"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/keys"
 )
@@ -61,7 +62,7 @@ compare its twelve words aloud; the holder answers with quorate key share.
 Then, with --answers, it opens each answer, says of each whether it is good, and
 when there are enough writes DIR/NAME.key and destroys restore.key, its requests and
 the good answers; other files are left as they are. With --sign it also puts on the
-ledger that the backup was opened.
+ledger that the backup was opened; of a governor's the restored key itself says so.
 
 A node's key comes without the memory of what it signed: its agent says nothing
 until two epochs after the epoch in force, so that nothing is signed twice. Refused
@@ -247,6 +248,7 @@ type restored struct {
 	Holder    string     `json:"holder"`
 	Role      string     `json:"role"`
 	File      string     `json:"file"`
+	State     string     `json:"state,omitempty"` // a node's: the directory of its agent
 	Good      []string   `json:"good"`
 	Statement string     `json:"statement,omitempty"`
 	Answer    *submitted `json:"answer,omitempty"`
@@ -255,8 +257,13 @@ type restored struct {
 // restoreFrom is the second step: what it refuses it refuses before it writes.
 func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, f *keyRestoreFlags) error {
 	out := restored{Key: b.Key.String(), Holder: b.Holder, Role: b.Role, File: filepath.Join(f.dir, b.Holder+".key"), Statement: f.statement}
-	if _, err := os.Lstat(out.File); err == nil {
-		return refused("nothing is ever overwritten: name another directory, or move it away", "%s exists", out.File)
+	if b.Role == fsm.RoleNode && !f.backup.ended {
+		out.State = filepath.Join(f.dir, b.Holder+".state")
+	}
+	for _, path := range []string{out.File, out.State} {
+		if path != "" && exists(path) {
+			return refused("nothing is ever overwritten: name another directory, or move it away", "%s exists", path)
+		}
 	}
 	judged, err := a.judge(b, r, f.dir, f.passphraseFile, f.answers, keys.RestorePurpose)
 	if err != nil {
@@ -269,7 +276,11 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 	}
 	defer file.Wipe()
 	out.Good = judged.Holders
-	envelope, err := a.signRestoreTest(ctx, l, b, r, judged.Judged, &f.sign, ledger.RestoreForRestore)
+	var holder *keys.File // who signs in place of --sign
+	if b.Role == fsm.RoleGovernor && !f.backup.ended {
+		holder = file
+	}
+	envelope, err := a.signRestoreTest(ctx, l, b, r, judged.Judged, &f.sign, holder, ledger.RestoreForRestore)
 	if err != nil {
 		return err
 	}
@@ -280,7 +291,7 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 	if err != nil {
 		return err
 	}
-	if err := a.writeSecretFile(out.File, file, f); err != nil {
+	if err := a.writeRestored(&out, file, f); err != nil {
 		return err
 	}
 	// The key is there for good: what it took to have it is of use to thieves alone,
@@ -296,8 +307,9 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 	err = a.print(out, func(w io.Writer) {
 		judgedText(w, judged.Judged)
 		fmt.Fprintf(w, "restored key %s… of %s: %s\n  words  %s\n", out.Key[:8], out.Holder, out.File, public.Words)
-		if b.Role == fsm.RoleNode && !f.backup.ended {
-			fmt.Fprintf(w, "what this key signed before is not known: its agent, started with no memory, says nothing until two epochs after the epoch in force\n")
+		if out.State != "" {
+			fmt.Fprintf(w, "what this key signed before is not known: its agent says nothing until two epochs after the epoch in force\n")
+			fmt.Fprintf(w, "next: put the key where the agent's key_file is, and %s where its dir is, in place of what is there; an old state folder is of no use\n", out.State)
 		}
 		if f.backup.ended {
 			fmt.Fprintf(w, "it is no longer in force and marked %s: nothing starts with it\n", file.Role)
@@ -312,18 +324,35 @@ func (a *app) restoreFrom(ctx context.Context, l *link, b *keys.Backup, r *backu
 	return err
 }
 
+// writeRestored writes the key and, of a node, the directory that has its agent know that
+// it was restored: both or none.
+func (a *app) writeRestored(out *restored, file *keys.File, f *keyRestoreFlags) error {
+	if out.State != "" {
+		if err := agent.PrepareRestored(out.State, ledger.Hash(file.Key.ID())); err != nil {
+			return wrongFile("name a directory that can be written", "make %s: %w", out.State, causeOf(err))
+		}
+		// Crash here: a directory of no use, which is in the way of the next try.
+	}
+	err := a.writeSecretFile(out.File, file, f)
+	if err != nil && out.State != "" {
+		err = errors.Join(err, os.RemoveAll(out.State))
+	}
+	return err
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
 // signRestoreTest says that the backup was opened. Without a key to sign with, or
-// with no spot to sign it for, it gives nil.
-func (a *app) signRestoreTest(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, j *keys.Judged, sign *signFlags, purpose string) ([]byte, error) {
+// with no spot to sign it for, it gives nil. A governor whose key was restored signs it,
+// since one of another operator may not speak of it.
+func (a *app) signRestoreTest(ctx context.Context, l *link, b *keys.Backup, r *backupRecord, j *keys.Judged, sign *signFlags, holder *keys.File, purpose string) ([]byte, error) {
 	if sign.key == "" && sign.signer == "" {
 		return nil, nil
 	}
-	author, err := a.governor(ctx, sign)
+	author, err := a.restoreAuthor(ctx, sign, holder)
 	if err != nil {
 		return nil, err
 	}
@@ -332,6 +361,18 @@ func (a *app) signRestoreTest(ctx context.Context, l *link, b *keys.Backup, r *b
 	body := &ledger.RestoreTest{Ciphertext: b.Hash(), Holders: holders, Key: ledger.Hash(b.Key), Outcome: ledger.RestoreOpened, Purpose: purpose}
 	return a.signKeyStatement(ctx, l, author, spot{genesis: r.ledger, generation: r.generation}, ledger.TypeRestoreTest, body,
 		"restore.test of key "+b.Key.String()+" of "+b.Holder)
+}
+
+// restoreAuthor is who signs that a backup was opened: holder, if there is one.
+func (a *app) restoreAuthor(ctx context.Context, sign *signFlags, holder *keys.File) (*author, error) {
+	if holder == nil {
+		return a.governor(ctx, sign)
+	}
+	u, err := authorOf(holder)
+	if err == nil {
+		u.close = func() {} // whoever opened it wipes it
+	}
+	return u, err
 }
 
 // sendStatement submits a statement, or writes it to a file; nil for nil.

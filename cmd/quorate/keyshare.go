@@ -103,7 +103,7 @@ func (a *app) shareFor(ctx context.Context, path string, f *keyShareFlags) error
 func requestText(w io.Writer, r *keys.SignedRequest, by string) {
 	what := "to restore it"
 	if r.Purpose == keys.TestPurpose {
-		what = "to test that the backup opens"
+		what = "to test that the backup opens (who asks could keep the key: a share that is given is given)"
 	}
 	fmt.Fprintf(w, "request for a share\n")
 	fmt.Fprintf(w, "  asked by %s (%s)\n", clean(r.Author), by)

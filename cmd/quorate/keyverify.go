@@ -125,7 +125,7 @@ func (a *app) verifyBackup(ctx context.Context, l *link, b *keys.Backup, r *back
 		file.Wipe()
 		v.Opened = true
 		sign := signFlags{key: f.sign, passphraseFile: f.signPassphrase, signerWait: f.key.signerWait}
-		envelope, err := a.signRestoreTest(ctx, l, b, r, v.judged, &sign, ledger.RestoreForTest)
+		envelope, err := a.signRestoreTest(ctx, l, b, r, v.judged, &sign, nil, ledger.RestoreForTest)
 		if err != nil {
 			return err
 		}

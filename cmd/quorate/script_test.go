@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"convicts": convicts,
 			"refuses":  refuses,
 			"request":  askShare,
+			"lossy":    lossy,
 		},
 		Condition: func(name string) (bool, error) {
 			if name != "root" {

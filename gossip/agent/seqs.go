@@ -22,7 +22,8 @@ import (
 // the node says nothing, in any doubt, until an epoch begins in which no earlier
 // life of it can have signed:
 //
-//   - a record that is lost or damaged: after the epoch in force and the next;
+//   - a record that is lost or damaged, or that was made for a key restored from a
+//     backup: after the epoch in force and the next;
 //   - one written before the machine was last booted, where a copy may have been
 //     restored, or one of which the running system remembers nothing: after the
 //     epoch in force;
@@ -65,6 +66,8 @@ const (
 	doubtLost    = "lost"    // the record was lost or damaged
 	doubtMachine = "machine" // it was written before the last boot, or elsewhere
 	doubtBehind  = "behind"  // a statement of ours was seen that it does not cover
+	// The key was restored from a backup, and nobody remembers what it signed.
+	doubtRestored = "restored"
 )
 
 func epochsOf(doubt string) uint64 {
@@ -77,7 +80,7 @@ func epochsOf(doubt string) uint64 {
 // SilentError says that nothing may be signed now, since an earlier life of this
 // node may have signed what nobody here remembers.
 type SilentError struct {
-	Doubt string // lost, machine, behind
+	Doubt string // lost, machine, behind, restored
 	Until uint64 // epoch; 0: as long as no head is fresh
 }
 
@@ -86,6 +89,8 @@ func (e *SilentError) Error() string {
 		doubtLost:    "the record of what was signed was lost",
 		doubtMachine: "the record of what was signed was written before this machine was booted",
 		doubtBehind:  "this node has signed what its record does not show",
+
+		doubtRestored: "this node's key was restored from a backup, and what it signed before is not known",
 	}[e.Doubt]
 	if e.Until == 0 {
 		return "nothing is signed until a fresh head is there: " + why

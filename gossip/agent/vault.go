@@ -86,3 +86,19 @@ func Prepare(dir, memoryDir string, key *keys.PrivateKey) error {
 	}
 	return CreateSeqs(filepath.Join(dir, "seqs"), memoryDir, ledger.Hash(key.Public().ID()), Machine())
 }
+
+// PrepareRestored makes the directory of an agent whose key was restored from a backup, as
+// quorate key restore does: the agent then says why it is silent, for as long as without
+// it. Nothing may be there: what an earlier life left is not taken over.
+func PrepareRestored(dir string, key ledger.Hash) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	s := newSeqs(folder(dir), "seqs", key, Machine())
+	r := s.record
+	r.Doubt = doubtRestored
+	if err := s.write(r); err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
+	return nil
+}
