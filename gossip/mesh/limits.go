@@ -118,6 +118,9 @@ const (
 	maxDialsAtOnce  = 8
 	dialsPerTick    = 8
 	peeringTick     = time.Second
+	rejoinFirst     = 5 * time.Second // with a connection and no gossip, before it is connected anew; doubles
+	rejoinEvery     = 5 * time.Second // links are looked at
+	rejoinLast      = 2 * time.Minute
 	backoffFirst    = time.Second
 	backoffLast     = 2 * time.Minute
 	exchangeEvery   = 5 * time.Minute

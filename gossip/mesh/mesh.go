@@ -115,11 +115,13 @@ type Mesh struct {
 	live       atomic.Pointer[running]
 	background sync.WaitGroup
 
-	mu      sync.Mutex
-	links   map[peer.ID]*link
-	others  int // active members but this node, as enforce saw them
-	dialing map[peer.ID]*dial
-	ended   bool // nothing more begins in the background
+	mu       sync.Mutex
+	links    map[peer.ID]*link
+	speaking map[peer.ID]struct{} // GossipSub has a stream to them
+	muted    map[peer.ID]muted    // were connected anew of late
+	others   int                  // active members but this node, as enforce saw them
+	dialing  map[peer.ID]*dial
+	ended    bool // nothing more begins in the background
 }
 
 // running is what there is while Run runs.
@@ -151,6 +153,8 @@ func New(config Config) (*Mesh, error) {
 		wake:     make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		links:    map[peer.ID]*link{},
+		speaking: map[peer.ID]struct{}{},
+		muted:    map[peer.ID]muted{},
 		dialing:  map[peer.ID]*dial{},
 	}
 	if m.log == nil {

@@ -5,14 +5,15 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics have closed label sets: topics, protocols, verdicts, stages and reasons
 // that are written down in this package, never anything that a peer says.
 type metrics struct {
-	messages *prometheus.CounterVec   // topic, verdict: gossip received
-	out      *prometheus.CounterVec   // topic: copies sent
-	outBytes *prometheus.CounterVec   // topic
-	drops    *prometheus.CounterVec   // reason: gossip that no judge saw
-	denials  *prometheus.CounterVec   // stage, reason
-	streams  *prometheus.CounterVec   // protocol, outcome: answered for others
-	asked    *prometheus.CounterVec   // protocol, outcome: asked of others
-	dials    *prometheus.CounterVec   // outcome
+	messages *prometheus.CounterVec // topic, verdict: gossip received
+	out      *prometheus.CounterVec // topic: copies sent
+	outBytes *prometheus.CounterVec // topic
+	drops    *prometheus.CounterVec // reason: gossip that no judge saw
+	denials  *prometheus.CounterVec // stage, reason
+	streams  *prometheus.CounterVec // protocol, outcome: answered for others
+	asked    *prometheus.CounterVec // protocol, outcome: asked of others
+	dials    *prometheus.CounterVec // outcome
+	rejoins  prometheus.Counter
 	judging  *prometheus.HistogramVec // topic: seconds in the judge
 	peers    *prometheus.GaugeVec     // standing
 }
@@ -30,6 +31,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		streams:  counter("answered_total", "Requests of peers.", "protocol", "outcome"),
 		asked:    counter("asked_total", "Requests to peers.", "protocol", "outcome"),
 		dials:    counter("dials_total", "Attempts to connect.", "outcome"),
+		rejoins: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "quorate", Subsystem: "mesh", Name: "rejoins_total", Help: "Connections closed to begin gossip with a member again.",
+		}),
 		judging: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "quorate", Subsystem: "mesh", Name: "judging_seconds", Help: "Time in the judge of a gossip message.",
 			Buckets: []float64{1e-5, 5e-5, 2e-4, 1e-3, 5e-3, 2e-2, 0.1, 0.5, 2},
@@ -44,6 +48,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	for _, c := range []**prometheus.CounterVec{&m.messages, &m.out, &m.outBytes, &m.drops, &m.denials, &m.streams, &m.asked, &m.dials} {
 		*c = register(registerer, *c)
 	}
+	m.rejoins = register(registerer, m.rejoins)
 	m.judging, m.peers = register(registerer, m.judging), register(registerer, m.peers)
 	return m
 }

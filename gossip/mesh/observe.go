@@ -119,11 +119,15 @@ func (t *tracer) done(msg *pubsub.Message) {
 	}
 }
 
+// OnNewOutboundStream is called when GossipSub can speak to a peer.
+func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) { t.m.speaks(p, true) }
+
+// OnClosedOutboundStream is called when it no longer can.
+func (t *tracer) OnClosedOutboundStream(p peer.ID) { t.m.speaks(p, false) }
+
 // The rest of what GossipSub tells is of no interest.
 
 func (t *tracer) RecvRPC(*pubsub.RPC)                                  {}
-func (t *tracer) OnNewOutboundStream(peer.ID, protocol.ID)             {}
-func (t *tracer) OnClosedOutboundStream(peer.ID)                       {}
 func (t *tracer) Join(string)                                          {}
 func (t *tracer) Leave(string)                                         {}
 func (t *tracer) Graft(peer.ID, string)                                {}

@@ -75,12 +75,17 @@ func (m *Mesh) keepPeering(ctx context.Context, h *host) {
 	ticker := time.NewTicker(peeringTick)
 	defer ticker.Stop()
 	nextExchange := time.Now().Add(exchangeEvery/2 + rand.N(exchangeEvery))
+	nextLook := time.Now().Add(rejoinEvery)
 	for {
 		if m.changed.Swap(false) {
 			m.enforce(h)
 		}
 		m.choose(ctx, h)
 		m.trim(h)
+		if now := time.Now(); now.After(nextLook) {
+			nextLook = now.Add(rejoinEvery)
+			m.rejoin(ctx, h, now)
+		}
 		if now := time.Now(); now.After(nextExchange) {
 			nextExchange = now.Add(exchangeEvery/2 + rand.N(exchangeEvery))
 			m.exchangeWithAny(ctx, h)
