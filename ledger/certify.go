@@ -102,12 +102,7 @@ func (f *Certifier) Certifies(c *Checkpoint) (int, error) {
 		if v == nil {
 			continue
 		}
-		// An ML-DSA-44 line of a key that we don't know beside a known ML-DSA-65
-		// line is an unknown line like any other.
-		if s.ID44 != v.id44 {
-			s = s.WithoutMLDSA44()
-		}
-		if err := v.verify(c.Head, s); err != nil {
+		if err := v.verify(c.Head, s.of(v)); err != nil {
 			return 0, fmt.Errorf("certify checkpoint of size %d: %w", c.Head.Size, err)
 		}
 		counted[v.name] = true
@@ -117,6 +112,15 @@ func (f *Certifier) Certifies(c *Checkpoint) (int, error) {
 			&NotCertifiedError{Have: len(counted), Want: f.threshold})
 	}
 	return len(counted), nil
+}
+
+// of is what of a cosignature counts under a replica's keys: an ML-DSA-44 line of a key
+// that we don't know beside a known ML-DSA-65 line is an unknown line like any other.
+func (c Cosignature) of(v *replicaVerifier) Cosignature {
+	if c.ID44 != v.id44 {
+		return c.WithoutMLDSA44()
+	}
+	return c
 }
 
 // Verify is Cosignature.Verify for whichever active replica's key s names.

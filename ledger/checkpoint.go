@@ -159,6 +159,31 @@ func (c *Checkpoint) Add(s Cosignature) {
 	c.Cosignatures = append(c.Cosignatures, s)
 }
 
+// AddFitting is Add for a cosignature whose lines leave the note one that can be read
+// and that each of these certifiers takes; else it does nothing. Key ids have four
+// bytes and a replica chooses its keys, so one that lies can have two lines of one id, or
+// the id of another key of its own, and nobody is to be kept from certifying by that.
+func (c *Checkpoint) AddFitting(s Cosignature, certifiers ...*Certifier) {
+	if len(s.MLDSA44) > 0 && s.ID44 == s.ID65 {
+		return
+	}
+	for _, old := range c.Cosignatures {
+		if old.Replica != s.Replica || old.ID65 == s.ID65 {
+			continue
+		}
+		if old.ID44 == s.ID65 && len(old.MLDSA44) > 0 || len(s.MLDSA44) > 0 && (s.ID44 == old.ID65 || s.ID44 == old.ID44) {
+			return
+		}
+	}
+	for _, f := range certifiers {
+		v := f.replica(s)
+		if v != nil && v.verify(c.Head, s.of(v)) != nil {
+			return
+		}
+	}
+	c.Add(s)
+}
+
 // Note gives the checkpoint's text, its lines in the order of FORMAT.md
 // section 9.
 func (c *Checkpoint) Note() []byte {

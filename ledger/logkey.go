@@ -49,6 +49,25 @@ func (l *LogSigner) Sign(h Head, unixSeconds uint64) []string {
 	}
 }
 
+// DistinctLines gives the lines of a note without those whose key has the name and id of
+// one before: a note that has both can't be read. Ids have four bytes, and whoever makes
+// a key can look for one of a given id.
+func DistinctLines(lines []string) []string {
+	type key struct {
+		name string
+		id   [noteKeyIDLen]byte
+	}
+	seen, distinct := map[key]bool{}, []string{}
+	for _, text := range lines {
+		line, err := parseSignatureLine(text)
+		if k := (key{line.name, line.id}); err == nil && !seen[k] {
+			seen[k] = true
+			distinct = append(distinct, text)
+		}
+	}
+	return distinct
+}
+
 // LogVKey is the log's Ed25519 verifier key (C2SP signed-note).
 func LogVKey(origin string, k LogKeys) string { return noteVKey(origin, noteEd25519, k.Ed25519) }
 

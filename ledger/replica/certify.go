@@ -371,18 +371,26 @@ func (c *certifier) assemble(head ledger.Head, authority, old ledger.Authority, 
 	if handover && authority.Generation == old.Generation {
 		authorities = append(authorities, old)
 	}
-	checkpoint := &ledger.Checkpoint{Head: head}
-	for _, s := range c.of(head, authorities...) {
-		checkpoint.Add(s)
-	}
-	if len(checkpoint.Cosignatures) < ledger.CosignThreshold(len(authority.Active())) {
-		return nil
-	}
+	var certifiers []*ledger.Certifier
 	for _, a := range authorities {
 		keys, err := c.under(a)
 		if err != nil {
 			return nil
 		}
+		certifiers = append(certifiers, keys)
+	}
+	both := certifiers
+	if len(both) == 1 {
+		both = nil // of has verified them under it
+	}
+	checkpoint := &ledger.Checkpoint{Head: head}
+	for _, s := range c.of(head, authorities...) {
+		checkpoint.AddFitting(s, both...)
+	}
+	if len(checkpoint.Cosignatures) < ledger.CosignThreshold(len(authority.Active())) {
+		return nil
+	}
+	for _, keys := range certifiers {
 		if _, err := keys.Certifies(checkpoint); err != nil {
 			return nil
 		}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ func (m cosignMessage) cosigned(origin string) (cosigned, error) {
 	}
 	if err := ledger.ValidName(m.Replica); err != nil {
 		return cosigned{}, fmt.Errorf("parse cosignature: %w", err)
+	}
+	if bytes.Equal(m.ID44, m.ID65) {
+		return cosigned{}, errors.New("parse cosignature: both lines are of one key id") // no note can have them
 	}
 	if m.Size == 0 || m.Time == 0 {
 		return cosigned{}, errors.New("parse cosignature: size or time is zero")

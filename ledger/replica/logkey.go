@@ -58,7 +58,7 @@ func (r *Replica) logLines(want ledger.LogKeys, head ledger.Head, seconds uint64
 	if old := r.formerLog.Load(); old != nil && r.now() < old.until && !sameLogKeys(old.signer.Keys(), want) {
 		lines = append(lines, old.signer.Sign(head, seconds)...)
 	}
-	return lines
+	return ledger.DistinctLines(lines)
 }
 
 // formerLog is the log key before the one in use.

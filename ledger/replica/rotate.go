@@ -204,6 +204,9 @@ func (r *Replica) announcement(state *fsm.State, seq uint64, old, made *identity
 func (r *Replica) announce(ctx context.Context, state *fsm.State) error {
 	g := r.ring.Load()
 	if r.staleAnnouncement(state, g.record.Said) {
+		if by := r.pinTaken(state, g.next()); by != "" {
+			return r.giveUp("its TLS pin is that of " + by)
+		}
 		seq, err := r.reserveSeq(state.Epoch())
 		if err != nil {
 			return err
@@ -259,20 +262,41 @@ func (r *Replica) refusedRotation(v fsm.Verdict) error {
 		if me, ok := state.Replica(r.cfg.Name); ok && me.KeyID() == *record.Next {
 			return nil // it is accepted
 		}
-		at := slices.IndexFunc(record.Keys, func(k ringKey) bool { return k.id() == *record.Next })
-		file := record.Keys[at].File
-		record.Keys = slices.Delete(slices.Clone(record.Keys), at, at+1)
-		record.Next, record.Said = nil, nil
-		if err := r.changeRing(g.with(record)); err != nil {
-			return err
-		}
-		// Crash here: after the next start the file is destroyed.
-		return errors.Join(fmt.Errorf("the ledger does not take key: %s: %s", v.Code, v.Detail), r.files.destroy(file))
+		return r.giveUp(fmt.Sprintf("%s: %s", v.Code, v.Detail))
 	case fsm.WrongEpoch, fsm.SeqUsed, fsm.SeqTooOld, fsm.QuotaExceeded, fsm.WrongGeneration:
 		record.Said = nil
 		return r.changeRing(g.with(record))
 	}
 	return fmt.Errorf("%s: %s", v.Code, v.Detail)
+}
+
+// pinTaken says who has the TLS pin of a key that we announced: a liar that read it in
+// the statement and rotated to it, since nobody proves that it has a TLS key. It says so
+// once none of our statements that named the pin can be taken any more, should the liar
+// leave it again.
+func (r *Replica) pinTaken(state *fsm.State, next *identity) (by string) {
+	for _, one := range state.Replicas() {
+		if one.Name != r.cfg.Name && one.TLSPin == next.pin && one.KeyEpoch+1 < state.Epoch() {
+			return one.Name
+		}
+	}
+	return ""
+}
+
+// giveUp forgets the next key, which the ledger will never take.
+func (r *Replica) giveUp(why string) error {
+	g := r.ring.Load()
+	record := g.record
+	at := slices.IndexFunc(record.Keys, func(k ringKey) bool { return k.id() == *record.Next })
+	file := record.Keys[at].File
+	record.Keys = slices.Delete(slices.Clone(record.Keys), at, at+1)
+	record.Next, record.Said = nil, nil
+	if err := r.changeRing(g.with(record)); err != nil {
+		return err
+	}
+	// Crash here: after the next start the file is destroyed.
+	r.log.Warn("the ledger does not take the next key; another is made", "why", why)
+	return r.files.destroy(file)
 }
 
 // takeOver makes the next key the active one, once the rotation is certified: until
