@@ -66,6 +66,9 @@ func actionWords(action string, args canon.Raw) []string {
 		}
 		return append([]string{"remove the replica " + a.Name}, fromWords(a.From)...)
 	case "node.admit":
+		if len(a.Joins) == 1 {
+			return []string{"admit the node of the listed join"}
+		}
 		return []string{fmt.Sprintf("admit the %d nodes of the listed joins", len(a.Joins))}
 	case "node.rekey":
 		return append([]string{fmt.Sprintf("give the node of join %s… its new key", a.Join.String()[:16])}, fromWords(a.From)...)

@@ -48,7 +48,7 @@ func (a *app) watchCommand() *cobra.Command {
 					return l.explain(err)
 				}
 				rules := policy.Protects()
-				print = func(e *client.Entry) error { return a.printVerdict(e, &rules) }
+				print = func(e *client.Entry) error { return a.printVerdict(c.Context(), l, e, &rules) }
 			}
 			said := false
 			say := func() {
@@ -114,7 +114,32 @@ func aboutNodes(e *client.Entry) bool {
 		return false
 	}
 	body, _ := wordsOfBody(json.RawMessage(effect.Body), func(p *fsm.ProposalEffect) (string, string) { return p.Action, "" })
-	return strings.HasPrefix(body, "node.")
+	return strings.HasPrefix(body, "node.") || body == ledger.ActionRevoke
+}
+
+// decided says in words what an executed decision did, as the proposal that it
+// names says it: the effect names no node. It is "" if that can't be had.
+func (l *link) decided(ctx context.Context, effect *ledger.Effect) string {
+	if len(effect.Causes) == 0 {
+		return ""
+	}
+	cause, err := l.Entry(ctx, effect.Causes[0])
+	if err != nil {
+		return ""
+	}
+	entry, err := ledger.ParseEntry(cause.Entry)
+	if err != nil {
+		return ""
+	}
+	statement, err := ledger.ParseStatement(entry.Content)
+	if err != nil {
+		return ""
+	}
+	body, err := ledger.DecodeBody[ledger.Propose](statement)
+	if err != nil {
+		return ""
+	}
+	return "decided: " + actionWords(body.Action, body.Args)[0]
 }
 
 func entryEffect(e *client.Entry) (*ledger.Effect, error) {
@@ -126,7 +151,7 @@ func entryEffect(e *client.Entry) (*ledger.Effect, error) {
 }
 
 // printVerdict prints an effect in words, with the entries that caused it.
-func (a *app) printVerdict(e *client.Entry, p *ledger.Protection) error {
+func (a *app) printVerdict(ctx context.Context, l *link, e *client.Entry, p *ledger.Protection) error {
 	if a.output == "json" {
 		return a.printEntry(e)
 	}
@@ -141,6 +166,9 @@ func (a *app) printVerdict(e *client.Entry, p *ledger.Protection) error {
 	}
 	if json.Unmarshal(body, &about) == nil && about.Name != "" {
 		text = about.Name + ": " + text
+	}
+	if e.Type == fsm.EffectExecuted {
+		text = orText(l.decided(ctx, effect), text)
 	}
 	_, err = fmt.Fprintf(a.out, "%8d  %s  %-11s %s%s\n", e.Seq, time.UnixMilli(int64(e.Stamp)).UTC().Format("15:04:05.000"), e.Type, clean(text),
 		suffix("; caused by ", seqList(effect.Causes)))
