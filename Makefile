@@ -121,7 +121,7 @@ microbench: ## Go benchmarks as a table
 model: ## simulate the rules of reputation whole, and fleets of up to 5,000 nodes: the figures of fsm/DESIGN.md and test/model/DESIGN.md
 	QUORATE_MODEL=1 $(GO) test $(GOFLAGS_) -count=1 -timeout 60m -v -run '^TestModel|^TestGrowth' ./fsm ./test/bench ./test/model | grep -v '^=== '
 
-bench: build etcd chaos-tools bench-build ## measure whole ledgers beside etcd, and agents beside a bare GossipSub: a table, and bench.json; QUICK=1 takes six minutes
+bench: build etcd chaos-tools bench-build ## measure whole ledgers beside etcd, and agents beside a bare GossipSub: a table, and bench.json; QUICK=1 takes seven minutes
 	cd test/bench/etcd && $(GO) build -o ../../../bin/etcdload .
 	bin/bench $(if $(QUICK),--quick) $(BENCHFLAGS)
 

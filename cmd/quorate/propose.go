@@ -156,28 +156,39 @@ func (a *app) proposeOnline(ctx context.Context, l *link, args []string, f *prop
 	return a.submitVote(ctx, l, signed.view, signed.envelopes, f.sign.wait)
 }
 
-// baseOf asks for the versions of the tables that an action touches. Only those of
-// an action on one node's record depend on its arguments; a whole council's would be
+// baseOf asks for the versions of the tables that an action touches.
+func (l *link) baseOf(ctx context.Context, r *request) (*client.Base, error) {
+	action, args, err := baseQuestion(r)
+	if err != nil {
+		return nil, err
+	}
+	return l.Base(ctx, action, []byte(args), client.Read{})
+}
+
+// baseQuestion is what is asked for a proposal's tables. Only those of an action on
+// one node's record depend on its arguments; a whole council's or fleet's would be
 // more than a URL carries. A join that comes with a node.rekey is not on the ledger
 // yet, so that no server knows whose it is: its node's record is asked for by name.
-func (l *link) baseOf(ctx context.Context, r *request) (*client.Base, error) {
-	action, args := r.Action, r.Args
+func baseQuestion(r *request) (action string, args canon.Raw, err error) {
+	action, args = r.Action, r.Args
 	switch {
 	case action == "node.rekey" && len(r.Joins) == 1:
 		st, err := ledger.ParseStatement(r.Joins[0])
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		if args, err = canon.Marshal(map[string]string{"name": st.Payload.Author}); err != nil {
-			return nil, fmt.Errorf("encode arguments: %w", err)
+			return "", nil, fmt.Errorf("encode arguments: %w", err)
 		}
 		action = "node.remove" // whose only table is that record, too
 	case action == "council.change":
 		args = canon.Raw(`{}`)
 	case action == "council.reseat":
 		args = canon.Raw(`{"council":[]}`)
+	case action == "node.admit":
+		args = canon.Raw(`{"joins":[]}`)
 	}
-	return l.Base(ctx, action, []byte(args), client.Read{})
+	return action, args, nil
 }
 
 // proposeOffline proposes with a summary in place of a server.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -43,10 +44,7 @@ type rotor struct {
 
 func (n *rotor) key(seed [keys.SeedSize]byte) *keys.PrivateKey { return keys.FromSeed(seed) }
 
-const (
-	rotorsAtOnce = 256 // rotations on their way at one time
-	joinsAtOnce  = 150 // in a decision; the rules take 300, /v1/base arguments of 8,192 bytes, which is 175
-)
+const rotorsAtOnce = 256 // rotations on their way at one time
 
 // makeNodes gives nodes the seeds of two keys each.
 func (f *rotatingFleet) makeNodes(n int) error {
@@ -74,7 +72,7 @@ func inParallel[T any](list []T, do func(i int, one T) error) error {
 
 // admitAll has governors admit the nodes, so many by a decision.
 func (f *rotatingFleet) admitAll(ctx context.Context) error {
-	for some := range slices.Chunk(f.nodes, joinsAtOnce) {
+	for some := range slices.Chunk(f.nodes, ledger.MaxJoins) {
 		joins := make([][]byte, len(some))
 		err := inParallel(some, func(i int, n *rotor) (err error) {
 			k := n.key(n.now)
@@ -167,40 +165,74 @@ func (s *schedule) begin(ctx context.Context, at *member) error {
 	return nil
 }
 
+// sent is what became of the rotations.
+type sent struct {
+	mu      sync.Mutex
+	times   []time.Duration // until each was certified
+	again   int             // that it was sent again, as an agent does
+	refused []error
+}
+
 // send submits each rotation when it is due, those of a node always to the same
-// replica, as its agent does, and gives how long each took until it was certified.
-func (f *rotatingFleet) send(ctx context.Context, s *schedule) (times []time.Duration, refused []error, err error) {
-	start := time.UnixMilli(int64(s.start))
+// replica, as its agent does.
+func (f *rotatingFleet) send(ctx context.Context, s *schedule) (*sent, error) {
+	start, out := time.UnixMilli(int64(s.start)), &sent{}
 	pools := make([]connPool, len(f.members))
 	for i, m := range f.members {
 		pools[i].address = m.api
 		defer pools[i].close()
 	}
-	var mu sync.Mutex
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	places := make(chan struct{}, rotorsAtOnce)
 	for i, one := range s.said {
 		select {
 		case <-ctx.Done():
-			wg.Wait()
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		case <-time.After(time.Until(start.Add(one.at))):
 		}
-		places <- struct{}{}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case places <- struct{}{}:
+		}
 		wg.Go(func() {
 			defer func() { <-places }()
-			began := time.Now()
-			err := pools[i%len(pools)].submit(one.envelope)
-			took := time.Since(began)
-			mu.Lock()
-			defer mu.Unlock()
-			if times = append(times, took); err != nil {
-				refused = append(refused, err)
-			}
+			out.bring(ctx, pools, i, one.envelope)
 		})
 	}
 	wg.Wait()
-	return times, refused, nil
+	return out, ctx.Err()
+}
+
+// The pauses of an agent whose rotation was not answered: gossip/agent/limits.go.
+const (
+	againFirst = 250 * time.Millisecond
+	againMost  = 15 * time.Second
+	againTimes = 12
+)
+
+// bring submits one rotation, and the same bytes again, to the next replica, if it is
+// not known what became of it.
+func (o *sent) bring(ctx context.Context, pools []connPool, first int, envelope []byte) {
+	began, again, pause := time.Now(), 0, againFirst
+	for ; ; again, pause = again+1, min(2*pause, againMost) {
+		status, err := pools[(first+again)%len(pools)].submit(envelope)
+		unknown := status == 0 || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+		if err == nil || !unknown || again == againTimes || ctx.Err() != nil {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.times, o.again = append(o.times, time.Since(began)), o.again+again
+			if err != nil {
+				o.refused = append(o.refused, err)
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + mathrand.N(pause)):
+		}
+	}
 }
 
 // connPool is kept connections to one replica.
@@ -210,24 +242,25 @@ type connPool struct {
 	idle    []*conn
 }
 
-// submit submits one statement and waits until it is certified.
-func (p *connPool) submit(envelope []byte) error {
+// submit submits one statement and waits until it is certified; the status is 0 if
+// there is no answer.
+func (p *connPool) submit(envelope []byte) (status int, err error) {
 	c, err := p.take()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	a, err := c.submit(envelope, "?wait=certified")
 	if err != nil {
 		c.c.Close()
-		return err
+		return 0, err
 	}
 	p.mu.Lock()
 	p.idle = append(p.idle, c)
 	p.mu.Unlock()
 	if a.status != http.StatusOK {
-		return fmt.Errorf("status %d: %.300s", a.status, a.body)
+		err = fmt.Errorf("status %d: %.300s", a.status, a.body)
 	}
-	return nil
+	return a.status, err
 }
 
 func (p *connPool) take() (*conn, error) {

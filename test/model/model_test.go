@@ -201,8 +201,8 @@ func TestModelRotations(t *testing.T) {
 		how              Rotating
 	}{
 		{50, 4, Rotating{}}, {500, 4, Rotating{}},
-		{5_000, 4, Rotating{Every: 810}}, // as the default policy spreads them
-		{5_000, 2, Rotating{Slice: 20 * time.Second}},
+		{5_000, 2, Rotating{Every: 810, Speakers: 12}}, // as the default policy spreads them
+		{5_000, 2, Rotating{Slice: 10 * time.Second}},
 	} {
 		for _, config := range hardships(c.nodes, seed)[:c.hardships] {
 			r, err := Rotate(config, c.how)

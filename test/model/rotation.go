@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -44,6 +45,9 @@ type Rotations struct {
 type Rotating struct {
 	Every int           // of the nodes that are due in the slice, each so many-th says so in the model; 0: all
 	Slice time.Duration // of the epoch, from its middle on; 0: the whole epoch
+	// Speakers is how many nodes speak at the boundary, each under its old key just before
+	// and under its new one at once; 0: as many as there are, at most 60.
+	Speakers int
 }
 
 // rotationBook is a ledger on which all nodes' keys are due in one epoch, which is
@@ -100,7 +104,7 @@ func Rotate(config Config, how Rotating) (*Rotations, error) {
 	if err := b.Apply(ledger.CommandSeal); err != nil {
 		return nil, err
 	}
-	return out, out.turn(b)
+	return out, out.turn(b, cmp.Or(how.Speakers, mostSpeakers))
 }
 
 // announce lets the fleet say its rotations, and leaves the book with all of them.
@@ -247,7 +251,7 @@ const (
 )
 
 // turn runs the beginning of the epoch in which all keys take effect.
-func (r *Rotations) turn(b *book) error {
+func (r *Rotations) turn(b *book, speakers int) error {
 	meta, policy := b.State.Meta(), b.State.Policy()
 	b.Now = meta.EpochStart + policy.EpochMillis - uint64(turning.Milliseconds())
 	w := newWorld(r.Config, b)
@@ -257,7 +261,7 @@ func (r *Rotations) turn(b *book) error {
 	for _, i := range w.random.Perm(len(w.agents)) {
 		a := w.agents[i]
 		n, _ := b.State.Node(a.member.Name)
-		if a.silent || n.Next == nil || len(seen.speaks) == mostSpeakers {
+		if a.silent || n.Next == nil || len(seen.speaks) == speakers {
 			continue
 		}
 		seen.speaks[a] = true
@@ -298,7 +302,7 @@ func (r *Rotations) turn(b *book) error {
 }
 
 // RotationColumns heads the lines of a table of fleets that rotate.
-const RotationColumns = `| nodes | rotate in an epoch | loss | withhold | sent / received by a node for one, kB | of it sent as statements, heads, control, following and submitting | replicas' uplinks | 50 % know the key, ms | 99 % | all | in the new epoch: first / last, ms | spoke | held (at one) | no place | by the ledger | unknown author | refused | lost |
+const RotationColumns = `| nodes | rotate in an epoch | loss | withhold | sent / received by a node for one, kB | of it sent as statements, heads, control, following and submitting | load of a replica's uplink | 50 % know the key, ms | 99 % | all | in the new epoch: first / last, ms | spoke | held (at one) | no place | by the ledger | unknown author | refused | lost |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|`
 
 // String is a line of the table.
