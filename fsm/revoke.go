@@ -286,6 +286,27 @@ func (v *view) KeyAt(id ledger.Hash, epoch *uint64) (KeyWord, KeyRecord) {
 	return WordHolds, key
 }
 
+// WordOf says what a statement that is on the ledger is worth, by the record of its key
+// as the ledger has it later. That the epoch is in the key's range its acceptance shows.
+func WordOf(st *ledger.Statement, record []byte) (KeyWord, KeyRecord, error) {
+	var key KeyRecord
+	if err := canon.Unmarshal(record, &key); err != nil {
+		return "", key, fmt.Errorf("read the record of key %s: %w", st.KeyID, err)
+	}
+	if key.Holder != st.Payload.Author {
+		return "", key, fmt.Errorf("the statement is of %s, and its key is %s's", st.Payload.Author, key.Holder)
+	}
+	switch epoch := st.Payload.Epoch; {
+	case epoch == nil:
+		return WordNoEpoch, key, nil
+	case key.RevokedFrom != nil && *key.RevokedFrom <= *epoch:
+		return WordDisputed, key, nil
+	case key.Revoked && key.RevokedFrom == nil:
+		return WordEnded, key, nil
+	}
+	return WordHolds, key, nil
+}
+
 // revokeWords says what key.revoke does.
 func (v *view) revokeWords(a revokeArgs) []string {
 	key, p := v.nodeKey(a.Key)

@@ -17,6 +17,9 @@ import (
 // StateProofType is the type of a state proof file.
 const StateProofType = "quorate/state-proof.v1"
 
+// KeyRecordPrefix is before the hex of a key's id in the key of its record.
+const KeyRecordPrefix = "key/"
+
 const tlogProofHeader = "c2sp.org/tlog-proof@v1\n"
 
 // ProofReport is what a checked proof file says.
@@ -32,6 +35,8 @@ type ProofReport struct {
 	Value       []byte // of a state proof: the record, or nil if there is none
 	SealedAt    uint64 // of a state proof: the seal's stamp, milliseconds
 	SealedEpoch uint64 // of a state proof
+	KeyRecord   []byte // of an entry proof with a key: the record of the key that its statement names
+	KeySize     uint64 // the size at which it is so
 }
 
 // EntryProof proves that an entry is in the ledger: a C2SP tlog-proof with the
@@ -42,17 +47,28 @@ type EntryProof struct {
 	Checkpoint []byte // note
 	Authority  []*Link
 	Entry      []byte
+	Key        *KeyProof // optional, of a statement
+}
+
+// KeyProof proves how the key that a statement names stands later than its entry: a
+// state proof of the key's record, under the same authority chain.
+type KeyProof struct {
+	Checkpoint string     `json:"checkpoint"`
+	Proof      StateProof `json:"proof"`
+	Seal       []byte     `json:"seal"` // entry
+	SealProof  []Hash     `json:"seal_proof"`
 }
 
 // entryProofExtra is the extra line of an entry proof.
 type entryProofExtra struct {
-	Authority []*Link `json:"authority,omitempty"`
-	Entry     []byte  `json:"entry"`
+	Authority []*Link   `json:"authority,omitempty"`
+	Entry     []byte    `json:"entry"`
+	Key       *KeyProof `json:"key,omitempty"`
 }
 
 // Encode gives the .tlog-proof file.
 func (p *EntryProof) Encode() ([]byte, error) {
-	extra, err := canon.Marshal(entryProofExtra{Authority: p.Authority, Entry: p.Entry})
+	extra, err := canon.Marshal(entryProofExtra{Authority: p.Authority, Entry: p.Entry, Key: p.Key})
 	if err != nil {
 		return nil, fmt.Errorf("encode entry proof: %w", err)
 	}
@@ -110,7 +126,7 @@ func parseEntryProof(b []byte) (*EntryProof, error) {
 	if err := canon.Unmarshal(raw, &extra); err != nil {
 		return nil, fmt.Errorf("extra: %w", err)
 	}
-	p.Authority, p.Entry = extra.Authority, extra.Entry
+	p.Authority, p.Entry, p.Key = extra.Authority, extra.Entry, extra.Key
 	if p.Seq, err = strconv.ParseUint(number, 10, 53); err != nil {
 		return nil, errors.New("index: want 0 to 2^53-1")
 	}
@@ -160,7 +176,46 @@ func (p *EntryProof) VerifyUnder(chain *Chain) (*ProofReport, error) {
 		return nil, fmt.Errorf("verify entry proof: %w", err)
 	}
 	report.Entry = e
+	if p.Key != nil {
+		if err := p.Key.verify(chain, e, report); err != nil {
+			return nil, fmt.Errorf("verify entry proof: key: %w", err)
+		}
+	}
 	return report, nil
+}
+
+// verify proves the record of the key that an entry's statement names, at a head that
+// has the entry.
+func (k *KeyProof) verify(chain *Chain, e *Entry, report *ProofReport) error {
+	if e.Kind != KindStatement {
+		return fmt.Errorf("entry %d is no statement, and names no key", e.Seq)
+	}
+	st, err := ParseStatement(e.Content)
+	if err != nil {
+		return err
+	}
+	state, err := (&StateProofFile{Checkpoint: k.Checkpoint, Proof: k.Proof, Seal: k.Seal, SealProof: k.SealProof}).VerifyUnder(chain)
+	switch {
+	case err != nil:
+		return err
+	case state.Key != KeyRecordPrefix+st.KeyID.String():
+		return fmt.Errorf("it proves the record %q, the statement names key %s", state.Key, st.KeyID)
+	case state.Head.Size <= e.Seq:
+		return fmt.Errorf("it is of size %d, before entry %d", state.Head.Size, e.Seq)
+	case len(state.Value) == 0:
+		return fmt.Errorf("the ledger has no key %s at size %d", st.KeyID, state.Head.Size)
+	}
+	report.KeyRecord, report.KeySize = state.Value, state.Head.Size
+	return nil
+}
+
+// With gives the entry proof with a state proof of its statement's key, and with the
+// longer of their authority chains.
+func (p *EntryProof) With(key *StateProofFile) {
+	p.Key = &KeyProof{Checkpoint: key.Checkpoint, Proof: key.Proof, Seal: key.Seal, SealProof: key.SealProof}
+	if len(key.Authority) > len(p.Authority) {
+		p.Authority = key.Authority
+	}
 }
 
 // report checks a checkpoint and says who certified it and when.

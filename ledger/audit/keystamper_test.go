@@ -183,11 +183,16 @@ func TestForgedPossession(t *testing.T) {
 	}
 }
 
+func javaScript(t *testing.T) verifiertest.Verifier {
+	t.Helper()
+	return verifiertest.New(t, "../../test/verifier-js")
+}
+
 // TestJavaScriptVerifiesKeysLife: the second verifier, which shares no code with ours,
 // takes the same export, and names the same entry when one is altered: in its file,
 // and in a history that every replica certified.
 func TestJavaScriptVerifiesKeysLife(t *testing.T) {
-	verifier := verifiertest.New(t, "../../test/verifier-js")
+	verifier := javaScript(t)
 	w := newKeysWorld(t)
 	h := w.history()
 	dir := keysExport(t, h)

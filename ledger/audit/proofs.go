@@ -188,11 +188,15 @@ func (h *head) checkEntryProof(data []byte, seq uint64, entry []byte) error {
 	if err != nil {
 		return err
 	}
-	if !same {
-		_, err = p.Verify(h.chain.Genesis)
-		return err
+	var found *ledger.ProofReport
+	if same {
+		found, err = p.VerifyUnder(h.chain)
+	} else {
+		found, err = p.Verify(h.chain.Genesis)
 	}
-	_, err = p.VerifyUnder(h.chain)
+	if err == nil {
+		_, err = CheckKey(found)
+	}
 	return err
 }
 

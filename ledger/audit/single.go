@@ -48,6 +48,7 @@ type FileReport struct {
 	Value      json.RawMessage `json:"value,omitempty"`
 	Fork       *ProvenFork     `json:"fork,omitempty"`
 	Signed     *SignedBy       `json:"signed_by,omitempty"` // of a statement, what the ledger says of its key
+	KeySize    uint64          `json:"key_size,omitempty"`  // of an entry proof with a key: the size at which it says so
 }
 
 // ProvenFork is what a fork proof shows: a replica signed a head which is not of
@@ -155,6 +156,10 @@ func (r *FileReport) entryProof(data []byte, genesis ledger.Hash) error {
 		return err
 	}
 	r.head(found)
+	if r.Signed, err = CheckKey(found); err != nil {
+		return err
+	}
+	r.KeySize = found.KeySize
 	return r.entry(found.Entry)
 }
 
@@ -381,6 +386,9 @@ func (r *FileReport) Text() string {
 		return b.String()
 	default:
 		line("entry", "%d, a %s of %s", *r.Seq, r.EntryKind, r.Stamp.Format(time.RFC3339))
+		if r.Signed != nil {
+			line("signed by", "%s, as the ledger has it at size %d", r.Signed.text(), r.KeySize)
+		}
 		line("says", "%s", r.View)
 	}
 	if r.Signer != "" {

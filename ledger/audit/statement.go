@@ -101,15 +101,41 @@ func (r *FileReport) judge(ctx context.Context, st *ledger.Statement, base strin
 	if !st.Verify(key) {
 		return bad("the signature of %s does not verify", p.Author)
 	}
-	switch word {
-	case fsm.WordDisputed:
-		return bad("signed in epoch %d under a key that is revoked from epoch %d on", *p.Epoch, *record.RevokedFrom)
-	case fsm.WordEnded:
-		return bad("signed in epoch %d under a key that was revoked; the ledger does not say from when", *p.Epoch)
-	case fsm.WordNotYet:
-		return bad("signed in epoch %d under a key that is valid from epoch %d on", *p.Epoch, record.ValidFrom)
-	case fsm.WordExpired:
-		return bad("signed in epoch %d, after the last one of its key", *p.Epoch)
+	if err := worth(word, &record, p.Epoch); err != nil {
+		return nil, badFile(StepProof, base, err)
 	}
 	return v, nil
+}
+
+// worth says why a signature of an epoch is not worth its holder's word.
+func worth(word fsm.KeyWord, record *fsm.KeyRecord, epoch *uint64) error {
+	switch word {
+	case fsm.WordDisputed:
+		return fmt.Errorf("signed in epoch %d under a key that is revoked from epoch %d on", *epoch, *record.RevokedFrom)
+	case fsm.WordEnded:
+		return fmt.Errorf("signed in epoch %d under a key that was revoked; the ledger does not say from when", *epoch)
+	case fsm.WordNotYet:
+		return fmt.Errorf("signed in epoch %d under a key that is valid from epoch %d on", *epoch, record.ValidFrom)
+	case fsm.WordExpired:
+		return fmt.Errorf("signed in epoch %d, after the last one of its key", *epoch)
+	}
+	return nil
+}
+
+// CheckKey judges an entry proof that has one by the key's record, and says whose key
+// it is; nil if the proof has none.
+func CheckKey(found *ledger.ProofReport) (*SignedBy, error) {
+	if found.KeyRecord == nil {
+		return nil, nil
+	}
+	st, err := ledger.ParseStatement(found.Entry.Content)
+	if err != nil {
+		return nil, err
+	}
+	word, record, err := fsm.WordOf(st, found.KeyRecord)
+	if err != nil {
+		return nil, err
+	}
+	signed := &SignedBy{Holder: record.Holder, Role: record.Role, KeyHex: st.KeyID.String(), Epoch: st.Payload.Epoch, Word: string(word), RevokedFrom: record.RevokedFrom}
+	return signed, worth(word, &record, st.Payload.Epoch)
 }
