@@ -56,25 +56,42 @@ func (f *fake) recover() {
 	}
 }
 
+// leftBranch is a ledger that was recovered, the branch that was left, and a client's
+// folder that followed that.
+type leftBranch struct {
+	world    *world
+	f        *fake
+	old, now string // servers of the two
+	dir      string
+	kept     *client.Head
+}
+
+// recoveredBeyond is a recovery from a head that so many entries of the old branch follow.
+func recoveredBeyond(t *testing.T, beyond int) *leftBranch {
+	t.Helper()
+	w := newWorld(t)
+	l := &leftBranch{world: w, f: fakeOf(t, w), dir: t.TempDir()}
+	l.f.submit(w.record(t, "alice", "before"))
+	old := l.f.branch()
+	for range beyond {
+		old.submit(w.record(t, "alice", "on the branch that is left"))
+	}
+	l.f.recover()
+	_, l.old = newLying(t, old)
+	_, l.now = newLying(t, l.f)
+	var err error
+	if l.kept, err = newClient(t, w, l.dir, l.old).Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // A client that followed an old majority beyond the head from which the council
 // went on follows the higher generation, says what it left, and never goes back.
 func TestClientFollowsRecovery(t *testing.T) {
 	for _, beyond := range []int{0, 1, 9} {
-		w := newWorld(t)
-		f := fakeOf(t, w)
-		f.submit(w.record(t, "alice", "before"))
-		old := f.branch()
-		for range beyond {
-			old.submit(w.record(t, "alice", "on the branch that is left"))
-		}
-		f.recover()
-		_, a := newLying(t, old)
-		_, b := newLying(t, f)
-		dir := t.TempDir()
-		kept, err := newClient(t, w, dir, a).Sync(short(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		branch := recoveredBeyond(t, beyond)
+		w, a, b, dir, kept := branch.world, branch.old, branch.now, branch.dir, branch.kept
 		c := newClient(t, w, dir, b)
 		head, err := c.Sync(short(t))
 		if err != nil {
@@ -190,21 +207,8 @@ func givenLinks(t *testing.T, f *fake, dir, server string) *client.Client {
 // it as if a server had shown it, and its folder stays good.
 func TestClientIsGivenARecovery(t *testing.T) {
 	for _, beyond := range []int{0, 1, 9} {
-		w := newWorld(t)
-		f := fakeOf(t, w)
-		f.submit(w.record(t, "alice", "before"))
-		old := f.branch()
-		for range beyond {
-			old.submit(w.record(t, "alice", "on the branch that is left"))
-		}
-		f.recover()
-		_, a := newLying(t, old)
-		_, b := newLying(t, f)
-		dir := t.TempDir()
-		kept, err := newClient(t, w, dir, a).Sync(short(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		branch := recoveredBeyond(t, beyond)
+		w, f, b, dir, kept := branch.world, branch.f, branch.now, branch.dir, branch.kept
 		for _, c := range []*client.Client{givenLinks(t, f, dir, b), givenLinks(t, f, dir, b), newClient(t, w, dir, b)} {
 			head, err := c.Sync(short(t))
 			if err != nil || head.Authority.Generation != 1 {

@@ -49,6 +49,7 @@ type Server struct {
 	gates   gates
 	frames  frames
 	public  http.Handler
+	router  chi.Routes // behind public
 	openapi []byte
 }
 
@@ -112,7 +113,7 @@ func (s *Server) routes() error {
 		w.Header().Set("Cache-Control", "public, max-age=60")
 		_, _ = w.Write(s.openapi)
 	})
-	s.public = s.submissions(router)
+	s.public, s.router = s.submissions(router), router
 	return nil
 }
 

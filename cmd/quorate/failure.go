@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,8 +90,11 @@ func keyFileStep(e *keys.FileError) string {
 	if errors.As(e.Err, &f) {
 		return f.next
 	}
-	if errors.Is(e.Err, errNoTerminal) {
+	switch {
+	case errors.Is(e.Err, errNoTerminal):
 		return "give --passphrase-file FILE"
+	case errors.Is(e.Err, context.Canceled):
+		return "" // interrupted, says report
 	}
 	if errors.Is(e.Err, fs.ErrNotExist) && e.What == "" {
 		return "check the path; quorate keygen makes key files"

@@ -143,27 +143,23 @@ func alarmWords(a *client.Alarm) string {
 	if a.Count > most {
 		names += fmt.Sprintf(" and %d more", a.Count-most)
 	}
-	switch a.Kind {
-	case fsm.AlarmRotationLate:
-		return names + ": the key ends soon, and no other is announced; see that the agent runs and reaches a replica"
-	case fsm.AlarmKeyExpired:
-		return names + ": the key has ended; quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node"
-	case fsm.AlarmReplicaLate:
-		return names + ": the replica's key is older than the policy has it; see that it runs and is active"
-	case fsm.AlarmBackupMissing:
-		return names + ": no backup of the key can be opened; quorate key backup makes one"
-	case fsm.AlarmBackupUntested:
-		return names + ": nobody has opened the backup lately; quorate key verify-backup with answers does"
-	case fsm.AlarmRetentionOver:
-		return names + ": the key ended long ago; destroy its backup: quorate key destroy"
-	case fsm.AlarmCouncilThin:
-		return names + ": one more lost governor's key leaves no spare operator, or decides nothing any more; seat another operator: quorate propose council.change"
-	case fsm.AlarmReseatPending:
-		return names + ": the recovery holders replace the whole council; the council may veto it: quorate veto"
-	case fsm.AlarmLogKeyExposed:
-		return names + ": it was removed for cause and may have copied the log's own keys; quorate operator log-key and quorate propose log.rekey replace them"
+	if what := alarmMeans[a.Kind]; what != "" {
+		names += ": " + what
 	}
 	return names
+}
+
+// alarmMeans is what is wrong with those whom an alarm names, and what to do.
+var alarmMeans = map[string]string{
+	fsm.AlarmRotationLate:   "the key ends soon, and no other is announced; see that the agent runs and reaches a replica",
+	fsm.AlarmKeyExpired:     "the key has ended; quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node",
+	fsm.AlarmReplicaLate:    "the replica's key is older than the policy has it; see that it runs and is active",
+	fsm.AlarmBackupMissing:  "no backup of the key can be opened; quorate key backup makes one",
+	fsm.AlarmBackupUntested: "nobody has opened the backup lately; quorate key verify-backup with answers does",
+	fsm.AlarmRetentionOver:  "the key ended long ago; destroy its backup: quorate key destroy",
+	fsm.AlarmCouncilThin:    "one more lost governor's key leaves no spare operator, or decides nothing any more; seat another operator: quorate propose council.change",
+	fsm.AlarmReseatPending:  "the recovery holders replace the whole council; the council may veto it: quorate veto",
+	fsm.AlarmLogKeyExposed:  "it was removed for cause and may have copied the log's own keys; quorate operator log-key and quorate propose log.rekey replace them",
 }
 
 func numberOr(n *uint64, otherwise string) string {
