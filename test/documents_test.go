@@ -15,8 +15,8 @@ import (
 
 var (
 	linkInDocument    = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
-	codeInDocument    = regexp.MustCompile("`[^`\\n]*`")
-	goFileInDocument  = regexp.MustCompile("(?:[A-Za-z0-9_.-]+/)*[A-Za-z0-9_]+\\.go\\b")
+	codeInDocument    = regexp.MustCompile("`[^`\n]*`")
+	goFileInDocument  = regexp.MustCompile(`(?:[A-Za-z0-9_.-]+/)*[A-Za-z0-9_]+\.go\b`)
 	targetInDocument  = regexp.MustCompile("(?m)(?:`|^    )make ([a-z][a-z-]*)")
 	sectionInDocument = regexp.MustCompile(`FORMAT\.md,? sections? ([0-9]+)(?: and ([0-9]+))?`)
 	targetOfMake      = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
