@@ -97,8 +97,8 @@ func (f *fleet) ceremony(ctx context.Context) error {
 		}
 		f.replicas, replicas = append(f.replicas, r), append(replicas, "{public: keys/"+r.Name+".pub}")
 	}
-	policy := fmt.Sprintf("{epoch_millis: %d, tick_millis: %d, max_skew_millis: %d, key_epochs: %d, grace_epochs: %d, keys: {rotate_epochs: %d, late_epochs: %d, replica_key_epochs: %d}}",
-		f.epoch.Milliseconds(), tickMillis, maxSkewMillis, keyEpochs, graceEpochs, rotateEpochs, lateEpochs, f.replicaEpochs)
+	policy := fmt.Sprintf("{epoch_millis: %d, tick_millis: %d, max_skew_millis: %d, key_epochs: %d, grace_epochs: %d, keys: {rotate_epochs: %d, late_epochs: %d, replica_key_epochs: %d}, protection: {window_ticks: %d}}",
+		f.epoch.Milliseconds(), tickMillis, maxSkewMillis, keyEpochs, graceEpochs, rotateEpochs, lateEpochs, f.replicaEpochs, windowTicks)
 	return f.Found(ctx, fmt.Sprintf("origin: example.com/rotation\noperators: [%s]\ncouncil: [%s]\nreplicas: [%s]\npolicy: %s\n",
 		strings.Join(list, ", "), strings.Join(members, ", "), strings.Join(replicas, ", "), policy))
 }

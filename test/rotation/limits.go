@@ -9,8 +9,9 @@ const (
 	operators       = 10
 	tickMillis      = 2_000
 	maxSkewMillis   = 3_000
-	keyEpochs       = 8 // of a node's key
-	rotateEpochs    = 4 // before its end, in which it is rotated
+	windowTicks     = 90 // an observation is worth saying for so long: longer than any fault lasts
+	keyEpochs       = 8  // of a node's key
+	rotateEpochs    = 4  // before its end, in which it is rotated
 	lateEpochs      = 1
 	graceEpochs     = 1
 	leastReplica    = 16 // epochs of a replica's key

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -256,7 +257,8 @@ func list[T any](f *fleet, what string, found []T) {
 	}
 }
 
-// refusals says what the ledger refused of what agents said, and what they could not do.
+// refusals says what the ledger refused of what agents said, what agents gave up, and
+// what else went wrong with them, the commonest first.
 func (f *fleet) refusals() {
 	counts := map[string]int{}
 	for _, a := range f.agents {
@@ -265,12 +267,13 @@ func (f *fleet) refusals() {
 			continue
 		}
 		for line := range strings.Lines(string(b)) {
-			if _, text, ok := strings.Cut(line, "level="); ok && (strings.Contains(text, "refused") || strings.HasPrefix(text, "WARN") || strings.HasPrefix(text, "ERROR")) {
-				counts[fmt.Sprintf("%.120s", strings.TrimSpace(text))]++
+			if _, text, ok := strings.Cut(line, "level="); ok && (strings.Contains(text, "refused") || strings.Contains(text, "given up") || strings.HasPrefix(text, "WARN") || strings.HasPrefix(text, "ERROR")) {
+				counts[fmt.Sprintf("%.140s", number.ReplaceAllString(strings.TrimSpace(text), "N"))]++
 			}
 		}
 	}
-	for _, text := range slices.Sorted(maps.Keys(counts))[:min(len(counts), 2*shownLines)] {
+	commonest := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], strings.Compare(a, b)) })
+	for _, text := range commonest[:min(len(commonest), 2*shownLines)] {
 		f.Says("agents", "%d times: %s", counts[text], text)
 	}
 }
