@@ -42,9 +42,9 @@ keyloss: build bin/fsck ## keys that are lost, stolen and rotated, and the ways 
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/keyloss ./test/byzantine/observer
 	@exec bin/keyloss -bin bin -only "$(ONLY)"
 
-rotation: build ## twenty agents that rotate their keys while they speak and are hurt; EPOCHS=n (100; 24 has every fault) of EPOCH=6s
+rotation: build ## twenty agents that rotate their keys while they speak and are hurt; EPOCHS=n (100; 24 has every fault) of EPOCH=6s, each agent speaking EVERY=1s
 	$(GO) build $(GOFLAGS_) -o bin/ ./test/rotation ./test/byzantine/observer
-	@exec bin/rotation -bin bin -epochs $(or $(EPOCHS),100) -epoch $(or $(EPOCH),6s)
+	@exec bin/rotation -bin bin -epochs $(or $(EPOCHS),100) -epoch $(or $(EPOCH),6s) -every $(or $(EVERY),1s)
 
 chaos: chaos-build chaos-older ## real replicas in network namespaces, hurt at random for MINUTES=n; SEED=n, ONLY=name,name, OLDER=commit
 	bin/chaos --older bin/quorate-older --last $(MINUTES)m --seed $(or $(SEED),0) --only "$(ONLY)"
