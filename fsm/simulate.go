@@ -286,10 +286,7 @@ func (v *view) policyWords(a policyArgs) []string {
 			words = append(words, fmt.Sprintf("%s may be vetoed by %v instead of %v.", action, n.Vetoers, o.Vetoers))
 		}
 	}
-	for _, f := range []struct {
-		name      string
-		old, next uint64
-	}{
+	words = figureWords(words, []figure{
 		{"closed_retention_millis", old.ClosedRetentionMillis, next.ClosedRetentionMillis},
 		{"epoch_millis", old.EpochMillis, next.EpochMillis},
 		{"grace_epochs", old.GraceEpochs, next.GraceEpochs},
@@ -299,12 +296,24 @@ func (v *view) policyWords(a policyArgs) []string {
 		{"proposal_lifetime_millis", old.ProposalLifetimeMillis, next.ProposalLifetimeMillis},
 		{"quota", old.Quota, next.Quota},
 		{"tick_millis", old.TickMillis, next.TickMillis},
-	} {
+	})
+	return append(words, keysWords(old, next)...)
+}
+
+// figure is a number of the policy, before and after a change.
+type figure struct {
+	name      string
+	old, next uint64
+}
+
+// figureWords adds what becomes of the numbers that change.
+func figureWords(words []string, figures []figure) []string {
+	for _, f := range figures {
 		if f.old != f.next {
 			words = append(words, fmt.Sprintf("%s becomes %d instead of %d.", f.name, f.next, f.old))
 		}
 	}
-	return append(words, keysWords(old, next)...)
+	return words
 }
 
 // keysWords says what changes in the rules of keys.
@@ -317,19 +326,11 @@ func keysWords(old, next *ledger.Policy) []string {
 	if !slices.Equal(o.BackupRoles, n.BackupRoles) {
 		words = append(words, fmt.Sprintf("keys.backup_roles become %v instead of %v.", n.BackupRoles, o.BackupRoles))
 	}
-	for _, f := range []struct {
-		name      string
-		old, next uint64
-	}{
-		{"late_epochs", o.LateEpochs, n.LateEpochs},
-		{"replica_key_epochs", o.ReplicaKeyEpochs, n.ReplicaKeyEpochs},
-		{"retention_epochs", o.RetentionEpochs, n.RetentionEpochs},
-		{"rotate_epochs", o.RotateEpochs, n.RotateEpochs},
-		{"test_epochs", o.TestEpochs, n.TestEpochs},
-	} {
-		if f.old != f.next {
-			words = append(words, fmt.Sprintf("keys.%s becomes %d instead of %d.", f.name, f.next, f.old))
-		}
-	}
-	return words
+	return figureWords(words, []figure{
+		{"keys.late_epochs", o.LateEpochs, n.LateEpochs},
+		{"keys.replica_key_epochs", o.ReplicaKeyEpochs, n.ReplicaKeyEpochs},
+		{"keys.retention_epochs", o.RetentionEpochs, n.RetentionEpochs},
+		{"keys.rotate_epochs", o.RotateEpochs, n.RotateEpochs},
+		{"keys.test_epochs", o.TestEpochs, n.TestEpochs},
+	})
 }

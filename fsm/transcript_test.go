@@ -314,17 +314,21 @@ func (r *storyteller) with(words []string) {
 func (r *storyteller) changeProtection(p *ledger.Protection, settings []string) {
 	for _, setting := range settings {
 		name, value, _ := strings.Cut(strings.ReplaceAll(setting, ":", "="), "=")
-		fields := map[string]*uint64{
+		r.setNumber(name, value, map[string]*uint64{
 			"attest_epochs": &p.AttestEpochs, "attestors": &p.Attestors, "age_epochs": &p.AgeEpochs, "clean_points": &p.CleanPoints,
 			"down_points": &p.DownPoints, "exclude_strikes": &p.ExcludeStrikes, "stay_epochs": &p.StayEpochs, "monitors": &p.Monitors,
 			"bad_points": &p.BadPoints, "probe_quota": &p.ProbeQuota, "forget_epochs": &p.ForgetEpochs,
-		}
-		field := fields[name]
-		if field == nil {
-			r.fatalf("protection setting %q", name)
-		}
-		*field = r.number(value)
+		})
 	}
+}
+
+// setNumber sets the one of some settings that is named.
+func (r *storyteller) setNumber(name, value string, fields map[string]*uint64) {
+	field := fields[name]
+	if field == nil {
+		r.fatalf("setting %q", name)
+	}
+	*field = r.number(value)
 }
 
 func (r *storyteller) changePolicy(p *ledger.Policy, settings []string) {
@@ -349,8 +353,6 @@ func (r *storyteller) changePolicy(p *ledger.Policy, settings []string) {
 			next := p.Protects()
 			r.changeProtection(&next, strings.Split(value, ";"))
 			p.Protection = &next
-		case "keys.backup_roles", "keys.late_epochs", "keys.replica_key_epochs", "keys.retention_epochs", "keys.rotate_epochs", "keys.test_epochs":
-			r.changeKeys(p, name, value)
 		case "drop": // the rule of an action
 			delete(p.Rules, value)
 		case "authority.threshold": // of all that changes the authority
@@ -361,6 +363,10 @@ func (r *storyteller) changePolicy(p *ledger.Policy, settings []string) {
 				}
 			}
 		default:
+			if strings.HasPrefix(name, "keys.") {
+				r.changeKeys(p, name, value)
+				continue
+			}
 			dot := strings.LastIndex(name, ".")
 			action, field := name[:dot], name[dot+1:]
 			rule := p.Rules[action]

@@ -136,22 +136,16 @@ func (r *storyteller) changeKeys(p *ledger.Policy, name, value string) {
 	if p.Keys != nil {
 		rules = *p.Keys
 	}
-	switch name {
-	case "keys.backup_roles":
+	if name == "keys.backup_roles" {
 		rules.BackupRoles = []string{}
 		if value != "" {
 			rules.BackupRoles = strings.Split(value, ",")
 		}
-	case "keys.late_epochs":
-		rules.LateEpochs = r.number(value)
-	case "keys.replica_key_epochs":
-		rules.ReplicaKeyEpochs = r.number(value)
-	case "keys.retention_epochs":
-		rules.RetentionEpochs = r.number(value)
-	case "keys.rotate_epochs":
-		rules.RotateEpochs = r.number(value)
-	case "keys.test_epochs":
-		rules.TestEpochs = r.number(value)
+	} else {
+		r.setNumber(name, value, map[string]*uint64{
+			"keys.late_epochs": &rules.LateEpochs, "keys.replica_key_epochs": &rules.ReplicaKeyEpochs, "keys.retention_epochs": &rules.RetentionEpochs,
+			"keys.rotate_epochs": &rules.RotateEpochs, "keys.test_epochs": &rules.TestEpochs,
+		})
 	}
 	p.Keys = &rules
 }
