@@ -93,7 +93,7 @@ func TestMostWithin(t *testing.T) {
 	for range 200 {
 		stamps := make([]uint64, 1+random.IntN(60))
 		for i := range stamps {
-			stamps[i] = random.Uint64N(5_000)
+			stamps[i] = 100 * random.Uint64N(50) // so that many are a second apart
 		}
 		want := 0
 		for begin := range uint64(5_000) {

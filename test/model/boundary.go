@@ -33,7 +33,7 @@ func (a *agent) await(hop int, st *ledger.Statement, resume func()) bool {
 	view, e := a.view(), &a.early
 	author, known := view.Author(st.KeyID)
 	switch {
-	case !known:
+	case !known, len(author.Public) == 0: // nothing to verify it with
 		a.w.rulings[gossip.UnknownAuthor]++
 		return false
 	case a.w.config.NoEarly || *st.Payload.Epoch != view.rules.Epoch+1:
