@@ -232,7 +232,7 @@ func (a *app) devAgentsBanner(f *devFlags, configs []*agent.Config) {
 	}
 	program := devProgram()
 	fmt.Fprintf(w, "\nwatch them, in another terminal, with QUORATE_SERVER and QUORATE_GENESIS as above\n")
-	fmt.Fprintf(w, "  %s list nodes\n  %s watch --verdicts\n  %s explain node %s\n", program, program, program, configs[0].Name)
+	fmt.Fprintf(w, "  %s list nodes\n  %s watch --verdicts\n  %s explain node %s\n  %s explain key %s\n", program, program, program, configs[0].Name, program, configs[0].Name)
 	fmt.Fprintf(w, "  %s propose node.quarantine name=%s reason=trial --key %s   # then approve it\n", program, configs[len(configs)-1].Name,
 		filepath.Join(f.dir, "keys", "alice.key"))
 	fmt.Fprintf(w, "  curl http://%s/v1/quarantine\n", configs[0].Local.Listen)
