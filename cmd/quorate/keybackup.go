@@ -246,33 +246,42 @@ func (a *app) makeBackup(ctx context.Context, l *link, file *keys.File, at spot,
 
 // recorded says whether the ledger has the record of a backup, whatever a server answered
 // to its statement: one that lies may have passed it on, and the file is then the only one
-// that the record fits. It looks for as long as a head takes to be certified. Where that
-// cannot be learned, it may be.
+// that the record fits. It looks until a head is certified that covers all that was applied
+// some time after the answer. Where that cannot be learned, it may be.
 func (l *link) recorded(ctx context.Context, body *ledger.Backup) bool {
 	if l == nil {
 		return false // nothing was sent
 	}
-	for end := time.Now().Add(certifiedSoon); ; {
-		if _, err := l.Sync(ctx); err != nil {
+	began, upTo := time.Now(), uint64(0)
+	for {
+		head, err := l.Sync(ctx)
+		if err != nil {
 			return true
 		}
 		record, err := provenRecord[fsm.BackupRecord](ctx, l, "backup/"+body.Key.String())
 		if err != nil || record != nil && record.Ciphertext == body.Ciphertext {
 			return true
 		}
-		if time.Now().After(end) {
+		if upTo > 0 && head.Size >= upTo {
 			return false
+		}
+		if upTo == 0 && time.Since(began) > appliedSoon {
+			status, err := l.Status(ctx)
+			if err != nil {
+				return true
+			}
+			upTo = max(status.Applied, 1)
 		}
 		select {
 		case <-ctx.Done():
 			return true
-		case <-time.After(certifiedSoon / 20):
+		case <-time.After(appliedSoon / 10):
 		}
 	}
 }
 
-// certifiedSoon is longer than a head of a healthy ledger takes to be certified.
-const certifiedSoon = 4 * time.Second
+// appliedSoon is longer than what is committed takes to be applied everywhere.
+const appliedSoon = 2 * time.Second
 
 // backupAuthor is who signs the statement of a backup.
 func (a *app) backupAuthor(ctx context.Context, file *keys.File, f *keyBackupFlags) (*author, error) {
