@@ -34,8 +34,23 @@ func Prove(kind string, quota uint64, exhibits ...*ledger.Statement) (*Proof, er
 }
 
 // payloadAround is the bytes of an evidence's payload beside its exhibits, at
-// most.
+// most, without the public half of their key.
 const payloadAround = 1_024
+
+// With is the evidence with the public half of its exhibits' key, which it has to bring
+// once the state has it no longer. The error says that it does not fit.
+func (p *Proof) With(public []byte) (ledger.Evidence, error) {
+	e := p.Evidence
+	e.Public = public
+	length := (len(public)*4 + 2) / 3
+	for _, x := range e.Exhibits {
+		length += (len(x)*4 + 2) / 3
+	}
+	if length > ledger.MaxPayloadBytes-payloadAround {
+		return e, &ledger.StatementError{Code: "too_large", Path: "body.public", Message: "the exhibits and their key do not fit one statement"}
+	}
+	return e, nil
+}
 
 // ProveAny makes the evidence that two verified statements are, of whichever
 // kind and in whichever order; the gravest kind if they are of several. Nil: they

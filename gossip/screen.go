@@ -1,6 +1,8 @@
 package gossip
 
 import (
+	"crypto/sha256"
+
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -250,23 +252,47 @@ func (c *Case) checkEvidence(view View, _ Channel) Reason {
 	case err != nil:
 		return FalseProof
 	}
-	for i, x := range statements {
-		a, ok := view.Author(x.KeyID)
-		switch {
-		case !ok:
-			return UnknownAuthor
-		case a.Name != x.Payload.Author:
-			return OtherKey
-		case a.Revoked || len(a.Public) == 0:
-			return RevokedKey
-		}
-		c.exhibits[i].public = a.Public
+	public, reason := publicOf(view, statements, c.Evidence.Public)
+	if reason != Good {
+		return reason
+	}
+	for i := range c.exhibits {
+		c.exhibits[i].public = public
 	}
 	if now := c.rules.Epoch; proof.Offence.Epoch > now+1 || proof.Offence.Epoch+maxProofEpochs < now {
 		return OldProof
 	}
 	c.Proof = proof
 	return Good
+}
+
+// publicOf is the key that verifies exhibits, which are of one key: the state's, or, of one
+// that was rotated out and that the state has no longer, what the evidence brings. Whether
+// the state has it a relay cannot know whose view is older or newer; whether it is the
+// exhibits' key everybody can check.
+func publicOf(view View, exhibits []*ledger.Statement, brought []byte) ([]byte, Reason) {
+	x := exhibits[0]
+	if len(brought) > 0 && sha256.Sum256(brought) != x.KeyID {
+		return nil, FalseProof
+	}
+	a, ok := view.Author(x.KeyID)
+	switch {
+	case !ok:
+		return nil, UnknownAuthor
+	case a.Name != x.Payload.Author:
+		return nil, OtherKey
+	case a.Revoked && !a.Former, (len(a.Public) == 0) != (len(brought) > 0):
+		return nil, RevokedKey
+	}
+	for _, x := range exhibits {
+		if a.Former && *x.Payload.Epoch > a.ValidTo {
+			return nil, NotValid
+		}
+	}
+	if len(brought) > 0 {
+		return brought, Good
+	}
+	return a.Public, Good
 }
 
 // maxProofEpochs is how old evidence may be: what the rules take.

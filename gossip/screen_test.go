@@ -109,7 +109,9 @@ func TestScreenKeepsKeysFromOlderFormats(t *testing.T) {
 	w.key(other, RoleNode)
 	rotation := ledger.Rotate{Peer: make([]byte, 32), PeerProof: make([]byte, 64), Proof: make([]byte, keys.SignatureSize), Public: make([]byte, keys.PublicKeySize)}
 	exhibits := [][]byte{w.sign(t, name, ledger.TypeDestroy, epoch, 3, ledger.Destroy{}), w.aWord(t, name, epoch, 3)}
-	words := [][]byte{w.aWord(t, name, epoch, 4), w.sign(t, name, ledger.TypeObserve, epoch, 4, ledger.Observe{Kind: ledger.NodeUp, Subject: w.names[1], Counter: 9, From: 1, To: 1})}
+	former := w.names[3]
+	w.change(former, func(a *Author) { a.Public, a.Revoked, a.Former, a.ValidTo = nil, true, true, epoch })
+	words := [][]byte{w.aWord(t, former, epoch, 4), w.sign(t, former, ledger.TypeObserve, epoch, 4, ledger.Observe{Kind: ledger.NodeUp, Subject: w.names[1], Counter: 9, From: 1, To: 1})}
 	for what, c := range map[string]struct {
 		envelope []byte
 		now      Reason
@@ -118,7 +120,9 @@ func TestScreenKeepsKeysFromOlderFormats(t *testing.T) {
 		"an end":                       {w.sign(t, name, ledger.TypeDestroy, epoch, 1, ledger.Destroy{}), Good},
 		"a statement of keys as proof": {w.sign(t, other, ledger.TypeEvidence, epoch, 0, ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: exhibits}), Good},
 		"evidence with a key": {w.sign(t, other, ledger.TypeEvidence, epoch, 1,
-			ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: words, Public: w.key(name, RoleNode).Public().Bytes()}), Good},
+			ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: words, Public: w.key(former, RoleNode).Public().Bytes()}), Good},
+		"evidence with a key that the state has": {w.sign(t, other, ledger.TypeEvidence, epoch, 2,
+			ledger.Evidence{Kind: ledger.EvidenceEquivocation, Exhibits: exhibits, Public: w.key(name, RoleNode).Public().Bytes()}), RevokedKey},
 	} {
 		for format, want := range map[uint64]Reason{ledger.KeysFormat - 1: LaterFormat, ledger.KeysFormat: c.now} {
 			w.rules.Format = format

@@ -79,6 +79,10 @@ type Author struct {
 	Revoked              bool   // no longer its holder's key; Public may be missing
 	ValidFrom, ValidTo   uint64 // epochs, of a node
 	Grace                uint64 // epochs after ValidTo in which it is still heard, if no other key followed it
+
+	// Former: it was rotated out, and its rotations lead to the key in force. It convicts
+	// of what it signed up to ValidTo, though Public may be gone: then evidence brings it.
+	Former bool
 }
 
 // validIn reports whether the ledger takes what a node's key signs in an epoch.

@@ -74,13 +74,15 @@ type Agent struct {
 	addresses map[string][]string // of configured peers, by name
 	pins      pinned
 
+	lock     *os.File // of the folder; nil where it can't be locked
 	lag      lag
 	wantHead chan struct{} // entries came that a head should cover
 	ahead    chan claim    // a peer's certified head is ahead of ours
 }
 
-// New opens an agent's state and checks its configuration; it starts nothing.
-func New(config *Config, o Options) (*Agent, error) {
+// New opens an agent's state and checks its configuration; it starts nothing. Until Run
+// ended, or the process did, no other agent opens it: ErrRuns.
+func New(config *Config, o Options) (_ *Agent, err error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("check configuration: %w", err)
 	}
@@ -97,13 +99,24 @@ func New(config *Config, o Options) (*Agent, error) {
 	}
 	a.metrics = newMetrics(a, o.Registry)
 	a.view.Store(&View{})
-	var err error
 	if a.genesis, err = ledger.ParseHash(config.Genesis); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
+	a.lock, err = lockFolder(config.Dir)
+	switch {
+	case errors.Is(err, ErrRuns):
+		return nil, fmt.Errorf("open %s: %w", config.Dir, err)
+	case err != nil:
+		a.logger.Warn("the folder can't be locked; see to it that one agent runs on it", "error", err)
+	}
+	defer func() {
+		if err != nil && a.lock != nil {
+			_ = a.lock.Close() // nothing was written
+		}
+	}()
 	a.store = newVault(config.Dir)
 	if err := a.openPack(time.Now()); err != nil {
 		return nil, err
@@ -197,6 +210,9 @@ func (a *Agent) openClient() error {
 // Run serves and follows until ctx ends, and waits for whatever it started. It
 // fails if it cannot listen.
 func (a *Agent) Run(ctx context.Context) error {
+	if a.lock != nil {
+		defer a.lock.Close() //nolint:errcheck // nothing was written
+	}
 	local, err := a.listenLocal()
 	if err != nil {
 		return err

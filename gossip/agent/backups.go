@@ -107,7 +107,7 @@ func (b *backups) next(s *fsm.State, me *fsm.NodeRecord, now time.Time) (did boo
 // recorded it.
 func (b *backups) refused(s *fsm.State) error {
 	for id, since := range b.first {
-		if of := b.agent.keyring.ring.find(id); of == nil || of.Backup == nil {
+		if of := b.agent.keyring.ring.find(id); of == nil || of.Backup == nil || of.Ended != nil {
 			delete(b.first, id)
 		} else if s.Epoch() >= since+sayAgain {
 			return fmt.Errorf("the backup of the key %s was said in epoch %d, and the ledger has not recorded it", id, since)
@@ -167,6 +167,7 @@ func backupStem(holder string, id ledger.Hash) string {
 
 const (
 	backupDigits = 8
+	hexDigits    = "0123456789abcdef"
 	backupSuffix = ".backup"
 )
 
@@ -196,8 +197,10 @@ func (b *backups) clear(id ledger.Hash, keep string) error {
 		stem := backupStem(b.agent.config.Name, id)
 		for _, e := range list {
 			name := e.Name()
-			if name == keep || !strings.HasPrefix(name, stem) || !strings.HasSuffix(name, backupSuffix) || len(name) != len(stem)+backupDigits+len(backupSuffix) {
-				continue
+			of, ours := strings.CutPrefix(name, stem)
+			of, whole := strings.CutSuffix(of, backupSuffix)
+			if name == keep || !ours || !whole || len(of) != backupDigits || strings.Trim(of, hexDigits) != "" {
+				continue // another's, or what people put there
 			}
 			if err := destroyFile(filepath.Join(dir, name)); err != nil {
 				return err

@@ -31,10 +31,11 @@ type docket struct {
 
 // pending is one offence's evidence.
 type pending struct {
-	proof *gossip.Proof
-	due   time.Time
-	tries int    // how often it was said
-	epoch uint64 // before which it is not said again
+	proof  *gossip.Proof
+	public []byte // of the exhibits' key, which the state may lose
+	due    time.Time
+	tries  int    // how often it was said
+	epoch  uint64 // before which it is not said again
 }
 
 func newDocket(a *Agent) *docket {
@@ -50,7 +51,11 @@ func (d *docket) open(p *gossip.Proof) {
 	due := time.Now().Add(turnOf(view, d.agent.config.Name, &p.Offence))
 	d.mu.Lock()
 	if _, there := d.cases[p.Offence.Key()]; !there && d.makeRoom(p) {
-		d.cases[p.Offence.Key()] = &pending{proof: p, due: due}
+		c := &pending{proof: p, public: p.Evidence.Public, due: due}
+		if author, ok := view.Author(p.Offence.KeyID); ok && len(c.public) == 0 {
+			c.public = author.Public
+		}
+		d.cases[p.Offence.Key()] = c
 	}
 	d.mu.Unlock()
 	d.stir()
@@ -81,6 +86,23 @@ func (d *docket) makeRoom(p *gossip.Proof) bool {
 // brought takes note that another's evidence of an offence was heard, verified.
 func (d *docket) brought(o *ledger.Offence) {
 	d.put(o, proofPatience+rand.N(proofPatience))
+}
+
+// evidence is what to say of what was proven: with the exhibits' key once the state has
+// it no longer, as long as this life knew it before.
+func (d *docket) evidence(p *gossip.Proof) (ledger.Evidence, error) {
+	var public []byte
+	if view := d.agent.view.Load().certified; view != nil {
+		if author, ok := view.Author(p.Offence.KeyID); ok && author.Former && len(author.Public) == 0 {
+			public = p.Evidence.Public
+			d.mu.Lock()
+			if c := d.cases[p.Offence.Key()]; c != nil {
+				public = c.public
+			}
+			d.mu.Unlock()
+		}
+	}
+	return p.With(public)
 }
 
 // has reports whether an offence waits to be brought by us.

@@ -48,11 +48,14 @@ func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
 	a := gossip.Author{Name: record.Holder, Role: record.Role, Revoked: record.Revoked}
 	switch record.Role {
 	case fsm.RoleNode:
-		c.nodeAuthor(&a, key)
+		c.nodeAuthor(&a, &record, key)
 	case fsm.RoleReplica:
 		r, ok := c.State.Replica(record.Holder)
 		if !ok || r.KeyID() != key {
 			a.Revoked = true
+			if ok {
+				c.former(&a, &record, key, r.KeyID())
+			}
 			return a, true
 		}
 		a.Operator, a.Public = r.Operator, r.Public
@@ -69,7 +72,7 @@ func (c *certified) Author(key ledger.Hash) (gossip.Author, bool) {
 
 // nodeAuthor fills in a key of a node: the one in force, its successor, or one that was
 // rotated out while its epochs are still heard.
-func (c *certified) nodeAuthor(a *gossip.Author, key ledger.Hash) {
+func (c *certified) nodeAuthor(a *gossip.Author, record *fsm.KeyRecord, key ledger.Hash) {
 	n, ok := c.State.Node(a.Name)
 	if !ok {
 		a.Revoked = true
@@ -90,9 +93,42 @@ func (c *certified) nodeAuthor(a *gossip.Author, key ledger.Hash) {
 	case rotated && old.Role == fsm.RoleNode && old.Holder == n.Name:
 		a.Revoked = false
 		a.Public, a.ValidFrom, a.ValidTo = old.Public, old.From, old.To
+		a.Former = c.leads(record, n.Key)
 	default:
 		a.Revoked = true
+		c.former(a, record, key, n.Key)
 	}
+}
+
+// former fills in a key that was rotated out and speaks no more, if its rotations lead to
+// the holder's key in force: it convicts still, and evidence brings it once the state has
+// it no longer.
+func (c *certified) former(a *gossip.Author, record *fsm.KeyRecord, key, current ledger.Hash) {
+	if record.ValidTo == nil || !c.leads(record, current) {
+		return
+	}
+	a.Former, a.ValidFrom, a.ValidTo = true, record.ValidFrom, *record.ValidTo
+	if old, kept := c.State.OldKey(key); kept {
+		a.Public = old.Public
+	}
+}
+
+// leads reports whether rotations lead from a key to another.
+func (c *certified) leads(from *fsm.KeyRecord, current ledger.Hash) bool {
+	for range maxRingKeys {
+		if from.Revoked || from.Ended != fsm.KeyRotated || from.Next == nil {
+			return false
+		}
+		if *from.Next == current {
+			return true
+		}
+		next, ok := c.State.Key(*from.Next)
+		if !ok {
+			return false
+		}
+		from = &next
+	}
+	return false
 }
 
 func (c *certified) heldStanding(n *fsm.NodeRecord) string {

@@ -27,6 +27,7 @@ const (
 	changeAgain    = time.Minute     // after one that failed
 	listenPatience = 3 * time.Second
 	listenPause    = 100 * time.Millisecond
+	listenAgain    = time.Second // while this node listens nowhere
 
 	// The verified ledger.
 	keptEntries     = 2_048   // newest certified entries, for peers that reach no replica

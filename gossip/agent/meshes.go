@@ -28,6 +28,10 @@ type meshes struct {
 	other *mesh.Mesh  // that comes or goes; nil: none
 	key   ledger.Hash // whose peer key now has
 	again time.Time   // when a change that failed may be tried again
+
+	// run's alone.
+	addresses []string // where this node listens, or should
+	deaf      bool     // the mesh could not take them back
 }
 
 func newMeshes(a *Agent, config mesh.Config) (*meshes, error) {
@@ -115,7 +119,11 @@ func (s *meshes) run(ctx context.Context) error {
 	defer func() { live.stop() }()
 	for {
 		changed := s.agent.changed.wait()
+		s.listenAgain(live)
 		next, wait := s.due(time.Now())
+		if s.deaf {
+			next, wait = nil, listenAgain
+		}
 		if next != nil {
 			var err error
 			live, err = s.change(ctx, live, next)
@@ -238,21 +246,40 @@ func (s *meshes) gather(ctx context.Context, next, old *runningMesh) error {
 	return nil
 }
 
+// listener is a mesh as far as it listens.
+type listener interface {
+	Listening() []string
+	StopListening() error
+	Listen(addresses []string) error
+}
+
 // move gives the addresses of one mesh to the other, or back.
-func (s *meshes) move(ctx context.Context, from, to *runningMesh) error {
-	addresses := from.Listening()
+func (s *meshes) move(ctx context.Context, from, to listener) error {
+	if at := from.Listening(); len(at) > 0 {
+		s.addresses = at
+	}
 	if err := from.StopListening(); err != nil {
 		return err
 	}
-	failed := s.listen(ctx, to, addresses)
+	failed := s.listen(ctx, to, s.addresses)
 	if failed == nil {
 		return nil
 	}
-	return errors.Join(failed, s.listen(ctx, from, addresses))
+	back := s.listen(ctx, from, s.addresses)
+	s.deaf = back != nil
+	return errors.Join(failed, back)
+}
+
+// listenAgain takes the addresses back that a change of the peer key lost: until then
+// nobody reaches this node, and nothing else is tried.
+func (s *meshes) listenAgain(live listener) {
+	if s.deaf {
+		s.deaf = live.Listen(s.addresses) != nil
+	}
 }
 
 // listen tries for a while: the kernel may take a moment to give an address back.
-func (s *meshes) listen(ctx context.Context, m *runningMesh, addresses []string) error {
+func (s *meshes) listen(ctx context.Context, m listener, addresses []string) error {
 	deadline := time.Now().Add(listenPatience)
 	for {
 		err := m.Listen(addresses)

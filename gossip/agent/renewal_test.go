@@ -43,6 +43,12 @@ type lagging struct {
 
 func newLagging(t *testing.T) *lagging {
 	t.Helper()
+	return newLaggingOf(t, func(*ledger.Policy) {})
+}
+
+// newLaggingOf is newLagging under another policy.
+func newLaggingOf(t *testing.T, change func(*ledger.Policy)) *lagging {
+	t.Helper()
 	w := &lagging{t: t, key: keys.FromSeed([keys.SeedSize]byte{7}), disk: newCrashDisk(1), sent: map[[2]uint64]ledger.Hash{}, first: map[ledger.Observe]ledger.Hash{}}
 	var err error
 	w.ledger, err = memorytest.Found(memorytest.Founding{
@@ -58,6 +64,7 @@ func newLagging(t *testing.T) *lagging {
 			p := ledger.DefaultProtection()
 			p.Monitors, p.WindowTicks, p.AgeEpochs, p.StartReputation = 3, 60, 0, p.VoteReputation
 			g.Policy.EpochMillis, g.Policy.TickMillis, g.Policy.Protection = 6_000, 1_000, &p
+			change(&g.Policy)
 		},
 		Note: func(raw []byte) { w.note(raw) },
 	})
@@ -106,7 +113,7 @@ func (w *lagging) start() {
 		seqs = newSeqs(w.disk, "seqs", id, "this machine")
 	}
 	a.identity.Store(&identity{active: id, line: map[ledger.Hash]bool{id: true}, held: map[ledger.Hash]*keys.PrivateKey{id: w.key}, seqs: seqs})
-	a.docket, a.judge, a.watch = newDocket(a), newJudge(a), newWatcher(a)
+	a.docket, a.early, a.judge, a.watch = newDocket(a), newEarly(), newJudge(a), newWatcher(a)
 	kept, err := openOutbox(w.disk, "outbox")
 	if err != nil {
 		w.t.Fatal(err)

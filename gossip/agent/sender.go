@@ -213,7 +213,10 @@ func (s *sender) observe(o ledger.Observe) {
 
 // accuse says what was proven, and reports whether it could.
 func (s *sender) accuse(p *gossip.Proof) bool {
-	_, err := s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return p.Evidence })
+	evidence, err := s.agent.docket.evidence(p)
+	if err == nil {
+		_, err = s.sayOf(&p.Offence, ledger.TypeEvidence, func(uint64) any { return evidence })
+	}
 	if err != nil {
 		s.agent.logger.Warn("evidence was not brought", "kind", p.Offence.Kind, "offender", p.Offence.Offender, "error", err)
 	}

@@ -57,7 +57,7 @@ const rekeyPrefix = "rekey-"
 // isCandidate reports whether a file is of a key that the agent made.
 func isCandidate(name string) bool {
 	stem, ok := strings.CutSuffix(name, keySuffix)
-	return ok && len(stem) == 16 && strings.Trim(stem, "0123456789abcdef") == ""
+	return ok && len(stem) == 16 && strings.Trim(stem, hexDigits) == ""
 }
 
 func (s *keyFolder) at(name string) string {

@@ -80,45 +80,62 @@ const nodesPage = 256
 
 // peersOf maps the peer keys of all nodes to their names: those in force, those that are
 // announced, and those that were rotated out a moment ago. Of two nodes that claim
-// one key, the one that was admitted first has it. A node whose key is revoked has none:
-// who stole it may have the peer key too.
+// one key, the one whose claim is older has it: a join proves no peer key, and a node that
+// is re-keyed may name anybody's. A node whose key is revoked has none: who stole it may
+// have the peer key too.
 func peersOf(s *fsm.State) map[[ed25519.PublicKeySize]byte]string {
 	peers := map[[ed25519.PublicKeySize]byte]string{}
+	claims := map[[ed25519.PublicKeySize]byte]peerClaim{}
 	eachNode(s, func(n *fsm.NodeRecord) bool {
-		for _, peer := range peerKeysOf(s, n) {
-			key := [ed25519.PublicKeySize]byte(peer)
-			if name, taken := peers[key]; taken {
-				if other, ok := s.Node(name); ok && other.Ordinal <= n.Ordinal {
-					continue
-				}
+		for _, c := range peerClaimsOf(s, n) {
+			key := [ed25519.PublicKeySize]byte(c.peer)
+			other, taken := claims[key]
+			if taken && (other.seq < c.seq || other.seq == c.seq && other.ordinal <= c.ordinal) {
+				continue
 			}
-			peers[key] = n.Name
+			peers[key], claims[key] = n.Name, c
 		}
 		return true
 	})
 	return peers
 }
 
-// peerKeysOf are the peer keys by which a node may be met: the one in force, then its
-// successor or its predecessor, as long as the node may still be using that.
+// peerClaim is a peer key that a node has by an entry.
+type peerClaim struct {
+	peer    ed25519.PublicKey
+	seq     uint64
+	ordinal uint64 // of the node
+}
+
+// peerKeysOf are the peer keys by which a node may be met, the one in force first.
 func peerKeysOf(s *fsm.State, n *fsm.NodeRecord) []ed25519.PublicKey {
+	var list []ed25519.PublicKey
+	for _, c := range peerClaimsOf(s, n) {
+		list = append(list, c.peer)
+	}
+	return list
+}
+
+// peerClaimsOf are the peer keys by which a node may be met: the one in force, then its
+// successor or its predecessor, as long as the node may still be using that.
+func peerClaimsOf(s *fsm.State, n *fsm.NodeRecord) []peerClaim {
 	if n.Revoked || len(n.Peer) != ed25519.PublicKeySize {
 		return nil
 	}
-	list := []ed25519.PublicKey{n.Peer}
-	add := func(peer []byte) {
+	key, known := s.Key(n.Key)
+	list := []peerClaim{{n.Peer, key.Since, n.Ordinal}}
+	add := func(peer []byte, seq uint64) {
 		if len(peer) == ed25519.PublicKeySize && !bytes.Equal(peer, n.Peer) {
-			list = append(list, peer)
+			list = append(list, peerClaim{peer, seq, n.Ordinal})
 		}
 	}
 	if n.Next != nil {
-		add(n.Next.Peer)
+		add(n.Next.Peer, n.Next.Seq)
 	}
-	if n.ValidFrom > 0 && s.Epoch() <= n.ValidFrom+1 {
-		if key, ok := s.Key(n.Key); ok && key.Previous != nil {
-			if old, ok := s.OldKey(*key.Previous); ok {
-				add(old.Peer)
-			}
+	if known && key.Previous != nil && n.ValidFrom > 0 && s.Epoch() <= n.ValidFrom+1 {
+		if old, ok := s.OldKey(*key.Previous); ok {
+			before, _ := s.Key(*key.Previous)
+			add(old.Peer, before.Since)
 		}
 	}
 	return list

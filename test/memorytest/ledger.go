@@ -252,7 +252,12 @@ func (l *Ledger) Decide(action string, args any) error {
 		return err
 	}
 	bundle := [][]byte{proposal}
-	for _, c := range council[1:l.State.Policy().Rules[action].Threshold] {
+	rules := l.State.Policy().Rules
+	rule, ok := rules[action]
+	if !ok {
+		rule = rules["node.remove"] // of key.revoke, which policies of before have no rule for
+	}
+	for _, c := range council[1:rule.Threshold] {
 		approval, err := l.Say(c.Name, ledger.TypeApprove, ledger.Ballot{Proposal: st.ID})
 		if err != nil {
 			return err
