@@ -126,6 +126,12 @@ func (b *ReplicaBackend) Status() client.Status {
 		Authority: s.Authority, Ready: s.Ready, GapFrom: s.GapFrom, GapTo: s.GapTo,
 		Alarms: []string{}, Peers: presentPeers(s.Peers),
 	}
+	if key := s.Key; key != nil {
+		out.Key = &client.ReplicaKey{ID: key.ID.String(), Since: key.Since, Age: key.Age, Due: key.Due, Late: key.Late, Off: key.Off}
+		if key.Next != nil {
+			out.Key.Next = key.Next.String()
+		}
+	}
 	for _, alarm := range s.Alarms {
 		out.Alarms = append(out.Alarms, alarm.Code+": "+alarm.Detail)
 	}

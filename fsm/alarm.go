@@ -140,9 +140,15 @@ func (t *transition) alarmsOfNodes(found alarms, rules *ledger.Keys, backup func
 	})
 }
 
+// ReplicaLateAfter is how many epochs old a replica's key is at most before it is late,
+// where it is to last so many.
+func ReplicaLateAfter(replicaKeyEpochs uint64) uint64 {
+	return replicaKeyEpochs * replicaLateNumerator / 8
+}
+
 func (t *transition) alarmsOfReplicas(found alarms, rules *ledger.Keys) {
 	each(&t.view, tableReplica, func(name string, r *ReplicaRecord) bool {
-		late := rules.ReplicaKeyEpochs * replicaLateNumerator / 8
+		late := ReplicaLateAfter(rules.ReplicaKeyEpochs)
 		if r.Standing == ReplicaActive && late > 0 && t.meta.Epoch > r.KeyEpoch+late {
 			found.add(AlarmReplicaLate, name)
 		}

@@ -70,10 +70,23 @@ type Status struct {
 	Ready           bool         `json:"ready" doc:"Caught up: reads and writes are answered"`
 	GapFrom         uint64       `json:"gap_from,omitempty" doc:"First entry of the history that is not here yet"`
 	GapTo           uint64       `json:"gap_to,omitempty" doc:"First entry after the gap"`
+	Key             *ReplicaKey  `json:"key,omitempty" doc:"How its own key stands, which it rotates by itself"`
 	Alarms          []string     `json:"alarms"`
 	Peers           []PeerStatus `json:"peers"`
 	Forks           []Fork       `json:"forks,omitempty" doc:"Replicas that cosigned heads which are not of this one's history"`
 	Refusals        []Refusal    `json:"refusals,omitempty" doc:"What its guard refused of other replicas since it started, the newest first"`
+}
+
+// ReplicaKey is how a replica's own key stands. It never expires: a ledger that nobody
+// looked after must still certify.
+type ReplicaKey struct {
+	ID    string `json:"id" doc:"Key id, hex"`
+	Since uint64 `json:"since" doc:"The epoch in which it came"`
+	Age   uint64 `json:"age" doc:"Epochs since"`
+	Due   uint64 `json:"due,omitempty" doc:"The epoch in which it is to be rotated"`
+	Late  uint64 `json:"late,omitempty" doc:"The epoch from which on the ledger raises an alarm"`
+	Next  string `json:"next,omitempty" doc:"The key that is made, and not certified yet"`
+	Off   bool   `json:"off,omitempty" doc:"This replica makes no new keys by itself"`
 }
 
 // Fork is a replica that cosigned a head which is not of the history of whoever

@@ -170,6 +170,7 @@ func (v *statusView) text(w io.Writer, now time.Time) {
 			s.Status.Ready, orText(strings.Join(s.Status.Alarms, ", "), "none"))
 	}
 	_ = table.Flush()
+	v.replicaKeys(w)
 	v.refusals(w)
 	v.fleet(w)
 	v.keys(w)

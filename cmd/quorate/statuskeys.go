@@ -88,3 +88,32 @@ func (v *statusView) keys(w io.Writer) {
 		fmt.Fprintln(w, "COUNCIL   has too few operators for some action that changes authority; the recovery set can re-seat it: quorate propose council.reseat")
 	}
 }
+
+// replicaKeys prints how the servers' own keys stand.
+func (v *statusView) replicaKeys(w io.Writer) {
+	name := "keys of"
+	for _, s := range v.Servers {
+		if s.Status == nil || s.Status.Key == nil {
+			continue
+		}
+		key := s.Status.Key
+		when := "is to rotate in epoch " + fmt.Sprint(key.Due)
+		switch {
+		case key.Next != "":
+			when = "rotates now, to " + key.Next[:min(len(key.Next), 8)] + "…"
+		case key.Due == 0:
+			when = "is not to rotate"
+		}
+		if key.Late > 0 && s.Status.Epoch >= key.Late {
+			when += ", which is late"
+		}
+		if key.Off {
+			when += "; it makes no new one (rotation.off)"
+		}
+		if name != "" {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%-9s %s: %s…, since epoch %d, %s\n", name, clean(s.Status.Name), clean(key.ID[:min(len(key.ID), 8)]), key.Since, clean(when))
+		name = ""
+	}
+}

@@ -81,10 +81,23 @@ type Status struct {
 	Faults     int    // replicas that may lie
 	GapFrom    uint64 // the missing part of the history, empty when equal
 	GapTo      uint64
+	Key        *KeyStatus // nil while the ledger does not name this replica
 	Peers      []PeerStatus
 	Alarms     []Alarm
 	Forks      []Fork    // who cosigned heads that are not ours
 	Refusals   []Refusal // what the guard refused of peers, the newest first
+}
+
+// KeyStatus is the key of this replica that the newest applied state names. A
+// replica's key never expires.
+type KeyStatus struct {
+	ID    ledger.Hash
+	Since uint64       // the epoch in which it came
+	Age   uint64       // epochs since
+	Due   uint64       // the epoch in which it is to be rotated; 0: never
+	Late  uint64       // the epoch from which on the ledger raises an alarm; 0: never
+	Next  *ledger.Hash // made already, and not certified yet
+	Off   bool         // this replica rotates by hand only (Rotation.Off)
 }
 
 // PeerStatus is a replica as this one sees it.

@@ -131,3 +131,76 @@ func TestFullDiskOfItsOwn(t *testing.T) {
 		})
 	}
 }
+
+// raft-wal begins its next segment by itself, before anybody needs it; what fails of that,
+// the next write alone hears. On a full disk the replica then stops and says why, and goes on
+// once it is started again and there is space, with all that was acknowledged.
+func TestFullDiskAtTheNextSegment(t *testing.T) {
+	if os.Getenv(ownMounts) == "" {
+		inOwnMounts(t)
+		return
+	}
+	// A disk for r3's segments alone, which has room for the first, for its last write,
+	// which goes beyond its end, and not for a second.
+	wal := ""
+	c := replicatest.Start(t, 3, func(cfg *replica.Config) {
+		cfg.LogStore, cfg.Raft.WALSegmentBytes = replica.LogStoreWAL, 512<<10
+		if cfg.Name != "r3" || wal != "" {
+			return
+		}
+		wal = filepath.Join(cfg.Dir, "raft", "wal")
+		if err := errors.Join(os.MkdirAll(wal, 0o700), syscall.Mount("tmpfs", wal, "tmpfs", 0, "size=960k")); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(wal, syscall.MNT_DETACH) })
+	})
+	full, acks := c.Nodes[2], map[ledger.Hash]uint64{}
+	if c.Leader() == full {
+		if err := full.Replica.TransferLeadership(c.Context(), "r1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, written, last := strings.Repeat("x", 3<<10), 0, uint64(0)
+	write := func() {
+		t.Helper()
+		written++
+		receipt := c.Submit(c.Nodes[0], replica.WaitCommitted, c.Record(c.Council[written%3], fmt.Sprint(text, written)))
+		acks[receipt.Verdicts[0].ID], last = receipt.Last, receipt.Last
+	}
+	until := func(what string, holds func(replica.Status) bool) {
+		t.Helper()
+		for reached := false; !reached; {
+			if written > 300 { // a seventy-eighth of a segment each
+				t.Fatalf("after %d writes it runs on, and not until %s: %+v", written, what, full.Replica.Status())
+			}
+			write() // one by one: many at once may go too far beyond the segment's end
+			full.Await("it has that, or "+what, func(s replica.Status) bool {
+				reached = holds(s)
+				return reached || s.Applied > last
+			})
+		}
+	}
+	until("it stopped", func(s replica.Status) bool { return s.Role == replica.RoleStopped })
+	if err := full.Stop(); !errors.Is(err, replica.ErrDiskFailed) || !strings.Contains(err.Error(), "next segment") {
+		t.Errorf("it stopped: %v", err)
+	}
+	write()
+	// Started on the full disk it goes on as far as that has room, and then waits.
+	full.Start()
+	until("it says that its disk is full", func(s replica.Status) bool { return alarmed(s, "disk_full") })
+	if err := syscall.Mount("tmpfs", wal, "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
+		t.Fatal(err)
+	}
+	full.Await("its disk is well", func(s replica.Status) bool { return !alarmed(s, "disk_full") && s.Ready })
+	sameDigest(t, c)
+	for _, n := range c.Nodes {
+		holds(t, n, acks)
+	}
+	if err := full.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	full.Start()
+	write()
+	sameDigest(t, c)
+	holds(t, full, acks)
+}

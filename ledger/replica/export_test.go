@@ -389,3 +389,8 @@ func WriteFormerRing(dir, file string) error {
 
 // MayStateReady says whether this replica is about to state ready.
 func (r *Replica) MayStateReady() bool { return r.mayStateReady() }
+
+// Unnamed says whether a former key's file is named by the ring no more.
+func (r *Replica) Unnamed(id ledger.Hash) bool {
+	return !slices.ContainsFunc(r.ring.Load().record.Keys, func(k ringKey) bool { return k.id() == id && k.File != "" })
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -165,7 +166,28 @@ func TestOneLiarDoesNotVouchForALaggingReplica(t *testing.T) {
 	text := string(said)
 	lie.Store(&text)
 	liars.Store(&names[1])
+	var honest *replicatest.Node // whose snapshot the liar vouches for, as of an index that nobody has
+	for _, n := range c.Nodes {
+		if !slices.Contains(names[:2], n.Record.Name) {
+			honest = n
+		}
+	}
+	for _, n := range []*replicatest.Node{honest, follower} {
+		n.Await("all is certified", func(s replica.Status) bool { return s.Certified > 2 && s.CertifyLag == 0 })
+	}
+	if err := honest.Replica.Snapshot(c.Context()); err != nil {
+		t.Fatal(err)
+	}
 	follower.Replica.Lag(names...)
+	for rule, change := range map[string]func(*replica.SnapshotClaims){
+		"snapshot_history":       nil,
+		"snapshot_configuration": func(said *replica.SnapshotClaims) { said.Servers = said.Servers[:3] },
+	} {
+		err := follower.Replica.JudgeSnapshot(c.Context(), honest.Replica, 1_000_000, change)
+		if err == nil || !strings.Contains(err.Error(), "2 are needed") || refusals(follower.Replica.Status(), rule) != 1 {
+			t.Errorf("one liar vouches for a snapshot: %s: %v, %+v", rule, err, follower.Replica.Status().Refusals)
+		}
+	}
 	if follower.Replica.StepVouched(c.Context(), 1, fewer) {
 		t.Error("one liar vouches for a configuration")
 	}

@@ -55,7 +55,8 @@ type Hooks struct {
 	// Signed hears of each head once it is cosigned.
 	Signed func(ledger.Head)
 	// Rotation is called after each step of the own rotation, and may end it there:
-	// "file", "ring", "said", "accepted", "active".
+	// "file", "ring", "said", "accepted", "active"; of a key that ended "retired", once
+	// the ring names its file no more, and "destroyed", once the ledger was told.
 	Rotation func(step string) error
 	// Point is called around what a crash may fall between: "snapshot" and
 	// "snapshotted", when a snapshot gets its name.

@@ -17,7 +17,7 @@ type metrics struct {
 	strangers, backfilled, diskErrors    prometheus.Counter
 	diskStalls                           prometheus.Counter
 	repaired, badRepairs, scrubbed       prometheus.Counter
-	diskStalled                          prometheus.Gauge
+	diskStalled, keyAge                  prometheus.Gauge
 	guard                                *prometheus.CounterVec
 }
 
@@ -52,6 +52,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m.scrubbed = counter("scrubbed_bundles_total", "Bundles of the history read again and checked.")
 	m.diskStalls = counter("disk_stalls_total", "Times that a write to the disk was overdue.")
 	m.diskStalled = gauge("disk_stalled", "1 while a write to the disk is overdue, else 0.")
+	m.keyAge = gauge("replica_key_age_epochs", "Epochs since this replica's signing key came; it rotates by itself once its policy's replica_key_epochs are over.")
 	m.guard = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "quorate", Name: "guard_refusals_total",
 		Help: "Raft requests refused before Raft saw them."}, []string{"rule"})
 	m.all = append(m.all, m.guard)

@@ -252,10 +252,24 @@ func (r *Replica) settleRing() error {
 // ring on the disk names it all the same.
 func (r *Replica) dropUnnamed(id ledger.Hash, file string) error {
 	g, err := r.readRing()
-	if err != nil || g.knows(id) {
+	if err != nil {
+		r.swept = false
 		return err
 	}
-	return r.files.destroy(file)
+	if g.knows(id) {
+		return nil
+	}
+	return r.dropFile(file)
+}
+
+// dropFile destroys a key file that the ring does not name, or no more; what the disk
+// refuses now is looked for at each step.
+func (r *Replica) dropFile(file string) error {
+	err := r.files.destroy(file)
+	if err != nil {
+		r.swept = false
+	}
+	return err
 }
 
 // checkLines refuses to begin a new line with a key to which this replica rotated
@@ -280,16 +294,23 @@ func (r *Replica) checkLines() error {
 	return nil
 }
 
-// sweepKeys destroys, once after a start, the key files that the ring does not name:
-// a crash came before the ring did, so nothing was signed with them, or they are of
-// a line that ended with replica.rekey. It waits until the certified state has this
+// inUse says whether the certified state has this replica under the ring's active key.
+func (r *Replica) inUse(g *ring) bool {
+	sealed := r.shell.certified.Load()
+	if sealed == nil {
+		return false
+	}
+	me, ok := sealed.state.Replica(r.cfg.Name)
+	return ok && me.Server() == r.id && me.KeyID() == g.record.Active
+}
+
+// sweepKeys destroys, once after a start and after a failure to, the key files that the
+// ring does not name: a crash came before the ring did, so nothing was signed with them,
+// they ended, or they are of a line that ended with replica.rekey. It waits until the certified state has this
 // replica under the key in use: a ring that got lost would look like a new line.
 func (r *Replica) sweepKeys() error {
-	g, sealed := r.ring.Load(), r.shell.certified.Load()
-	if r.swept || sealed == nil {
-		return nil
-	}
-	if me, ok := sealed.state.Replica(r.cfg.Name); !ok || me.Server() != r.id || me.KeyID() != g.record.Active {
+	g := r.ring.Load()
+	if r.swept || !r.inUse(g) {
 		return nil
 	}
 	named := map[string]bool{keyFile(r.id): true} // the configured one, if it is kept here
@@ -347,7 +368,7 @@ func (r *Replica) newKey() (*identity, string, error) {
 	}
 	made, err := r.cfg.readKey(r.files.path(name), id)
 	if err != nil {
-		return nil, "", errors.Join(err, r.files.destroy(name))
+		return nil, "", errors.Join(err, r.dropFile(name))
 	}
 	return made, name, nil
 }

@@ -119,13 +119,16 @@ func (r *Replica) rotateStep(ctx context.Context) (time.Duration, error) {
 	case key != g.record.Active:
 		return time.Minute, r.takeBack(key)
 	}
-	if err := errors.Join(r.sweepKeys(), r.retireKeys(state.Epoch())); err != nil {
-		return rotateRetry, err
-	}
-	if r.cfg.Rotation.Off || !r.swept || !r.rotationDue(state, me) {
+	failed := errors.Join(r.sweepKeys(), r.retireKeys())
+	switch {
+	case !r.cfg.Rotation.Off && r.inUse(g) && r.rotationDue(state, me):
+		return rotateLook, r.prepareKey(state) // also with files that can't be destroyed
+	case failed != nil:
+		return rotateRetry, failed
+	case !r.swept:
 		return time.Minute, nil
 	}
-	return rotateLook, r.prepareKey(state)
+	return time.Minute, r.sayDestroyed(ctx, state)
 }
 
 // rotationDue says whether this replica makes a new key now: its key is due, and
@@ -179,7 +182,7 @@ func (r *Replica) prepareKey(state *fsm.State) error {
 	}
 	record.Next = &made.id
 	if record.Said, err = r.announcement(state, seq, g.active(), made); err != nil {
-		return errors.Join(err, r.files.destroy(file))
+		return errors.Join(err, r.dropFile(file))
 	}
 	if err := r.changeRing(g.with(record, made)); err != nil {
 		return errors.Join(err, r.dropUnnamed(made.id, file))
@@ -192,11 +195,17 @@ func (r *Replica) prepareKey(state *fsm.State) error {
 // announcement is the key.rotate statement: the old key signs, the new one proves
 // that it is here. The seq is reserved in the state's epoch.
 func (r *Replica) announcement(state *fsm.State, seq uint64, old, made *identity) ([]byte, error) {
-	epoch, generation := state.Epoch(), state.Meta().Generation
 	body := ledger.Rotate{Cosigner: made.c44.Public(), Public: made.key.Public().Bytes(), TLSPin: made.pin}
-	body.Proof = made.key.Sign(ledger.RotationMessage(ledger.Branch(r.genesis, generation), old.id, r.cfg.Name, body))
-	payload := ledger.Payload{Author: r.cfg.Name, Epoch: &epoch, Seq: &seq, Generation: generation, Ledger: r.genesis, Type: ledger.TypeRotate}
-	return ledger.Sign(old.key, payload, body)
+	body.Proof = made.key.Sign(ledger.RotationMessage(ledger.Branch(r.genesis, state.Meta().Generation), old.id, r.cfg.Name, body))
+	return r.sign(old, state, seq, ledger.TypeRotate, body)
+}
+
+// sign makes a statement of this replica, under a seq that is reserved in the state's
+// epoch.
+func (r *Replica) sign(as *identity, state *fsm.State, seq uint64, kind string, body any) ([]byte, error) {
+	epoch := state.Epoch()
+	payload := ledger.Payload{Author: r.cfg.Name, Epoch: &epoch, Seq: &seq, Generation: state.Meta().Generation, Ledger: r.genesis, Type: kind}
+	return ledger.Sign(as.key, payload, body)
 }
 
 // announce brings the statement to the ledger: the very bytes that are kept, or a
@@ -296,7 +305,7 @@ func (r *Replica) giveUp(why string) error {
 	}
 	// Crash here: after the next start the file is destroyed.
 	r.log.Warn("the ledger does not take the next key; another is made", "why", why)
-	return r.files.destroy(file)
+	return r.dropFile(file)
 }
 
 // takeOver makes the next key the active one, once the rotation is certified: until
@@ -355,29 +364,4 @@ func (r *Replica) takeBack(key ledger.Hash) error {
 	}
 	record.Active, record.Next, record.Said = key, nil, nil
 	return r.changeRing(g.with(record))
-}
-
-// retireKeys destroys the secrets of keys that ended retireEpochs ago: nothing that
-// they signed is accepted or needed any more. The configuration's own key file is
-// people's, and holds the age identity.
-func (r *Replica) retireKeys(epoch uint64) error {
-	g := r.ring.Load()
-	for i, one := range g.record.Keys {
-		if one.File == "" || one.Ended == nil || epoch < *one.Ended+retireEpochs {
-			continue
-		}
-		record := g.record
-		record.Keys = slices.Clone(record.Keys)
-		record.Keys[i].File = ""
-		if err := r.changeRing(g.with(record)); err != nil {
-			return err
-		}
-		// Crash here: a file that no ring names; after the next start it is destroyed.
-		if err := r.files.destroy(one.File); err != nil {
-			return err
-		}
-		r.log.Info("former key destroyed", "key", one.id().String())
-		return nil
-	}
-	return nil
 }

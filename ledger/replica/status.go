@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 	"github.com/quorate/quorate/ledger/archive"
 )
@@ -130,6 +131,7 @@ func (r *Replica) watchLoop(ctx context.Context) error {
 		case <-timer.C:
 		}
 		r.probeDisk()
+		r.measureKey()
 		// The oldest one: a leader seals over what stays uncertified, so that the
 		// newest is never old.
 		if late := r.uncertified(); late != nil {
@@ -186,7 +188,7 @@ func (r *Replica) Status() Status {
 	}
 	s.CertifyLag = s.Applied - min(s.Applied, s.Certified)
 	if me, ok := now.state.Replica(r.cfg.Name); ok && me.Server() == r.id {
-		s.Standing = me.Standing
+		s.Standing, s.Key = me.Standing, r.keyStatus(now.state, me)
 	}
 	if from, to, gap := r.archive.Gap(); gap {
 		s.GapFrom, s.GapTo = from, to
@@ -218,6 +220,31 @@ func (r *Replica) Status() Status {
 	r.alarmMu.Unlock()
 	slices.SortFunc(s.Alarms, func(a, b Alarm) int { return int(a.Since) - int(b.Since) })
 	return s
+}
+
+// measureKey tells the metrics how old the own key is.
+func (r *Replica) measureKey() {
+	state := r.shell.now.Load().state
+	if me, ok := state.Replica(r.cfg.Name); ok && me.Server() == r.id {
+		r.metrics.keyAge.Set(float64(keyAge(state, me)))
+	}
+}
+
+func keyAge(state *fsm.State, me fsm.ReplicaRecord) uint64 {
+	return state.Epoch() - min(state.Epoch(), me.KeyEpoch)
+}
+
+// keyStatus says how this replica's key stands, of which the state has the record.
+func (r *Replica) keyStatus(state *fsm.State, me fsm.ReplicaRecord) *KeyStatus {
+	one := &KeyStatus{ID: me.KeyID(), Since: me.KeyEpoch, Age: keyAge(state, me), Off: r.cfg.Rotation.Off}
+	policy := state.Policy()
+	if period := policy.KeyRules().ReplicaKeyEpochs; state.Meta().Format >= ledger.KeysFormat && period > 0 {
+		one.Due, one.Late = replicaRotation(r.genesis, me, period), me.KeyEpoch+fsm.ReplicaLateAfter(period)+1
+	}
+	if next := r.ring.Load().next(); next != nil {
+		one.Next = &next.id
+	}
+	return one
 }
 
 func role(state raft.RaftState) string {
