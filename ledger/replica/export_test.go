@@ -394,3 +394,6 @@ func (r *Replica) MayStateReady() bool { return r.mayStateReady() }
 func (r *Replica) Unnamed(id ledger.Hash) bool {
 	return !slices.ContainsFunc(r.ring.Load().record.Keys, func(k ringKey) bool { return k.id() == id && k.File != "" })
 }
+
+// VotedFor is whom this replica voted for in a term.
+func (r *Replica) VotedFor(term uint64) raft.ServerID { return r.votedFor(term) }

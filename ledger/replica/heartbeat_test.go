@@ -46,3 +46,17 @@ func TestHeartbeatEndsLeadershipInOrder(t *testing.T) {
 	}
 	sameDigest(t, c)
 }
+
+// Raft waits for none of its connections when it ends: what a last heartbeat on one of
+// them asks of the replica then is answered.
+func TestHeartbeatAfterTheEnd(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	n := c.Leader()
+	term := n.Replica.Status().Term
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := target(n); n.Replica.VotedFor(term) != id {
+		t.Errorf("it voted for %q in term %d", n.Replica.VotedFor(term), term)
+	}
+}

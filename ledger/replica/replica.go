@@ -32,6 +32,7 @@ type Replica struct {
 	id       ledger.Hash          // its server (seats.go)
 	ring     atomic.Pointer[ring] // its keys
 	doubtful atomic.Bool          // whether the ring on the disk may be another: a write of it failed
+	closed   bool                 // whether the store is
 	swept    bool                 // whether sweepKeys is done; the rotation's loop alone asks
 
 	files     files
@@ -297,9 +298,11 @@ func (r *Replica) Close() error {
 
 func (r *Replica) closeDisk() error {
 	var errs []error
-	if r.store != nil {
+	if r.store != nil && !r.closed {
+		// It stays where it is: Raft waits for none of its connections, on which a last
+		// heartbeat may be judged yet.
 		errs = append(errs, r.store.Close())
-		r.store = nil
+		r.closed = true
 	}
 	if r.archive != nil {
 		errs = append(errs, r.archive.Close())
