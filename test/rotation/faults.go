@@ -100,7 +100,15 @@ func (d *disaster) parts(ctx context.Context) error {
 		return err
 	}
 	var nodes []int
-	var back []func()
+	var back, others []func()
+	for _, a := range d.agents {
+		if slices.Contains(agents, a) {
+			continue
+		}
+		// Who followed the replica that is cut off hears nothing, and takes some of its
+		// epochs of a few seconds to give it up.
+		others = append(others, d.hinders(a))
+	}
 	for _, a := range agents {
 		nodes = append(nodes, slices.Index(d.agents, a))
 		back = append(back, d.hinders(a))
@@ -115,6 +123,9 @@ func (d *disaster) parts(ctx context.Context) error {
 	apart := d.areApart(ctx, cut, agents)
 	d.parted.to = time.Now()
 	d.lines.Mend()
+	for _, over := range others {
+		over()
+	}
 	if err := errors.Join(waited, apart); err != nil {
 		return err
 	}

@@ -239,7 +239,7 @@ func (f *fleet) away(a *agent, abrupt, long bool) (back func()) {
 	}
 }
 
-// hinders notes that an agent speaks on but does not reach everybody, until the function
+// hinders notes that an agent speaks on but may not reach everybody, until the function
 // is called: its rotation may be late.
 func (f *fleet) hinders(a *agent) (back func()) {
 	from := time.Now()

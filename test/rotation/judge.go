@@ -119,7 +119,7 @@ func untold(lates []lateness) (list []string) {
 	return list
 }
 
-// unexcused are those who were late though nothing had stopped them in their window.
+// unexcused are those who were late though nothing had stopped or hindered them in their window.
 // starts are of epochs, in milliseconds.
 func unexcused(lates []lateness, starts map[uint64]uint64, absences []absence) (list []string) {
 	for _, l := range lates {

@@ -236,7 +236,7 @@ func (f *fleet) keys(d *disaster, h *history, t times) {
 		}
 	}
 	f.row(len(silentLate) > 0, "alarms", "%d late or expired keys, by epoch, without an alarm that names the node; %d with one", len(silentLate), len(h.lates)-len(silentLate))
-	f.row(len(reasonless) > 0, "late", "%d late whom nothing had stopped; late: %v, expired: %v", len(reasonless), slices.Sorted(maps.Keys(late)), slices.Sorted(maps.Keys(expired)))
+	f.row(len(reasonless) > 0, "late", "%d late whom nothing had stopped or hindered; late: %v, expired: %v", len(reasonless), slices.Sorted(maps.Keys(late)), slices.Sorted(maps.Keys(expired)))
 	f.row(!late[d.victim] || !expired[d.victim], "away", "%s, which was away, was late and then expired: alarms", d.victim)
 }
 
