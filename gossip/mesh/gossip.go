@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -177,6 +178,9 @@ func (m *Mesh) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	if m.config.Observe != nil && hasControl(rpc) {
 		key, _ := keyOf(from)
 		m.config.Observe(Frame{Direction: Received, Channel: GossipControl, Peer: key, Internal: true})
+	}
+	if slices.ContainsFunc(rpc.GetSubscriptions(), func(s *pb.RPC_SubOpts) bool { return s.GetSubscribe() && m.channel(s.GetTopicid()) != nil }) {
+		m.told(from)
 	}
 	kept := rpc.Publish[:0]
 	for _, message := range rpc.GetPublish() {

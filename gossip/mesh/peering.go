@@ -27,6 +27,8 @@ type link struct {
 	since   time.Time
 	conns   int
 	outward bool // we dialled it
+	told    bool // the peer said what it subscribes to
+	whole   bool // gossip went both ways once
 }
 
 // notifee keeps links as connections come and go.

@@ -49,8 +49,19 @@ func (m *Mesh) rejoin(ctx context.Context, h *host, now time.Time) {
 	}
 }
 
+// told takes note that a peer said what it subscribes to.
+func (m *Mesh) told(p peer.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.links[p]; l != nil {
+		l.told = true
+	}
+}
+
 // broken are the active members that are connected, for some time, and with which
-// gossip does not go both ways. One that wants no gossip is met ever more rarely.
+// gossip does not go both ways, though it did, or though they said what they subscribe to.
+// Who never did is left alone: it may want none. One that stays broken is met ever more
+// rarely.
 func (m *Mesh) broken(subscribed map[peer.ID]bool, now time.Time) []peer.ID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -61,7 +72,9 @@ func (m *Mesh) broken(subscribed map[peer.ID]bool, now time.Time) []peer.ID {
 		switch {
 		case l.member.Standing != Active:
 		case speaks && subscribed[id]:
+			l.whole = true
 			delete(m.muted, id)
+		case !l.whole && !(l.told && speaks):
 		case now.Sub(l.since) >= rejoinFirst && !now.Before(was.again):
 			pause := min(max(2*was.pause, rejoinFirst), rejoinLast)
 			m.muted[id] = muted{pause, now.Add(pause)}

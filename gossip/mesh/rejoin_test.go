@@ -43,7 +43,7 @@ func TestGossipIsBegunAgain(t *testing.T) {
 	}
 }
 
-// Who wants no gossip is connected anew ever more rarely; whose gossip goes both ways is
+// Who hears no gossip is connected anew ever more rarely; whose gossip goes both ways is
 // left alone, and so is whom the ledger holds.
 func TestMutePeersAreMetEverMoreRarely(t *testing.T) {
 	s := newFleet(t, 1, 1).start(t, 0)
@@ -52,11 +52,15 @@ func TestMutePeersAreMetEverMoreRarely(t *testing.T) {
 	begun := time.Now()
 	m.mu.Lock()
 	for id, member := range map[peer.ID]Member{
-		"mute": {Standing: Active}, "fine": {Standing: Active}, "deaf": {Standing: Active}, "held": {Standing: Quarantined},
+		"mute": {Standing: Active}, "fine": {Standing: Active}, "deaf": {Standing: Active}, "held": {Standing: Quarantined}, "stranger": {Standing: Active},
 	} {
-		m.links[id] = &link{member: member, since: begun}
+		m.links[id] = &link{member: member, since: begun, whole: id == "mute"}
 	}
 	m.mu.Unlock()
+	for _, id := range []peer.ID{"fine", "deaf", "held"} {
+		m.told(id)
+	}
+	m.speaks("stranger", true) // it never said that it wants gossip
 	for _, id := range []peer.ID{"fine", "deaf"} {
 		m.speaks(id, true)
 	}

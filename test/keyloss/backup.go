@@ -259,6 +259,19 @@ func staleCopies(ctx context.Context, h *house) error {
 		}
 		backedUp[a] = key
 	}
+	const dir = "stale" // nobody makes it
+	if err := h.edits(candidates[0].backup(), "altered.backup", func(b []byte) []byte {
+		at := bytes.Index(b, []byte(`"ciphertext":"`)) + 400
+		if b[at] == 'A' {
+			b[at] = 'B'
+		} else {
+			b[at] = 'A'
+		}
+		return b
+	}); err != nil {
+		return err
+	}
+	h.refuses("a backup of which one character was changed", dir, "altered", func() *stagehand.Answer { return h.asksShares(ctx, "alice", "altered.backup", dir, "keys/alice.pass") })
 	var stale *agent
 	began := time.Now()
 	if err := stagehand.Await(ctx, rotationLimit, "one of three agents has rotated its key", func() bool {
@@ -273,7 +286,6 @@ func staleCopies(ctx context.Context, h *house) error {
 		return err
 	}
 	h.Says("agents", "%s rotated its key by itself %.1f s after the backup", stale.Name, time.Since(began).Seconds())
-	const dir = "stale" // nobody makes it
 	h.refuses("a backup of the key before the last rotation", dir, "rotated", func() *stagehand.Answer { return h.asksShares(ctx, "alice", stale.backup(), dir, "keys/alice.pass") })
 	if err := h.staleState(ctx, stale); err != nil {
 		return err
@@ -282,18 +294,6 @@ func staleCopies(ctx context.Context, h *house) error {
 	if fresh == stale {
 		fresh = candidates[1]
 	}
-	if err := h.edits(fresh.backup(), "altered.backup", func(b []byte) []byte {
-		at := bytes.Index(b, []byte(`"ciphertext":"`)) + 400
-		if b[at] == 'A' {
-			b[at] = 'B'
-		} else {
-			b[at] = 'A'
-		}
-		return b
-	}); err != nil {
-		return err
-	}
-	h.refuses("a backup of which one character was changed", dir, "altered", func() *stagehand.Answer { return h.asksShares(ctx, "alice", "altered.backup", dir, "keys/alice.pass") })
 	if err := h.revokedBackup(ctx, dir); err != nil {
 		return err
 	}

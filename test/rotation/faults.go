@@ -100,15 +100,8 @@ func (d *disaster) parts(ctx context.Context) error {
 		return err
 	}
 	var nodes []int
-	var back, others []func()
-	for _, a := range d.agents {
-		if slices.Contains(agents, a) {
-			continue
-		}
-		// Who followed the replica that is cut off hears nothing, and takes some of its
-		// epochs of a few seconds to give it up.
-		others = append(others, d.hinders(a))
-	}
+	var back []func()
+	others := d.hindersAllBut(agents)
 	for _, a := range agents {
 		nodes = append(nodes, slices.Index(d.agents, a))
 		back = append(back, d.hinders(a))
@@ -123,9 +116,7 @@ func (d *disaster) parts(ctx context.Context) error {
 	apart := d.areApart(ctx, cut, agents)
 	d.parted.to = time.Now()
 	d.lines.Mend()
-	for _, over := range others {
-		over()
-	}
+	others()
 	if err := errors.Join(waited, apart); err != nil {
 		return err
 	}
@@ -212,6 +203,7 @@ func (d *disaster) pauses(ctx context.Context) error {
 		return err
 	}
 	var back []func()
+	others := d.hindersAllBut(agents)
 	for _, a := range agents {
 		back = append(back, d.away(a, true, true))
 	}
@@ -224,6 +216,7 @@ func (d *disaster) pauses(ctx context.Context) error {
 	if err := d.signals(syscall.SIGCONT, cut, agents); err != nil {
 		return err
 	}
+	others()
 	if waited != nil {
 		return waited
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,6 +237,23 @@ func (f *fleet) away(a *agent, abrupt, long bool) (back func()) {
 		defer f.mu.Unlock()
 		a.quiet = false
 		f.absences = append(f.absences, absence{name: a.Name, from: from, to: time.Now(), abrupt: abrupt, long: long})
+	}
+}
+
+// hindersAllBut notes that all agents but those few may follow a replica which says nothing
+// from now on, until the function is called: to give it up takes ten seconds, which are
+// two of the epochs here.
+func (f *fleet) hindersAllBut(few []*agent) (back func()) {
+	var list []func()
+	for _, a := range f.agents {
+		if !slices.Contains(few, a) {
+			list = append(list, f.hinders(a))
+		}
+	}
+	return func() {
+		for _, back := range list {
+			back()
+		}
 	}
 }
 
