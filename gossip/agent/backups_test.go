@@ -101,7 +101,7 @@ func unrecordedBackup(t *testing.T) {
 	if err := k.make(func() (*keys.File, error) { return k2, nil }, func(ledger.Hash) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.turn(ledger.Hash(k2.Key.ID()), 10); err != nil {
+	if err := k.turn(ledger.Hash(k2.Key.ID()), 10, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.refused(w.ledger.State); err != nil {

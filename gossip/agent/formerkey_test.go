@@ -27,12 +27,7 @@ func (onlyOf) Possesses(_, _, _ []byte) bool { return true }
 // from the same bytes: with the key, once the state has it no longer.
 func TestEvidenceUnderAFormerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newLaggingOf(t, func(p *ledger.Policy) {
-			p.KeyEpochs, p.GraceEpochs = 16, 1
-			k := ledger.DefaultKeys()
-			k.RotateEpochs, k.LateEpochs = 15, 11
-			p.Keys = &k
-		})
+		w := newLaggingOf(t, shortLived)
 		said := func(epoch, seq uint64, of string) *ledger.Statement {
 			t.Helper()
 			b, err := ledger.Sign(w.key, ledger.Payload{Author: "n0", Epoch: &epoch, Seq: &seq, Ledger: w.a.genesis, Type: ledger.TypeObserve},

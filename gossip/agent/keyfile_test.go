@@ -62,7 +62,7 @@ func (n *nodeKeys) rotated(first, second *keys.File) *keyring {
 	if err := k.make(made, func(ledger.Hash) bool { return false }); err != nil {
 		n.t.Fatal(err)
 	}
-	if err := k.turn(ledger.Hash(second.Key.ID()), 10); err != nil {
+	if err := k.turn(ledger.Hash(second.Key.ID()), 10, 0); err != nil {
 		n.t.Fatal(err)
 	}
 	return k
@@ -132,7 +132,7 @@ func TestRestoredKeyOutlivesTheOneBefore(t *testing.T) {
 // A key file that can't be destroyed is the last that is looked after.
 func TestRotationGoesBeforeDestroying(t *testing.T) {
 	one, two, three := ledger.Hash{1}, ledger.Hash{2}, ledger.Hash{3}
-	r := newRing(one).named(two, "two").turned(two, 6)
+	r := newRing(one).named(two, "two").turned(two, 6, 0)
 	lapsed := func(k *ringKey) bool { return k.ID == one }
 	for name, c := range map[string]struct {
 		ring *ring
@@ -194,7 +194,7 @@ func TestWrongKeyFileOnce(t *testing.T) {
 			t.Errorf("%s: the right key file is refused: %v", name, err)
 			continue
 		}
-		if of := k.ring.find(id); k.ring.Active != id || k.held[id] == nil || of.Gone || of.Replaced || of.Ended != nil || !k.has(id) {
+		if of := k.ring.find(id); k.ring.Active != id || k.held[id] == nil || of.Gone || of.Replaced || of.Ended != nil || !k.has(id, 0) {
 			t.Errorf("%s: %+v", name, k.ring)
 		}
 		if c.rotated && k.ring.find(id).File == "" {
@@ -221,7 +221,7 @@ func TestRestoredSuccessor(t *testing.T) {
 	n.check(os.Remove(filepath.Join(n.state, keyName(second))))
 	n.place(n.config, k2)
 	k = n.open()
-	if k.ring.Active != second || k.ring.Line != first || k.held[second] == nil || k.has(first) || !k.has(second) {
+	if k.ring.Active != second || k.ring.Line != first || k.held[second] == nil || k.has(first, 0) || !k.has(second, 0) {
 		t.Errorf("%+v", k.ring)
 	}
 	if got := k.ring.plan(&keyFacts{Current: first, Next: &second, Lapsed: func(*ringKey) bool { return false }}); got != keyRest {
@@ -236,7 +236,7 @@ func TestKnownIsNotHeld(t *testing.T) {
 	n.place(n.config, k1)
 	n.open()
 	n.place(n.config, other)
-	if k := n.open(); k.ring.find(ledger.Hash(k1.Key.ID())) == nil || k.has(ledger.Hash(k1.Key.ID())) || !k.has(ledger.Hash(other.Key.ID())) {
+	if k := n.open(); k.ring.find(ledger.Hash(k1.Key.ID())) == nil || k.has(ledger.Hash(k1.Key.ID()), 0) || !k.has(ledger.Hash(other.Key.ID()), 0) {
 		t.Errorf("%+v", k.ring)
 	}
 }

@@ -137,11 +137,20 @@ func (k *keyring) there(of *ringKey) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// has reports whether a key is at hand, or was before the active one took its place: then
-// what is known of the ledger is from before that.
-func (k *keyring) has(id ledger.Hash) bool {
-	at := slices.IndexFunc(k.ring.lineage(), func(of ringKey) bool { return of.ID == id })
-	return at >= 0 && (k.held[id] != nil || k.ring.index(id) < k.ring.index(k.ring.Active) && !k.ring.find(id).Replaced)
+// has reports whether a key that a generation has in force is at hand, or was before the
+// active one took its place: then what is known of the ledger is from before that, or the
+// ring is about to go back.
+func (k *keyring) has(id ledger.Hash, generation uint64) bool {
+	of := k.ring.find(id)
+	switch {
+	case of == nil || k.ring.index(id) < k.ring.index(k.ring.Line):
+		return false
+	case k.held[id] != nil:
+		return true
+	case k.ring.left(generation):
+		return k.ring.former(id) && !of.Gone
+	}
+	return k.ring.former(id) && !of.Replaced
 }
 
 // wanted are the keys that may have to sign.
@@ -255,7 +264,7 @@ func (k *keyring) announce(sign func(next *keys.File) ([]byte, error)) error {
 }
 
 // turn takes a successor into force: R7.
-func (k *keyring) turn(to ledger.Hash, from uint64) error {
+func (k *keyring) turn(to ledger.Hash, from, generation uint64) error {
 	if k.held[to] == nil {
 		f, err := k.open(k.ring.find(to))
 		if err != nil {
@@ -263,7 +272,26 @@ func (k *keyring) turn(to ledger.Hash, from uint64) error {
 		}
 		k.held[to] = f
 	}
-	return k.write(k.ring.turned(to, from))
+	return k.write(k.ring.turned(to, from, generation))
+}
+
+// back takes a former key into force again, whose successors the ledger left behind, and
+// reports whether it could. A file that is not there is not looked for again: people put
+// it back and start the agent anew, or have the node re-keyed.
+func (k *keyring) back(to ledger.Hash, follows *ledger.Hash, epoch, generation uint64) (bool, error) {
+	if k.held[to] == nil {
+		f, err := k.open(k.ring.find(to))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, k.write(k.ring.replaced(to))
+		}
+		if err != nil {
+			return false, err
+		}
+		k.held[to] = f
+	}
+	// Crash before it is there: the key that the ledger left is active still, and a later
+	// life goes back. None of those that ended is destroyed before.
+	return true, k.write(k.ring.wentBack(to, follows, epoch, generation))
 }
 
 // drop gives the successor up.
@@ -282,9 +310,9 @@ func (k *keyring) waiting(id ledger.Hash) (f *keys.File, name string, err error)
 }
 
 // adopt takes such a key into force: it begins a line.
-func (k *keyring) adopt(f *keys.File, name string, from uint64) error {
+func (k *keyring) adopt(f *keys.File, name string, from, generation uint64) error {
 	id := ledger.Hash(f.Key.ID())
-	if err := k.write(k.ring.adopted(id, name, from)); err != nil {
+	if err := k.write(k.ring.adopted(id, name, from).noted(generation)); err != nil {
 		return err
 	}
 	k.held[id] = f

@@ -222,7 +222,7 @@ func TestRekeyLeavesAllElse(t *testing.T) {
 	if err != nil || f == nil {
 		t.Fatalf("it is not found: %v", err)
 	}
-	if err := k.adopt(f, name, 3); err != nil {
+	if err := k.adopt(f, name, 3, 0); err != nil {
 		t.Fatal(err)
 	}
 	next, err := Rekey(c, RekeyOptions{})

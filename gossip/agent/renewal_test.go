@@ -76,6 +76,14 @@ func newLaggingOf(t *testing.T, change func(*ledger.Policy)) *lagging {
 	return w
 }
 
+// shortLived has keys end after some epochs, and be rotated at once.
+func shortLived(p *ledger.Policy) {
+	p.KeyEpochs, p.GraceEpochs = 16, 1
+	k := ledger.DefaultKeys()
+	k.RotateEpochs, k.LateEpochs = 15, 11
+	p.Keys = &k
+}
+
 func (w *lagging) note(raw []byte) {
 	w.entries = append(w.entries, raw)
 	e, err := ledger.ParseEntry(raw)

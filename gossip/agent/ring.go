@@ -13,12 +13,15 @@ import (
 // one key that signs. Which one that is the ledger says, never the ring: it names
 // the key files, and what was said of them.
 type ring struct {
-	Active ledger.Hash  `json:"active"`
-	Keys   []ringKey    `json:"keys"`           // in the order in which they came
-	Line   ledger.Hash  `json:"line"`           // the first of those that followed each other by rotation: whose seqs they share
-	Next   *ledger.Hash `json:"next,omitempty"` // announced, or to be
-	Said   []byte       `json:"said,omitempty"` // the envelope that announces Next: it is sent until the ledger has it, the same bytes
-	Writes uint64       `json:"writes"`
+	Active ledger.Hash `json:"active"`
+	// Generation is that of the ledger in which Active was found to be in force; nil: of a
+	// ring of before, or of its first key, which nothing came before.
+	Generation *uint64      `json:"generation,omitempty"`
+	Keys       []ringKey    `json:"keys"`           // in the order in which they came
+	Line       ledger.Hash  `json:"line"`           // the first of those that followed each other by rotation: whose seqs they share
+	Next       *ledger.Hash `json:"next,omitempty"` // announced, or to be
+	Said       []byte       `json:"said,omitempty"` // the envelope that announces Next: it is sent until the ledger has it, the same bytes
+	Writes     uint64       `json:"writes"`
 }
 
 // ringKey is a key of the ring, in force, to come, or ended.
@@ -89,6 +92,15 @@ func (r *ring) lineage() []ringKey {
 	return r.Keys[at:]
 }
 
+// former reports whether a key is of the active one's line, and came before it.
+func (r *ring) former(id ledger.Hash) bool {
+	return r.index(id) >= r.index(r.Line) && r.index(id) < r.index(r.Active)
+}
+
+// left reports whether the ledger went on from an earlier head since the active key was
+// found to be in force: then it may have one in force that came before.
+func (r *ring) left(generation uint64) bool { return r.Generation != nil && *r.Generation < generation }
+
 // add puts a key at the end; the oldest whose file is gone gives way when there
 // are too many.
 func (r *ring) add(k ringKey) {
@@ -133,10 +145,12 @@ const (
 	keyAdopt                   // the ledger has a key in force that people put there
 	keyForeign                 // somebody else announced a successor to our key
 	keyDestroy                 // R9: a key file is of no more use
+	keyNote                    // a ring of before learns in which generation its key is in force
+	keyBack                    // the ledger went on from before the ring turned, with a former key in force
 )
 
 func (s keyStep) String() string {
-	return [...]string{"rest", "make", "announce", "send", "turn", "drop", "adopt", "foreign", "destroy"}[s]
+	return [...]string{"rest", "make", "announce", "send", "turn", "drop", "adopt", "foreign", "destroy", "note", "back"}[s]
 }
 
 // plan is what is to be done, from what is on disk and what the ledger says, and
@@ -158,12 +172,18 @@ func (r *ring) plan(f *keyFacts) keyStep {
 // planKey is plan for all but files that are of no more use.
 func (r *ring) planKey(f *keyFacts) keyStep {
 	switch {
+	case r.Generation != nil && f.Generation < *r.Generation:
+		return keyRest // what we know of the ledger is what it left
 	case r.find(f.Current) == nil:
 		return keyAdopt
 	case r.index(f.Current) > r.index(r.Active) && !r.find(f.Current).Gone:
 		return keyTurn
+	case r.former(f.Current) && r.left(f.Generation) && !r.find(f.Current).Gone:
+		return keyBack
 	case f.Current != r.Active:
-		return keyRest // what we know of the ledger is from before the ring turned
+		return keyRest // what we know of the ledger is from before the ring turned, or people must help
+	case r.Generation == nil && r.Line != r.Active:
+		return keyNote
 	case f.Next != nil && (r.Next == nil || *f.Next != *r.Next):
 		return keyForeign
 	case r.Next != nil && f.Taken:
@@ -233,8 +253,8 @@ func (r *ring) dropped(epoch uint64) *ring {
 	return next
 }
 
-// turned is the ring once a successor is in force, from an epoch on (R7).
-func (r *ring) turned(to ledger.Hash, from uint64) *ring {
+// turned is the ring once a successor is in force, from an epoch on (R7), in a generation.
+func (r *ring) turned(to ledger.Hash, from, generation uint64) *ring {
 	next := r.copy()
 	ended := from - min(from, 1)
 	for i := range next.Keys {
@@ -245,6 +265,34 @@ func (r *ring) turned(to ledger.Hash, from uint64) *ring {
 		}
 	}
 	next.Active, next.Next, next.Said = to, nil, nil
+	next.Generation = &generation
+	return next
+}
+
+// noted is the ring once its key was found to be in force in a generation.
+func (r *ring) noted(generation uint64) *ring {
+	next := r.copy()
+	next.Generation = &generation
+	return next
+}
+
+// wentBack is the ring once the ledger went on from a head at which a former key of the
+// line was in force. Those that came after it have ended in that epoch: what announced
+// them is of a generation that was left, so nobody can have them follow any more, except
+// for the one that was announced up to that head. The seqs are the line's, as before.
+func (r *ring) wentBack(to ledger.Hash, follows *ledger.Hash, epoch, generation uint64) *ring {
+	next := r.copy()
+	next.Active, next.Next, next.Said = to, nil, nil
+	next.Generation = &generation
+	at := next.index(to)
+	next.Keys[at].Ended = nil
+	for i := at + 1; i < len(next.Keys); i++ {
+		next.Keys[i].Ended = &epoch
+		if k := &next.Keys[i]; follows != nil && k.ID == *follows && !k.Gone {
+			id := k.ID
+			k.Ended, next.Next = nil, &id
+		}
+	}
 	return next
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -132,7 +133,7 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 	case keySend:
 		return r.send(ctx)
 	case keyTurn:
-		err := ring.turn(me.Key, me.ValidFrom)
+		err := ring.turn(me.Key, me.ValidFrom, f.Generation)
 		if err == nil {
 			r.agent.metrics.rotated("done")
 			r.agent.logger.Info("the node's key changed", "key", me.Key.String(), "from", me.ValidFrom, "to", me.ValidTo)
@@ -141,7 +142,7 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 	case keyDrop:
 		return true, errors.Join(fmt.Errorf("the ledger will not have %s follow the node's key: another is made", ring.ring.Next), ring.drop(f.Epoch))
 	case keyAdopt:
-		return r.adopt(me)
+		return r.adopt(me, f.Generation)
 	case keyForeign:
 		return r.foreign(me, f.Epoch)
 	case keyDestroy:
@@ -153,8 +154,24 @@ func (r *rotator) act(ctx context.Context, step keyStep, view *certified, me *fs
 			r.sweep = time.Now().Add(keysEvery)
 		}
 		return true, err
+	case keyNote:
+		return true, ring.write(ring.ring.noted(f.Generation))
+	case keyBack:
+		return r.back(me, f)
 	}
 	return false, nil
+}
+
+// back takes a former key into use again, since the ledger went on from a head at which it
+// was in force.
+func (r *rotator) back(me *fsm.NodeRecord, f *keyFacts) (again bool, err error) {
+	left := r.agent.keyring.ring.Active
+	done, err := r.agent.keyring.back(me.Key, f.Next, f.Epoch, f.Generation)
+	if done && err == nil {
+		r.agent.logger.Warn("the ledger went on from before the node's key changed: the former one is in use again",
+			"key", me.Key.String(), "left", left.String(), "generation", f.Generation)
+	}
+	return true, err
 }
 
 // use gives the agent the keys that the ring has now.
@@ -179,7 +196,7 @@ func (r *rotator) facts(view *certified, me *fsm.NodeRecord, now time.Time) (*ke
 	if next := a.keyring.ring.Next; next != nil && !stale && (me.Next == nil || me.Next.Key != *next) && me.Key != *next {
 		_, f.Taken = view.State.Key(*next)
 	}
-	a.trouble.set(troubleKey, r.ends(&meta, &rules, me))
+	a.trouble.set(troubleKey, cmp.Or(r.lost(&meta, me, stale), r.ends(&meta, &rules, me)))
 	if meta.Format < ledger.KeysFormat || a.config.Rotation.Off {
 		return f, keysEvery
 	}
@@ -229,14 +246,41 @@ func (r *rotator) behind(me *fsm.NodeRecord, meta *fsm.Meta, epochMillis uint64,
 	return now.Before(r.from)
 }
 
+// lost says why this node cannot sign under the key that is in force, or nil. What is stale
+// may be old, and no cause for alarm.
+func (r *rotator) lost(meta *fsm.Meta, me *fsm.NodeRecord, stale bool) error {
+	k, ring := r.agent.keyring, r.agent.keyring.ring
+	const help = "restore it from its backup, or have the node re-keyed by decision: quorate agent rekey"
+	left, known := ring.left(meta.Generation), ring.find(me.Key) != nil
+	switch {
+	case !stale && ring.Generation != nil && meta.Generation < *ring.Generation:
+		return fmt.Errorf("what is shown of the ledger is of generation %d, and this node's key was in force in generation %d: ask other servers", meta.Generation, *ring.Generation)
+	case left && known && ring.index(me.Key) < ring.index(ring.Line):
+		return fmt.Errorf("the ledger went on from an earlier head, as generation %d, and has the key %s in force, which people had replaced: have the node re-keyed by decision again: quorate agent rekey", meta.Generation, me.Key)
+	case left && known && !k.has(me.Key, meta.Generation):
+		return fmt.Errorf("the ledger went on from an earlier head, as generation %d, and has the node's former key %s in force, whose file is not here any more: %s", meta.Generation, me.Key, help)
+	case !k.has(me.Key, meta.Generation):
+		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: %s", me.Key, help)
+	case !stale && ring.Generation == nil && meta.Generation > 0 && ring.former(me.Key):
+		return fmt.Errorf("the ledger, which went on from an earlier head as generation %d, has the node's former key %s in force, and nothing here tells since when: if that stays so, have the node re-keyed by decision: quorate agent rekey", meta.Generation, me.Key)
+	}
+	return nil
+}
+
+// gone reports whether a key was this node's, and its file is not here any more.
+func (r *rotator) gone(id ledger.Hash) bool {
+	of := r.agent.keyring.ring.find(id)
+	return of != nil && of.Gone
+}
+
 // ends says what is wrong with a key that is in force, or nil.
 func (r *rotator) ends(meta *fsm.Meta, rules *ledger.Keys, me *fsm.NodeRecord) error {
 	next := r.agent.keyring.ring.Next
 	switch {
-	case !r.agent.keyring.has(me.Key):
-		return fmt.Errorf("the ledger has the key %s in force, whose file is not here: restore it from its backup, or have the node re-keyed by decision: quorate agent rekey", me.Key)
 	case me.Revoked:
 		return errors.New("the node's key is revoked: have the node re-keyed by decision: quorate agent rekey")
+	case me.Next != nil && r.gone(me.Next.Key):
+		return fmt.Errorf("the ledger has %s follow the node's key, whose file is not here any more: have the node re-keyed by decision: quorate agent rekey", me.Next.Key)
 	case me.Next != nil && (next == nil || *next != me.Next.Key):
 		return fmt.Errorf("somebody else announced %s as the key that follows the node's: whoever did holds its key; have the council revoke it", me.Next.Key)
 	case meta.Epoch > me.ValidTo:
@@ -336,7 +380,7 @@ func (r *rotator) send(ctx context.Context) (again bool, err error) {
 }
 
 // adopt takes into use a key that people made and the ledger put in force.
-func (r *rotator) adopt(me *fsm.NodeRecord) (again bool, err error) {
+func (r *rotator) adopt(me *fsm.NodeRecord, generation uint64) (again bool, err error) {
 	a := r.agent
 	f, name, err := a.keyring.waiting(me.Key)
 	if f == nil {
@@ -347,7 +391,7 @@ func (r *rotator) adopt(me *fsm.NodeRecord) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := a.keyring.adopt(f, name, me.ValidFrom); err != nil {
+	if err := a.keyring.adopt(f, name, me.ValidFrom, generation); err != nil {
 		return false, err
 	}
 	a.identity.Store(newIdentity(a.keyring, seqs))

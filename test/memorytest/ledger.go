@@ -171,7 +171,8 @@ func (l *Ledger) EnvelopeIn(epoch uint64, key keys.ID, author, typ string, seq u
 	if err != nil {
 		return nil, err
 	}
-	p := ledger.Payload{Author: author, Body: raw, Ledger: l.State.Meta().Ledger, Type: typ}
+	meta := l.State.Meta()
+	p := ledger.Payload{Author: author, Body: raw, Generation: meta.Generation, Ledger: meta.Ledger, Type: typ}
 	switch form, _ := ledger.ReplayForm(typ); form {
 	case ledger.ReplayNone:
 	case ledger.ReplayNonce:
