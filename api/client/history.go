@@ -61,7 +61,10 @@ func (t *Teller) Event(raw []byte) (*NodeEvent, error) {
 		return nil, err
 	}
 	if e.Kind == ledger.KindStatement {
-		return t.rotation(e)
+		if event, err := t.rotation(e); event != nil || err != nil {
+			return event, err
+		}
+		return t.restoring(e, raw)
 	}
 	if e.Kind != ledger.KindEffect {
 		return nil, nil

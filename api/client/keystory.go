@@ -19,6 +19,7 @@ type ProvenKey struct {
 	Head  Head // under which the key's own record is proven
 	Epoch uint64
 	Rules ledger.Policy
+	Node  *fsm.NodeRecord // its holder, if the key is a node's and it is on the ledger
 }
 
 // VerifiedKey reads a key with its life, from proven records. A key that never had a
@@ -62,7 +63,7 @@ func (c *Client) provenKey(ctx context.Context, id ledger.Hash) (*ProvenKey, err
 			return nil, err
 		}
 	}
-	return &ProvenKey{Key: TellKey(facts), Head: *head, Epoch: meta.Epoch, Rules: *policy}, nil
+	return &ProvenKey{Key: TellKey(facts), Head: *head, Epoch: meta.Epoch, Rules: *policy, Node: facts.Node}, nil
 }
 
 // keyHolder proves who holds a key now, if anybody of that name does.
@@ -163,6 +164,7 @@ type KeyStory struct {
 	Signed   *Entry      // the last statement under it that was found
 	Seen     [2]uint64   // the entries among which it was looked for: from, to (exclusive)
 	Revoked  *Revocation // nil: it is not revoked, or how was not found
+	Restored *Restoring  // the last one that was found; nil: none was
 	Disputed []uint64    // seqs of statements under it whose epochs are those of RevokedFrom on
 	Partial  bool        // not all entries since the key came were looked at
 
@@ -195,6 +197,9 @@ func (c *Client) StoryOfKey(ctx context.Context, id ledger.Hash, whole bool) (*K
 			return nil, err
 		}
 		s.nextSince = next.Since
+	}
+	if s.Restored, err = c.LastRestoring(ctx, id, k.Backup); err != nil {
+		return nil, err
 	}
 	pages := uint64(keyStoryPages)
 	if k.RevokedFrom != nil {
@@ -241,6 +246,12 @@ func (c *Client) readKeyEntry(ctx context.Context, s *KeyStory, id ledger.Hash, 
 	}
 	switch e.Kind {
 	case ledger.KindStatement:
+		switch r, err := restoringIn(entry.Entry); {
+		case err != nil:
+			return err
+		case r != nil && r.Key == id.String() && (s.Restored == nil || s.Restored.Seq < r.Seq):
+			s.Restored = r
+		}
 		st, err := ledger.ParseStatement(e.Content)
 		if err != nil || st.KeyID != id {
 			return err

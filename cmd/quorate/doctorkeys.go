@@ -113,22 +113,14 @@ func examineKeyOnLedger(ctx context.Context, f *findings, l *link, k *examinedKe
 		f.fail("key", "ask another server", "how the key stands cannot be proven: %v", err)
 		return
 	}
-	rules := proven.Rules.KeyRules()
-	switch left := keyEpochsLeft(proven); {
-	case proven.Standing == client.KeyExpired:
-		f.fail("key", "quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node", "the key of %s ended with epoch %d; it is epoch %d", proven.Holder, *proven.ValidTo, proven.Epoch)
-	case proven.Standing == client.KeyNext:
-		f.ok("key", "the next key of %s: in force from epoch %d on; it is epoch %d", proven.Holder, *proven.ValidFrom, proven.Epoch)
-	case proven.Standing != client.KeyInForce:
-		f.fail("key", "quorate explain key "+proven.ID[:16]+" tells how", "the key of %s has ended: %s", proven.Holder, proven.Standing)
-	case left >= 0 && uint64(left) < rules.LateEpochs && proven.Next == "":
-		f.warn("key", "see that the agent runs and reaches a replica: it rotates the key by itself", "the key of %s is late: it ends with epoch %d, it is epoch %d, and no other is announced", proven.Holder, *proven.ValidTo, proven.Epoch)
-	case left >= 0:
-		f.ok("key", "in force for %s until epoch %d; it is epoch %d", proven.Holder, *proven.ValidTo, proven.Epoch)
-	default:
-		f.ok("key", "in force for %s", proven.Holder)
+	restored, err := l.LastRestoring(ctx, k.id, proven.Backup)
+	if err != nil {
+		f.fail("key", "ask another server", "whether the key was restored cannot be proven: %v", err)
+		return
 	}
-	if !rules.WantsBackup(proven.Role) {
+	look := lookAt(proven, restored)
+	judgeKey(f, look)
+	if !look.rules.WantsBackup(proven.Role) {
 		return
 	}
 	switch b := proven.Backup; {
@@ -143,11 +135,35 @@ func examineKeyOnLedger(ctx context.Context, f *findings, l *link, k *examinedKe
 	}
 }
 
-// keyEpochsLeft is for how many epochs after this one a node's key is valid; -1 for
-// keys that have no end.
-func keyEpochsLeft(k *client.ProvenKey) int64 {
-	if k.ValidTo == nil {
-		return -1
+// judgeKey says how a key stands, and what to do about it.
+func judgeKey(f *findings, look keyLook) {
+	k := look.key
+	const another = "quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node"
+	switch {
+	case look.over():
+		f.fail("key", another, "the key of %s is %s; it is epoch %d", k.Holder, look.long(), look.epoch)
+	case look.late():
+		f.warn("key", "see that the agent runs and reaches a replica: it rotates the key by itself", "the key of %s is %s; it is epoch %d", k.Holder, look.long(), look.epoch)
+	case k.Standing == client.KeyNext:
+		f.ok("key", "the next key of %s: in force from epoch %d on; it is epoch %d", k.Holder, *k.ValidFrom, look.epoch)
+	case k.Standing == fsm.KeyRevoked:
+		f.fail("key", "stop what uses it: quorate explain key "+k.ID[:16]+" names the decision; "+another, "the key of %s is %s: nothing under it is accepted", k.Holder, look.long())
+	case k.Standing == fsm.KeyRotated && k.Next != "":
+		f.fail("key", "use the one after it, "+k.Next[:16]+"…: the holder's own folder has it, or its backup", "the key of %s has %s", k.Holder, look.long())
+	case k.Standing != client.KeyInForce:
+		f.fail("key", "quorate explain key "+k.ID[:16]+" tells how", "the key of %s has %s", k.Holder, look.long())
+	case k.ValidTo != nil:
+		f.ok("key", "in force for %s until epoch %d; it is epoch %d", k.Holder, *k.ValidTo, look.epoch)
+	default:
+		f.ok("key", "in force for %s", k.Holder)
 	}
-	return int64(*k.ValidTo) - int64(min(k.Epoch, *k.ValidTo))
+	if look.restored != nil {
+		text, advice := "the key of %s was restored %s", "what was lost may turn up: if others may have it, quorate propose key.revoke and quorate propose node.rekey"
+		if k.Role != fsm.RoleNode {
+			advice = "what was lost may turn up: if others may have it, take another: quorate propose council.change"
+		} else {
+			text += "; its agent keeps silent until two epochs after it started with it"
+		}
+		*f = append(*f, finding{What: "restored", Result: resultOK, Advice: advice, Detail: fmt.Sprintf(text, k.Holder, restoringWords(look.restored))})
+	}
 }

@@ -34,6 +34,7 @@ type nodeStory struct {
 	Whole      bool        `json:"whole"` // every entry since the admission was looked at
 	Ledger     string      `json:"ledger"`
 	Policy     *storyRules `json:"policy,omitempty"`
+	Key        *nodeKey    `json:"key,omitempty"` // that it has now
 }
 
 // storyRules are the figures of the rules that the story speaks of.
@@ -68,10 +69,10 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain node NAME | explain key ID",
 		Short: "tell how a node came to stand as it does, or the life of a key",
 		Long: `explain node tells a node's story in words: its admission, each verdict, offence and
-decision, with the rule by which it followed and the entries that caused it. Each
-entry is verified by its inclusion under the certified head, and the node's
-records are proven. A server could still leave out an older event; with --whole
-every entry since the admission is read and verified here, so that none can.
+decision, with the rule by which it followed and the entries that caused it, and how
+its key stands: in force, late, over, revoked from which epoch, or restored. Each verified by its inclusion under the certified head, and the node's records are
+proven. A server could still leave out an older event; with --whole every entry
+since the admission is read and verified here, so that none can.
 
 explain key tells whose a key is, in which epochs it speaks, how it came and ended,
 its backup and what it signed last; of a revoked one also what is disputed. ID is
@@ -133,6 +134,9 @@ func (l *link) explainNode(ctx context.Context, name string, o client.StoryOptio
 	}
 	if s.Node != nil {
 		out.Operator = s.Node.Operator
+		if out.Key, err = l.nodeKey(ctx, s.Node); err != nil {
+			return nil, err
+		}
 	}
 	out.Standing, out.Meaning = standingWords(s, &rules, epoch.Epoch)
 	for i := range s.Events {
@@ -177,8 +181,11 @@ func standingWords(s *client.Story, p *ledger.Protection, epoch uint64) (standin
 func tellEvent(e *client.StoryEvent, p *ledger.Protection) toldEvent {
 	out := toldEvent{Seq: e.Seq, Time: moment(e.Stamp), Type: e.Type, Causes: []toldCause{}}
 	out.Text, out.Rule = effectWords(e.Type, e.Body, p)
-	if e.Type == ledger.TypeRotate {
+	switch e.Type {
+	case ledger.TypeRotate:
 		out.Text, out.Rule = rotationWords(e.Body)
+	case ledger.TypeRestoreTest:
+		out.Text, out.Rule = restoredEvent(e.Body)
 	}
 	for _, cause := range e.Causes {
 		told := tellCause(cause)
@@ -342,6 +349,9 @@ func (s *nodeStory) text(w io.Writer) {
 	if s.Reputation != nil {
 		fmt.Fprintf(w, "  reputation %d of 10000, %s; below %d it is quarantined, from %d on its word counts\n",
 			*s.Reputation, plural(int(s.Strikes), "strike"), s.Policy.QuarantineBelow, s.Policy.VoteReputation)
+	}
+	if s.Key != nil {
+		fmt.Fprintf(w, "  %s\n", clean(s.Key.text()))
 	}
 	fmt.Fprintln(w)
 	for i, e := range s.Events {

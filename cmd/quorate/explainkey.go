@@ -29,6 +29,11 @@ type keyStory struct {
 	SignedAt uint64             `json:"head_signed"`
 	MayNext  *uint64            `json:"rotate_from,omitempty"` // epoch from which a node's key may be rotated
 	LateNext *uint64            `json:"late_from,omitempty"`   // epoch from which it is late
+	Late     bool               `json:"late,omitempty"`        // it ends soon, and no other is announced
+	Over     bool               `json:"over,omitempty"`        // it ended, and no other was announced
+	Restored *client.Restoring  `json:"restored,omitempty"`    // the last time that was found
+
+	look keyLook
 }
 
 type toldSigned struct {
@@ -107,8 +112,12 @@ func (a *app) explainHolder(ctx context.Context, l *link, name string) error {
 		if k.Holder != name {
 			return refused("ask another server", "the server names the key %s… for %s, which is %s's", told.ID[:16], name, k.Holder)
 		}
+		restored, err := l.LastRestoring(ctx, id, k.Backup)
+		if err != nil {
+			return err
+		}
 		proven = append(proven, k.Key)
-		t.rows = append(t.rows, []string{k.ID, k.Holder, k.Role, rangeWords(&k.Key), strings.ReplaceAll(k.Standing, "_", " "), strings.TrimSpace(k.How + " (entry " + number(k.Since) + ")")})
+		t.rows = append(t.rows, []string{k.ID, k.Holder, k.Role, rangeWords(&k.Key), lookAt(k, restored).short(), strings.TrimSpace(k.How + " (entry " + number(k.Since) + ")")})
 	}
 	return a.print(proven, t.text)
 }
@@ -120,8 +129,9 @@ func (l *link) keyStory(ctx context.Context, id ledger.Hash, whole bool) (*keySt
 	}
 	out := &keyStory{
 		Key: s.Key, Epoch: s.Epoch, Came: tellCause(s.Came).toldCause, Decision: s.Revoked, Disputed: s.Disputed, Partial: s.Partial,
-		Size: s.Head.Size, SignedAt: s.Head.Signed,
+		Size: s.Head.Size, SignedAt: s.Head.Signed, Restored: s.Restored, look: lookAt(&s.ProvenKey, s.Restored),
 	}
+	out.Late, out.Over = out.look.late(), out.look.over()
 	if s.Seen[1] > 0 {
 		out.Looked = s.Seen[:]
 	}
@@ -163,10 +173,15 @@ func (s *keyStory) text(w io.Writer) {
 	if s.Previous != "" {
 		line("before it", "%s…", s.Previous[:16])
 	}
-	switch {
-	case s.Next != "":
+	if s.Next != "" {
 		line("after it", "%s…", s.Next[:16])
-	case s.MayNext != nil:
+	}
+	switch {
+	case s.Late:
+		line("next", "none is announced, which is late since epoch %d: see that its agent runs and reaches a replica", *s.LateNext)
+	case s.Over:
+		line("next", "quorate agent rekey makes another on its machine, and quorate propose node.rekey gives it to the node")
+	case s.MayNext != nil && s.Next == "":
 		line("next", "may be rotated from epoch %d on; late from epoch %d on", *s.MayNext, *s.LateNext)
 	}
 	s.signed(line)
@@ -178,34 +193,28 @@ func (s *keyStory) text(w io.Writer) {
 	case s.Standing == client.KeyInForce && s.Role != fsm.RoleReplica:
 		line("backup", "none is recorded")
 	}
+	if s.Restored != nil {
+		line("restored", "%s", restoringWords(s.Restored))
+	}
 	if s.Destroyed != 0 {
 		line("destroyed", "the private key is, says entry %d", s.Destroyed)
 	}
 	fmt.Fprintf(w, "verified: records and entries are proven under the head of size %d, signed %s\n", s.Size, time.Unix(int64(s.SignedAt), 0).UTC().Format("15:04:05 UTC"))
 }
 
-// standing says how the key stands, in words.
+// standing says how the key stands, in words, and of a revoked one by which decision.
 func (s *keyStory) standing() string {
-	switch s.Standing {
-	case client.KeyInForce:
-		return "in force"
-	case client.KeyNext:
-		return "announced, not in force yet"
-	case client.KeyExpired:
-		return "expired: its epochs are over and no other was announced"
-	case client.KeyEnded:
-		return "ended, in a time of which the ledger does not say how"
-	case fsm.KeyRevoked:
-		text := "revoked"
-		if s.RevokedFrom != nil {
-			text = fmt.Sprintf("ended, revoked from epoch %d on", *s.RevokedFrom)
-		}
-		if d := s.Decision; d != nil {
-			text += fmt.Sprintf(" (entry %d, %s by %s%s)", d.Seq, d.Action, strings.Join(d.By, " "), suffix(": ", d.Reason))
-		}
+	text := s.look.long()
+	if s.Standing != fsm.KeyRevoked {
 		return text
 	}
-	return "ended: " + s.Standing
+	if s.RevokedFrom != nil {
+		text = "ended, " + text
+	}
+	if d := s.Decision; d != nil {
+		text += fmt.Sprintf(" (entry %d, %s by %s%s)", d.Seq, d.Action, strings.Join(d.By, " "), suffix(": ", d.Reason))
+	}
+	return text
 }
 
 // came says how the key got its role.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/api/client"
-	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/ledger"
 )
 
@@ -220,60 +218,6 @@ func proposalTable(list []client.Proposal) *table {
 		t.rows = append(t.rows, []string{p.ID, p.Action, p.Standing, p.Author, strings.Join(approved, " "), number(p.Seq), p.Reason})
 	}
 	return t
-}
-
-func listNodes(ctx context.Context, l *link, f *listFlags) (*table, error) {
-	return nodeTable(f, func(r client.Read) (*client.Nodes, error) { return l.Nodes(ctx, r) })
-}
-
-func listQuarantine(ctx context.Context, l *link, f *listFlags) (*table, error) {
-	return nodeTable(f, func(r client.Read) (*client.Nodes, error) { return l.Quarantine(ctx, r) })
-}
-
-func nodeTable(f *listFlags, read func(client.Read) (*client.Nodes, error)) (*table, error) {
-	list, err := pages(f.read(), func(r client.Read) ([]client.Node, string, error) {
-		page, err := read(r)
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Nodes, page.Next, nil
-	})
-	t := &table{head: []string{"NODE", "OPERATOR", "STANDING", "REPUTATION", "EPOCHS", "LAST VERDICT", "CAUSED BY"}, data: list}
-	for _, n := range list {
-		reputation, last, causes := "-", "-", ""
-		if n.Reputation != nil {
-			reputation = number(n.Reputation.Points)
-		}
-		if n.Last != nil {
-			last, causes = lastWords(&n), seqList(n.Last.Causes)
-		}
-		standing := n.Standing
-		if n.Reputation != nil && n.Reputation.Down {
-			standing += ", down"
-		}
-		t.rows = append(t.rows, []string{n.Name, n.Operator, standing, reputation, fmt.Sprintf("%d-%d", n.ValidFrom, n.ValidTo), last, causes})
-	}
-	return t, err
-}
-
-// lastWords says in short what last became of a node, and in which entry.
-func lastWords(n *client.Node) string {
-	var body struct {
-		Kind   string `json:"kind"`
-		Action string `json:"action"`
-		Reason string `json:"reason"`
-	}
-	_ = json.Unmarshal(n.Last.Body, &body) // what is not there is not shown
-	text := n.Last.Type
-	switch n.Last.Type {
-	case fsm.EffectExecuted:
-		text = decisionWords(body.Action) + suffix(": ", n.Reason)
-	case fsm.EffectVerdict, fsm.EffectOffence:
-		text += " " + body.Kind
-	default:
-		text += suffix(": ", body.Reason)
-	}
-	return fmt.Sprintf("%s (entry %d)", text, n.Last.Seq)
 }
 
 // seqList names the entries of a list, a few of them.
