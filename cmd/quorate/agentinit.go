@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,7 +43,7 @@ type newAgent struct {
 	Files    []string `json:"files"`
 	Plain    bool     `json:"unencrypted,omitempty"`
 
-	joinFile string
+	base, joinFile string
 }
 
 func (a *app) agentInitCommand() *cobra.Command {
@@ -107,11 +106,14 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 	if err := ledger.ValidName(name); err != nil {
 		return nil, usage("choose another name", "%w", err)
 	}
-	base := filepath.Join(f.dir, name)
-	files := []string{base + ".key", base + ".pub", base + ".join.cose", base + ".yaml", base + ".state"}
-	for _, path := range files {
+	made := &newAgent{Name: name, Operator: f.operator, Ledger: genesis.String(), Plain: f.plain, base: filepath.Join(f.dir, name)}
+	for _, ending := range []string{".key", ".pub", ".join.cose", ".yaml", ".state"} {
+		made.Files = append(made.Files, made.base+ending)
+	}
+	made.Config, made.joinFile = made.base+".yaml", made.base+".join.cose"
+	for _, path := range made.Files {
 		// Before anything is made, so that nothing is half made.
-		if _, err := os.Lstat(path); err == nil {
+		if exists(path) {
 			return nil, usage("nothing is ever overwritten: name another --out, or move it away", "%s exists", path)
 		}
 	}
@@ -119,20 +121,36 @@ func (a *app) agentInit(name string, f *agentInitFlags) (*newAgent, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := a.keygen(fsm.RoleNode, name, keygenFlags{operator: f.operator, dir: f.dir, passphraseFile: f.passphraseFile, plain: f.plain, workFactor: f.workFactor})
+	return made, a.makeAgent(made, config, f, spot{genesis: genesis, generation: f.generation})
+}
+
+// makeAgent makes what a new agent needs, all of it or nothing. Nobody has heard of the
+// key before all is there, so that a failure may take it back: it is enrolled nowhere.
+// Crash in between: what is there is in the way of the next try, which names it.
+func (a *app) makeAgent(made *newAgent, config []byte, f *agentInitFlags, at spot) (err error) {
+	key, err := a.keygen(fsm.RoleNode, made.Name, keygenFlags{operator: f.operator, dir: f.dir, passphraseFile: f.passphraseFile, plain: f.plain, workFactor: f.workFactor})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	made := &newAgent{Name: name, Operator: f.operator, KeyID: key.KeyID, Words: key.Words, Ledger: genesis.String(),
-		Config: base + ".yaml", Files: files, Plain: f.plain, joinFile: base + ".join.cose"}
-	if err := a.agentJoin(made, key.file, spot{genesis: genesis, generation: f.generation}); err != nil {
-		return nil, err
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, key.written.remove())
+		}
+	}()
+	defer key.file.Wipe()
+	made.KeyID, made.Words = key.KeyID, key.Words
+	err = key.written.add(made.joinFile, func(string) error { return a.agentJoin(made, key.file, at) })
+	if err != nil {
+		return err
+	}
+	if err := key.written.mktree(made.base + ".state"); err != nil {
+		return err
 	}
 	// The key is new, so that the agent need not ask itself what it has signed.
-	if err := agent.Prepare(base+".state", agent.MemoryDir(), key.file.Key); err != nil {
-		return nil, usage("name a directory that can be written", "make %s: %w", base+".state", causeOf(err))
+	if err := agent.Prepare(made.base+".state", agent.MemoryDir(), key.file.Key); err != nil {
+		return usage("name a directory that can be written", "make %s: %w", made.base+".state", causeOf(err))
 	}
-	return made, writeNew(base+".yaml", config, 0o644)
+	return key.written.add(made.Config, func(path string) error { return writeNew(path, config, 0o644) })
 }
 
 // agentGenesis is the ledger that the agent is to follow.
@@ -194,102 +212,6 @@ func (a *app) signJoin(file *keys.File, at spot) ([]byte, error) {
 	body := ledger.Join{Name: file.Name, Operator: file.Operator, Public: file.Key.Public().Bytes(),
 		Peer: file.Key.PeerKey().Public().(ed25519.PublicKey)}
 	return ledger.Sign(file.Key, a.withNonce(at.payload(file.Name, ledger.TypeJoin)), body)
-}
-
-// agentConfig writes the configuration, with a comment for each key, and reads
-// it back as the agent would.
-func (a *app) agentConfig(name string, genesis ledger.Hash, f *agentInitFlags) ([]byte, error) {
-	servers := a.servers(&f.server)
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	list := func(key, what string, values []string) {
-		line("  # %s", what)
-		if len(values) == 0 {
-			line("  %s: []", key)
-			return
-		}
-		line("  %s:", key)
-		for _, v := range values {
-			line("    - %q", v)
-		}
-	}
-	line("# The agent of %s: quorate agent --config THIS FILE. Paths are relative to it; an\n# unknown key is an error.", name)
-	line("name: %s", name)
-	line("dir: %s            # its own state; made if it is missing", name+".state")
-	line("# memory_dir: /run/user/1000/quorate   # in memory, emptied by a boot, kept over restarts; it finds one itself")
-	line("key_file: %s", name+".key")
-	if f.passphraseFile == "" {
-		line("# passphrase_file: %s.pass   # of key_file; without it, it is asked for", name)
-	} else {
-		path, err := filepath.Abs(f.passphraseFile)
-		if err != nil {
-			return nil, fmt.Errorf("name passphrase file: %w", err)
-		}
-		line("passphrase_file: %q   # without it, it is asked for", path)
-	}
-	line("# key_work_factor: %d   # log2 of scrypt's cost for the key files that it makes: 18 takes 256 MiB and a second", keys.DefaultWorkFactor)
-	line("# Before its key ends the agent makes another and announces it. off: people do it, by decision (node.rekey).")
-	line("rotation:\n  off: false")
-	line("# Each key that it makes is backed up, for governors to open together: quorate key restore.")
-	line("backup:\n  off: false\n  threshold: 0        # shares that open one; 0: more than half of them")
-	line("  # copy: /mnt/backups   # a second folder, on another disk: a backup beside the key is lost with it")
-	if f.joinPack != "" {
-		path, err := filepath.Abs(f.joinPack)
-		if err != nil {
-			return nil, fmt.Errorf("name join pack: %w", err)
-		}
-		line("# What it trusts: the genesis hash; and a recent head that governors endorsed, which the\n# ledger must contain.")
-		line("genesis: %s", genesis)
-		line("join_pack: %q", path)
-	} else {
-		line("# What it trusts: the genesis hash. A join pack holds a recent head too, so that nobody\n# shows a new agent an old ledger.")
-		line("genesis: %s", genesis)
-		line("# join_pack: fleet.pack")
-	}
-	line("# max_pack_age: 744h0m0s   # of a join pack's endorsement, at the first start")
-	line("# max_head_age: 2m0s   # of the newest head, before it says that it is cut off; as the ledger's policy has it")
-	line("api:")
-	list("servers", "The replicas that it follows. Without one it lives from what its peers pass on.", servers)
-	if f.server.caFile != "" {
-		path, err := filepath.Abs(f.server.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("name CA file: %w", err)
-		}
-		line("  ca_file: %q", path)
-	} else {
-		line("  # ca_file: ca.pem   # of the replicas' certificates; the system's, if there are no pins either")
-	}
-	list("pins", "SHA-256 of the replicas' TLS keys, hex, instead of CA certificates.", f.server.pins)
-	line("gossip:")
-	line("  listen: %q        # where other agents reach it", f.listen)
-	list("peers", "Agents to meet first, name@host:port; it learns of others from them.", f.peers)
-	list("links", "Nodes at the far end of links that it is to observe.", nil)
-	line("# Other programs of this machine ask here: GET /v1/status, /v1/epoch, /v1/keys,\n# /v1/quarantine, /v1/nodes/NAME, /metrics.")
-	line("local:")
-	if f.local != "" {
-		line("  listen: %q", f.local)
-		line("  # socket: %s   # a unix socket, instead or too", filepath.Join(name+".state", "agent.sock"))
-	} else {
-		line("  socket: %s", filepath.Join(name+".state", "agent.sock"))
-		line("  # listen: 127.0.0.1:7600   # on loopback, instead or too")
-	}
-	line("# When what it enforces changes, it replaces this file and runs this command.")
-	line("publish:")
-	line("  file: %s", filepath.Join(name+".state", "enforced.json"))
-	line("  hook: []            # such as [\"/usr/local/bin/reload\"]")
-	line("  # hook_time: 10s    # that the command may take")
-	line("log:")
-	line("  level: info         # debug, info, warn or error")
-	line("  format: text        # or json")
-	data := []byte(b.String())
-	if _, err := agent.ParseConfig(name+".yaml", data); err != nil {
-		var wrong *agent.ConfigError
-		if errors.As(err, &wrong) {
-			return nil, usage("check the flags", "%s", wrong.Problem)
-		}
-		return nil, err
-	}
-	return data, nil
 }
 
 func (n *newAgent) text(w io.Writer) {

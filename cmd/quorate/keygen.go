@@ -59,7 +59,8 @@ type newKey struct {
 	Files    []string `json:"files"`
 	Plain    bool     `json:"unencrypted,omitempty"`
 
-	file *keys.File
+	file    *keys.File
+	written madeFiles // to be taken back if what the key is for fails
 }
 
 func (a *app) keygenCommand() *cobra.Command {
@@ -153,7 +154,7 @@ func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (mad
 			return nil, wrongFile("choose another name or --out, or move it away", "%s: it exists already; it is never overwritten", path)
 		}
 	}
-	var written madeFiles
+	written := &made.written
 	defer func() {
 		if err != nil {
 			file.Wipe()
@@ -165,7 +166,7 @@ func (a *app) writeKey(role, name string, f keygenFlags, passphrase []byte) (mad
 	}
 	if role == fsm.RoleReplica {
 		public.Address, public.API = f.peer, f.api
-		if public.TLSPin, err = writeTLS(base, name, &written); err != nil {
+		if public.TLSPin, err = writeTLS(base, name, written); err != nil {
 			return nil, err
 		}
 	}

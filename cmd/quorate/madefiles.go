@@ -11,6 +11,7 @@ import (
 type madeFiles struct {
 	dirs  []string // the innermost first
 	files []string
+	trees []string // directories that it made, with all that is put into them
 }
 
 // mkdir makes a directory and those above it.
@@ -24,6 +25,15 @@ func (m *madeFiles) mkdir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return wrongFile("name a directory that can be written", "make %s: %w", dir, causeOf(err))
 	}
+	return nil
+}
+
+// mktree makes a directory that must not be there, to be taken back with all in it.
+func (m *madeFiles) mktree(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return wrongFile("name a directory that can be written", "make %s: %w", dir, causeOf(err))
+	}
+	m.trees = append(m.trees, dir)
 	return nil
 }
 
@@ -41,6 +51,9 @@ func (m *madeFiles) add(path string, write func(path string) error) error {
 func (m *madeFiles) remove() (err error) {
 	for _, path := range m.files {
 		err = errors.Join(err, os.Remove(path))
+	}
+	for _, dir := range m.trees {
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	for _, dir := range m.dirs {
 		_ = os.Remove(dir)
