@@ -286,7 +286,7 @@ func (r *Replica) sayHanding(ctx context.Context, to raft.ServerID) {
 	wg.Wait()
 }
 
-func (r *Replica) serveHanding(_ http.ResponseWriter, q *http.Request, from *peer) error {
+func (r *Replica) serveHanding(_ http.ResponseWriter, q *http.Request, _ *peer) error {
 	body, err := io.ReadAll(io.LimitReader(q.Body, maxPeerNotes))
 	if err != nil {
 		return err
@@ -295,10 +295,11 @@ func (r *Replica) serveHanding(_ http.ResponseWriter, q *http.Request, from *pee
 	if err := json.Unmarshal(body, &said); err != nil {
 		return err
 	}
-	if r.raftLeader() != from.serverID() {
+	leader := r.raftLeader()
+	if !r.calls(q, func(p *peer) bool { return p.serverID() == leader }) {
 		return errors.New("you do not lead")
 	}
-	r.handovers.say(from.serverID(), raft.ServerID(said.To.String()))
+	r.handovers.say(leader, raft.ServerID(said.To.String()))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -78,6 +79,16 @@ func (r *Replica) peerHandler() http.Handler {
 // caller is the replica whose certificate the connection was made with, as the
 // pins of this moment know it.
 func (r *Replica) caller(q *http.Request) *peer {
+	if all := r.callers(q); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// callers are all of whom the pins take that certificate. A replica that rotated shows
+// its former one for a while, whose pin the rules let another name as its own, who has
+// not its key: so whatever counts as somebody's word is taken of any of them.
+func (r *Replica) callers(q *http.Request) []*peer {
 	if q.TLS == nil {
 		return nil
 	}
@@ -85,7 +96,12 @@ func (r *Replica) caller(q *http.Request) *peer {
 	if err != nil {
 		return nil
 	}
-	return r.pins.now.Load().byPin(pin)
+	return r.pins.now.Load().pinned(pin)
+}
+
+// calls says whether the request may be a replica's.
+func (r *Replica) calls(q *http.Request, is func(*peer) bool) bool {
+	return slices.ContainsFunc(r.callers(q), is)
 }
 
 // servePeers runs the peer service on a listener until ctx ends.
@@ -106,7 +122,7 @@ func (r *Replica) servePeers(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (r *Replica) servePostCosignature(_ http.ResponseWriter, q *http.Request, from *peer) error {
+func (r *Replica) servePostCosignature(_ http.ResponseWriter, q *http.Request, _ *peer) error {
 	body, err := io.ReadAll(io.LimitReader(q.Body, maxPeerNotes))
 	if err != nil {
 		return err
@@ -115,7 +131,7 @@ func (r *Replica) servePostCosignature(_ http.ResponseWriter, q *http.Request, f
 	if err != nil {
 		return err
 	}
-	if s.Replica != from.Name {
+	if !r.calls(q, func(p *peer) bool { return p.Name == s.Replica }) {
 		return errors.New("a replica sends its own cosignatures")
 	}
 	r.certifier.collect(s)

@@ -12,6 +12,9 @@ func (r *Replica) KeepCosigner() error {
 	return r.lieOf(func(made *identity) { made.c44 = r.ring.Load().active().c44 })
 }
 
+// MakeNextKey makes the next key as prepareKey does, due or not.
+func (r *Replica) MakeNextKey() error { return r.lieOf(func(*identity) {}) }
+
 // TakePin makes a next key that names a TLS pin which is another's.
 func (r *Replica) TakePin(pin ledger.Hash) error {
 	return r.lieOf(func(made *identity) { made.pin = pin })
