@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -65,14 +66,21 @@ func newPinWorld(t *testing.T, first *tlsIdentity) *pinWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server = httptest.NewUnstartedServer(s.Handler())
-	w.server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return &tls.Config{Certificates: []tls.Certificate{w.shown.Load().cert}, SessionTicketsDisabled: true}, nil
-	}}
-	w.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what is tested
-	w.server.StartTLS()
-	t.Cleanup(w.server.Close)
+	w.server = serveTLS(t, s.Handler(), func() *tls.Certificate { return &w.shown.Load().cert })
 	return w
+}
+
+// serveTLS serves under the certificate that shown gives at each handshake.
+func serveTLS(t *testing.T, h http.Handler, shown func() *tls.Certificate) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return &tls.Config{Certificates: []tls.Certificate{*shown()}, SessionTicketsDisabled: true}, nil
+	}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what is tested
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
 }
 
 // client connects as the commands do: with the pins of genesis until others are

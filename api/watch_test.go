@@ -17,10 +17,11 @@ import (
 	"github.com/quorate/quorate/ledger"
 )
 
-// lines gives the lines of a watch one at a time.
+// lines gives the lines of a watch one at a time; one that says nothing for a minute has
+// ended.
 func lines(t *testing.T, url string, header ...string) (next func() string, end func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	q, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)

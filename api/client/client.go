@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -65,7 +66,8 @@ type Client struct {
 	servers   []string
 	http      *http.Client
 	pins      *pins
-	preferred atomic.Int64 // index of the server that answered last
+	pulses    map[string]*pulse // by server
+	preferred atomic.Int64      // index of the server that answered last, or after one that is silent
 
 	syncing sync.Mutex // guards trust, unkept and small
 	trust   *trust
@@ -86,7 +88,7 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: options, servers: servers, pins: pins, http: newHTTPClient(options, pins)}
+	c := &Client{options: options, servers: servers, pins: pins, pulses: newPulses(servers), http: newHTTPClient(options, pins)}
 	if options.HTTPClient != nil {
 		own := *options.HTTPClient
 		c.http = &own
@@ -128,6 +130,7 @@ func newHTTPClient(options Options, pins *pins) *http.Client {
 		config.MinVersion = tls.VersionTLS13
 	}
 	transport := &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext, // whoever gave up waiting leaves it behind
 		TLSClientConfig:       config,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   16,
