@@ -63,12 +63,15 @@ func TestHistoriesReplay(t *testing.T) {
 	if seals == 0 {
 		t.Fatal("no history had a seal")
 	}
+	t.Logf("%d seals, %v", seals, effects)
+	if testing.Short() {
+		return // a fifth of the histories: in one of twenty runs some of it does not happen
+	}
 	for _, effect := range []string{EffectDecision, EffectExecuted, EffectFailed, EffectExpired, EffectEpoch, EffectTick, EffectActive, EffectRotated, ledger.TypeRotate} {
 		if effects[effect] == 0 {
 			t.Errorf("no history had %s: %v", effect, effects)
 		}
 	}
-	t.Logf("%d seals, %v", seals, effects)
 }
 
 // shortGenesis has times so short that everything falls due within a history.

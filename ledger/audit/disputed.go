@@ -14,7 +14,8 @@ import (
 )
 
 // DisputedKey is a key that was revoked from an epoch on, with the statements under
-// it whose epochs are that one or later. They stay on the ledger and the export
+// it whose epochs are that one or later, or before the key's first: a replica's key is
+// taken for the epoch before it came, which no revocation reaches. They stay on the ledger and the export
 // verifies: history is history. But nobody need take them for the holder's word.
 type DisputedKey struct {
 	Holder     string   `json:"holder"`
@@ -25,6 +26,7 @@ type DisputedKey struct {
 
 	id    ledger.Hash
 	since uint64
+	began uint64 // epoch
 }
 
 func (d *DisputedKey) text() string {
@@ -82,7 +84,7 @@ func revokedKeys(state *fsm.State) []*DisputedKey {
 		id, err := ledger.ParseHash(key[len("key/"):])
 		if err == nil && canon.Unmarshal(value, &record) == nil && (record.Role == fsm.RoleNode || record.Role == fsm.RoleReplica) && record.RevokedFrom != nil {
 			revoked = append(revoked, &DisputedKey{
-				Holder: record.Holder, KeyHex: id.String(), From: *record.RevokedFrom, Entries: []uint64{}, id: id, since: record.Since,
+				Holder: record.Holder, KeyHex: id.String(), From: *record.RevokedFrom, Entries: []uint64{}, id: id, since: record.Since, began: record.ValidFrom,
 			})
 		}
 		return true
@@ -111,7 +113,7 @@ func dispute(revoked map[ledger.Hash]*DisputedKey, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	if st.Payload.Epoch != nil && *st.Payload.Epoch >= d.From {
+	if epoch := st.Payload.Epoch; epoch != nil && (*epoch >= d.From || *epoch < d.began) {
 		if d.Statements++; len(d.Entries) < maxDisputedListed {
 			d.Entries = append(d.Entries, e.Seq)
 		}
