@@ -49,6 +49,7 @@ type Agent struct {
 	metrics *metrics
 	client  *client.Client // nil: no replica is configured
 	mesh    *meshes
+	near    neighbours // mesh
 	verify  *fsm.DirectVerifier
 
 	mu        sync.Mutex // guards chronicle
@@ -156,6 +157,7 @@ func New(config *Config, o Options) (_ *Agent, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mesh: %w", err)
 	}
+	a.near = a.mesh
 	return a, nil
 }
 
@@ -289,7 +291,7 @@ func (a *Agent) change(fn func(*View)) {
 	}
 	a.view.Store(v)
 	a.viewing.Unlock()
-	a.mesh.Refresh()
+	a.near.Refresh()
 	a.changed.tell()
 }
 

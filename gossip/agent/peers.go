@@ -23,6 +23,14 @@ type claim struct {
 	head *head
 }
 
+// neighbours are the members to whom this node is connected, as far as they are asked for
+// the ledger: meshes.
+type neighbours interface {
+	Peers() []mesh.Member
+	Ask(ctx context.Context, to ed25519.PublicKey, request []byte) ([]byte, error)
+	Refresh() // the directory of members changed
+}
+
 // followPeers takes what the replicas do not give: from a peer whose head is
 // ahead of ours for longer than a replica needs, and, while no replica answers,
 // from any.
@@ -45,7 +53,7 @@ func (a *Agent) followPeers(ctx context.Context) error {
 			if !a.alone() {
 				continue
 			}
-			if peers := a.mesh.Peers(); len(peers) > 0 {
+			if peers := a.near.Peers(); len(peers) > 0 {
 				a.askPeer(ctx, peers[rand.IntN(len(peers))].Peer)
 			}
 		}
@@ -68,7 +76,7 @@ func (a *Agent) reach(ctx context.Context, c claim) error {
 		if err := sleep(ctx, replicaPatience); err != nil {
 			return err
 		}
-		if peers := a.mesh.Peers(); len(peers) > 0 {
+		if peers := a.near.Peers(); len(peers) > 0 {
 			asked = peers[rand.IntN(len(peers))].Peer
 		}
 	}
@@ -125,7 +133,7 @@ func (a *Agent) ask(ctx context.Context, peer ed25519.PublicKey, r *syncRequest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerSyncTimeout)
 	defer cancel()
-	answer, err := a.mesh.Ask(ctx, peer, request)
+	answer, err := a.near.Ask(ctx, peer, request)
 	if err != nil {
 		return nil, err
 	}
