@@ -22,7 +22,8 @@ type DisputedKey struct {
 	KeyHex     string   `json:"key"`
 	From       uint64   `json:"from"` // epoch
 	Statements int      `json:"statements"`
-	Entries    []uint64 `json:"entries"` // seqs of the first of them
+	Early      int      `json:"early,omitempty"` // of these, how many bear an epoch before the key's first
+	Entries    []uint64 `json:"entries"`         // seqs of the first of them
 
 	id    ledger.Hash
 	since uint64
@@ -36,6 +37,9 @@ func (d *DisputedKey) text() string {
 	}
 	if d.Statements > 8 {
 		text += " …"
+	}
+	if d.Early > 0 {
+		text += fmt.Sprintf("; %d of them of an epoch before the key's first, %d", d.Early, d.began)
 	}
 	return text
 }
@@ -114,6 +118,9 @@ func dispute(revoked map[ledger.Hash]*DisputedKey, raw []byte) error {
 		return err
 	}
 	if epoch := st.Payload.Epoch; epoch != nil && (*epoch >= d.From || *epoch < d.began) {
+		if *epoch < d.began {
+			d.Early++
+		}
 		if d.Statements++; len(d.Entries) < maxDisputedListed {
 			d.Entries = append(d.Entries, e.Seq)
 		}

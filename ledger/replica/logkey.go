@@ -135,9 +135,14 @@ func (r *Replica) openLogKey() error {
 // log.rekey. It is used, and given to peers, once such a decision is executed.
 // One that is pending is given again: a proposal may name it already.
 func (r *Replica) NewLogKey() (ledger.LogKeys, error) {
-	if pending, err := r.files.readLogKey(pendingKeyFile); err != nil {
+	r.pendingLog.Lock()
+	defer r.pendingLog.Unlock()
+	pending, err := r.files.readLogKey(pendingKeyFile)
+	if err != nil {
 		return ledger.LogKeys{}, err
-	} else if pending != nil {
+	}
+	// One in use is there still if its file could not be removed: it is replaced below.
+	if used := r.logKey.Load(); pending != nil && (used == nil || *pending != *used) {
 		return pending.Public(r.origin), nil
 	}
 	var key LogKey
@@ -183,18 +188,10 @@ func (r *Replica) logKeyLoop(ctx context.Context) error {
 }
 
 func (r *Replica) findLogKey(ctx context.Context, want ledger.LogKeys) error {
-	pending, err := r.files.readLogKey(pendingKeyFile)
-	if err != nil {
+	if used, err := r.usePending(want); used || err != nil {
 		return err
 	}
-	if pending != nil && sameLogKeys(pending.Public(r.origin), want) {
-		if err := r.useLogKey(pending); err != nil {
-			return err
-		}
-		// Crash before this: both files hold the key, and this runs again.
-		return r.files.remove(pendingKeyFile)
-	}
-	err = errors.New("no peer in reach has the log key")
+	err := errors.New("no peer in reach has the log key")
 	for _, from := range r.peers.others() {
 		b, failed := r.peers.get(ctx, from, pathLogKey, maxPeerNotes)
 		if failed != nil {
@@ -211,6 +208,21 @@ func (r *Replica) findLogKey(ctx context.Context, want ledger.LogKeys) error {
 		return r.useLogKey(key)
 	}
 	return err
+}
+
+// usePending takes the pending key into use, if it is the one that the state names.
+func (r *Replica) usePending(want ledger.LogKeys) (used bool, err error) {
+	r.pendingLog.Lock()
+	defer r.pendingLog.Unlock()
+	pending, err := r.files.readLogKey(pendingKeyFile)
+	if err != nil || pending == nil || !sameLogKeys(pending.Public(r.origin), want) {
+		return false, err
+	}
+	if err := r.useLogKey(pending); err != nil {
+		return false, err
+	}
+	// Crash before this: both files hold the key. The next start removes this one.
+	return true, r.files.remove(pendingKeyFile)
 }
 
 // formerLogEnds fires when the log key before is to be destroyed; without one never.

@@ -115,6 +115,35 @@ func TestDamagedFormerLogKeyIsForgotten(t *testing.T) {
 	}
 }
 
+// A pending log key that got into use, and whose file could not be removed, is not given
+// for another log.rekey, which the ledger would refuse; a fresh one takes its place.
+func TestLogKeyInUseIsNotGivenAgain(t *testing.T) {
+	c := replicatest.Start(t, 1, nil)
+	n := c.Leader()
+	used, err := os.ReadFile(filepath.Join(n.Dir, "logkey"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(n.Dir, "logkey.pending"), used, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vkey := func() string {
+		t.Helper()
+		fresh, err := n.Replica.NewLogKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ledger.LogVKey(c.Genesis.Origin, fresh)
+	}
+	first := vkey()
+	if first == ledger.LogVKey(c.Genesis.Origin, c.LogKey.Public(c.Genesis.Origin)) {
+		t.Error("the key in use is given as a new one")
+	}
+	if vkey() != first {
+		t.Error("a pending key is not given again")
+	}
+}
+
 // A crash after a pending log key got into use leaves it in both files; the next
 // start does not take it for pending.
 func TestLogKeyInUseIsNotPending(t *testing.T) {

@@ -67,11 +67,12 @@ type Replica struct {
 	haltCh     chan struct{}
 	stepDown   chan struct{} // capacity 1
 
-	admission *admission
-	futures   futures
-	logKey    atomic.Pointer[LogKey]
-	formerLog atomic.Pointer[formerLog] // nil: none, or its time is over
-	signers   signerCache
+	admission  *admission
+	futures    futures
+	logKey     atomic.Pointer[LogKey]
+	formerLog  atomic.Pointer[formerLog] // nil: none, or its time is over
+	pendingLog sync.Mutex                // the file of the pending log key
+	signers    signerCache
 
 	refusals  refusals
 	forks     forks
