@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"strings"
 	"testing"
@@ -203,20 +204,10 @@ func (w *rotatingAlone) goesBack() {
 	w.ledger.Now = uint64(time.Now().UnixMilli())
 	body := ledger.Recover{At: w.ledger.Now, Generation: 1, Keep: []string{"r1"},
 		Head: ledger.RecoverHead{Last: w.head.Prev(), Root: ledger.Hash{1}, Size: w.head.Next()}}
-	first, err := w.ledger.Say("a", ledger.TypeRecover, body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	st, err := ledger.ParseStatement(first)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	second, err := w.ledger.Say("b", ledger.TypeApprove, ledger.Ballot{Proposal: st.ID})
-	if err == nil {
-		err = w.ledger.Apply(ledger.CommandStatements, first, second)
-	}
-	if err != nil || w.ledger.State.Meta().Generation != 1 {
-		w.t.Fatalf("generation %d: %v", w.ledger.State.Meta().Generation, err)
+	first := w.accepted(w.ledger.Say("a", ledger.TypeRecover, body))
+	w.accepted(w.ledger.Say("b", ledger.TypeApprove, ledger.Ballot{Proposal: first.ID}))
+	if got := w.ledger.State.Meta().Generation; got != 1 {
+		w.t.Fatalf("generation %d", got)
 	}
 	w.a.out.forgotten()
 }
@@ -277,26 +268,11 @@ func TestTheFormerKeyIsGone(t *testing.T) {
 		w, _ := gone(t)
 		made := keys.FromSeed([keys.SeedSize]byte{9})
 		id := ledger.Hash(made.ID())
-		me, _ := w.ledger.State.Node("n0")
-		w.ledger.IDs["n0"] = made.ID()
-		join, err := w.ledger.Say("n0", ledger.TypeJoin, ledger.Join{Name: "n0", Operator: me.Operator, Peer: me.Peer, Public: made.Public().Bytes()})
-		if err == nil {
-			err = w.ledger.Apply(ledger.CommandStatements, join)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, err := ledger.ParseStatement(join)
-		if err != nil {
-			t.Fatal(err)
-		}
 		w.shelf.key[rekeyName(id)] = &keys.File{Name: "n0", Role: fsm.RoleNode, Key: made}
 		if err := CreateSeqs(w.a.store.seqsPath(id), w.a.config.memoryDir(), id, Machine()); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.ledger.Decide("node.rekey", map[string]any{"join": st.ID}); err != nil {
-			t.Fatal(err)
-		}
+		w.rekeyed("n0", made, made.PeerKey().Public().(ed25519.PublicKey))
 		clear(w.sent) // another line counts anew
 		w.speaks(id)
 		if trouble := w.a.trouble.list(); trouble[troubleKey] != "" {
