@@ -124,13 +124,7 @@ func (b *ReplicaBackend) Status() client.Status {
 		Applied: s.Applied, Certified: s.Certified, Signed: s.Signed, Lag: s.CertifyLag, Standing: s.Standing,
 		Quorum: s.Quorum, CosignThreshold: s.Threshold, Faults: s.Faults, Generation: s.Generation,
 		Authority: s.Authority, Ready: s.Ready, GapFrom: s.GapFrom, GapTo: s.GapTo,
-		Alarms: []string{}, Peers: presentPeers(s.Peers),
-	}
-	if key := s.Key; key != nil {
-		out.Key = &client.ReplicaKey{ID: key.ID.String(), Since: key.Since, Age: key.Age, Due: key.Due, Late: key.Late, Off: key.Off}
-		if key.Next != nil {
-			out.Key.Next = key.Next.String()
-		}
+		Key: presentOwnKey(s.Key), Alarms: []string{}, Peers: presentPeers(s.Peers),
 	}
 	for _, alarm := range s.Alarms {
 		out.Alarms = append(out.Alarms, alarm.Code+": "+alarm.Detail)
@@ -150,6 +144,18 @@ func (b *ReplicaBackend) Status() client.Status {
 	if v, err := b.replica.View(context.Background(), replica.Stale); err == nil {
 		meta := v.State.Meta()
 		out.Origin, out.Epoch, out.Frozen = meta.Origin, meta.Epoch, meta.Frozen
+	}
+	return out
+}
+
+// presentOwnKey is how a replica's own key stands; nil where the ledger does not name it.
+func presentOwnKey(key *replica.KeyStatus) *client.ReplicaKey {
+	if key == nil {
+		return nil
+	}
+	out := &client.ReplicaKey{ID: key.ID.String(), Since: key.Since, Age: key.Age, Due: key.Due, Late: key.Late, Off: key.Off}
+	if key.Next != nil {
+		out.Next = key.Next.String()
 	}
 	return out
 }
