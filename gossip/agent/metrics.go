@@ -57,10 +57,17 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 		return m
 	}
 	m.gatherer = registry
+	registry.MustRegister(m.collectors(a)...)
+	return m
+}
+
+// collectors are all that an agent exports; the gauges ask the agent at each scrape.
+func (m *metrics) collectors(a *Agent) []prometheus.Collector {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	registry.MustRegister(m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations, m.changes, m.renewals, m.givenUp,
+	return []prometheus.Collector{
+		m.rulings, m.statement, m.verdicts, m.probes, m.roundTrip, m.rotations, m.changes, m.renewals, m.givenUp, newTroubleGauge(&a.trouble),
 		gauge("quorate_agent_size", "Certified entries that are enforced.", func() float64 { return float64(a.View().Size) }),
 		gauge("quorate_agent_head_age_seconds", "Since the newest head was signed; -1 without one.", func() float64 {
 			if v := a.View(); !v.Signed.IsZero() {
@@ -70,6 +77,12 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 		}),
 		gauge("quorate_agent_alarm", "1: certified heads conflict, or certified entries diverge.", func() float64 {
 			if a.Status().Alarm {
+				return 1
+			}
+			return 0
+		}),
+		gauge("quorate_agent_cut_off", "1: none of the replicas that it is to follow answers; it may hear of heads from peers still.", func() float64 {
+			if a.client != nil && a.trouble.cutOff() {
 				return 1
 			}
 			return 0
@@ -87,8 +100,27 @@ func newMetrics(a *Agent, registry *prometheus.Registry) *metrics {
 		}),
 		gauge("quorate_agent_waiting", "Statements that wait for the ledger.", func() float64 { return float64(a.out.waiting()) }),
 		gauge("quorate_agent_quarantined", "Nodes that are dropped.", func() float64 { return float64(len(quarantineOf(a.View()))) }),
-	)
-	return m
+	}
+}
+
+// troubleGauge tells, at each scrape, what is wrong.
+type troubleGauge struct {
+	trouble *troubles
+	desc    *prometheus.Desc
+}
+
+func newTroubleGauge(t *troubles) *troubleGauge {
+	return &troubleGauge{t, prometheus.NewDesc("quorate_agent_trouble", "1 while that is wrong, as the trouble of its status says; else there is none.", []string{"what"}, nil)}
+}
+
+// Describe is prometheus's.
+func (g *troubleGauge) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
+
+// Collect is prometheus's.
+func (g *troubleGauge) Collect(out chan<- prometheus.Metric) {
+	for what := range g.trouble.list() {
+		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, 1, what)
+	}
 }
 
 func (m *metrics) ruled(channel string, r gossip.Reason) {

@@ -19,6 +19,7 @@ type metrics struct {
 	repaired, badRepairs, scrubbed       prometheus.Counter
 	diskStalled, keyAge                  prometheus.Gauge
 	guard                                *prometheus.CounterVec
+	alarms                               *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -55,7 +56,12 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m.keyAge = gauge("replica_key_age_epochs", "Epochs since this replica's signing key came; it rotates by itself once its policy's replica_key_epochs are over.")
 	m.guard = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "quorate", Name: "guard_refusals_total",
 		Help: "Raft requests refused before Raft saw them."}, []string{"rule"})
-	m.all = append(m.all, m.guard)
+	m.alarms = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "quorate", Name: "replica_alarm",
+		Help: "1 while this replica raises the alarm of that code, else 0."}, []string{"code"})
+	for _, code := range alarmCodes {
+		m.alarmed(code, false)
+	}
+	m.all = append(m.all, m.guard, m.alarms)
 	for _, c := range m.all {
 		if err := registerer.Register(c); err != nil {
 			m.unregister()
@@ -72,6 +78,14 @@ func (m *metrics) unregister() {
 }
 
 func (m *metrics) refused(rule string) { m.guard.WithLabelValues(rule).Inc() }
+
+func (m *metrics) alarmed(code string, on bool) {
+	value := 0.0
+	if on {
+		value = 1
+	}
+	m.alarms.WithLabelValues(code).Set(value)
+}
 
 func (m *metrics) applied(entries, commands int) {
 	m.entries.Add(float64(entries))

@@ -28,6 +28,11 @@ const (
 	alarmFormerCouncil = "former_council"
 )
 
+// alarmCodes are all of them: the metrics tell of each whether it is raised.
+var alarmCodes = []string{
+	alarmHalted, alarmDisk, alarmDiskStalled, alarmDamaged, alarmGap, alarmFork, alarmNoLogKey, alarmUncertified, alarmFormerCouncil,
+}
+
 // raise sets an alarm; its time is that of the first raising.
 func (r *Replica) raise(code, detail string) {
 	r.alarmMu.Lock()
@@ -37,6 +42,7 @@ func (r *Replica) raise(code, detail string) {
 		since = old.Since
 	}
 	r.alarms[code] = Alarm{Code: code, Detail: detail, Since: since}
+	r.metrics.alarmed(code, true)
 	r.alarmMu.Unlock()
 	if !ok {
 		r.log.Warn("alarm", "code", code, "detail", detail)
@@ -48,6 +54,7 @@ func (r *Replica) clear(code string) {
 	r.alarmMu.Lock()
 	_, ok := r.alarms[code]
 	delete(r.alarms, code)
+	r.metrics.alarmed(code, false)
 	r.alarmMu.Unlock()
 	if ok {
 		r.log.Info("alarm over", "code", code)
