@@ -51,13 +51,23 @@ func (r *Reader) about(st *ledger.Statement) (code string, ok bool) {
 	return r.refusesDestroy(k, by, body, err), true
 }
 
-func (r *Reader) refusesBackup(k Key, by person, body ledger.Backup, err error) string {
-	of, known := r.Keys[body.Key]
+// keyNamed gives the key that a statement is about; err is that of reading the statement.
+func (r *Reader) keyNamed(id ledger.Hash, err error) (of Key, code string) {
+	of, known := r.Keys[id]
 	switch {
 	case err != nil:
-		return "bad_field"
+		return of, "bad_field"
 	case !known:
-		return "unknown_key"
+		return of, "unknown_key"
+	}
+	return of, ""
+}
+
+func (r *Reader) refusesBackup(k Key, by person, body ledger.Backup, err error) string {
+	of, code := r.keyNamed(body.Key, err)
+	switch {
+	case code != "":
+		return code
 	case of.Role == replica:
 		return "wrong_role"
 	case of.Revoked:
@@ -120,14 +130,20 @@ func (r *Reader) maySpeak(k Key, by person, of Key) string {
 	return "wrong_operator"
 }
 
+// recorded says whether that is the last backup of a key.
+func (r *Reader) recorded(key, ciphertext ledger.Hash) bool {
+	backup, there := r.Backups[key]
+	return there && backup.Ciphertext == ciphertext
+}
+
 func (r *Reader) refusesTest(k Key, by person, body ledger.RestoreTest, err error) string {
-	backup, there := r.Backups[body.Key]
 	switch {
 	case err != nil:
 		return "bad_field"
-	case !there || backup.Ciphertext != body.Ciphertext:
+	case !r.recorded(body.Key, body.Ciphertext):
 		return "unknown_backup"
 	}
+	backup := r.Backups[body.Key]
 	if code := r.maySpeak(k, by, r.Keys[body.Key]); code != "" {
 		return code
 	}
@@ -144,14 +160,11 @@ func (r *Reader) refusesTest(k Key, by person, body ledger.RestoreTest, err erro
 }
 
 func (r *Reader) refusesDestroy(k Key, by person, body ledger.Destroy, err error) string {
-	of, known := r.Keys[body.Key]
-	switch {
-	case err != nil:
-		return "bad_field"
-	case !known:
-		return "unknown_key"
+	of, code := r.keyNamed(body.Key, err)
+	if code == "" {
+		code = r.maySpeak(k, by, of)
 	}
-	if code := r.maySpeak(k, by, of); code != "" {
+	if code != "" {
 		return code
 	}
 	over := of.Role == node && r.Nodes[of.Holder].Key == body.Key && r.Epoch > of.To+r.grace
@@ -163,12 +176,11 @@ func (r *Reader) refusesDestroy(k Key, by person, body ledger.Destroy, err error
 	default:
 		later = heard
 	}
-	backup, there := r.Backups[body.Key]
 	named := body.Ciphertext != ledger.Hash{}
 	switch {
 	case later != "":
 		return later
-	case named && (!there || backup.Ciphertext != body.Ciphertext):
+	case named && !r.recorded(body.Key, body.Ciphertext):
 		return "unknown_backup"
 	case r.Destroyed[body.Key] && !named:
 		return "nothing_changes"

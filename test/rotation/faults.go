@@ -91,11 +91,7 @@ func (d *disaster) parts(ctx context.Context) error {
 	if err := d.until(ctx, d.at(46)); err != nil || d.lines == nil {
 		return err
 	}
-	cut, err := d.follower(ctx)
-	if err != nil {
-		return err
-	}
-	agents, err := d.spares(ctx)
+	cut, agents, err := d.some(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,13 +118,7 @@ func (d *disaster) parts(ctx context.Context) error {
 	}
 	dropped := d.lines.Parted() - before
 	d.Demand(dropped > 0, "no packet was for the other side: nothing was parted")
-	for i, a := range agents {
-		if err := d.follows(ctx, a); err != nil {
-			return err
-		}
-		back[i]()
-	}
-	if err := d.ready(ctx, cut); err != nil {
+	if err := d.allFollow(ctx, cut, agents, back); err != nil {
 		return err
 	}
 	d.Says("partition", "epochs %d to %d: the lines between %s with %d agents of as many operators and all others are cut for %.1f s, %d packets dropped; all follow %.1f s later",
@@ -189,16 +179,34 @@ func (d *disaster) follower(ctx context.Context) (*stagehand.Replica, error) {
 	return nil, err
 }
 
+// some gives a replica that follows and five agents, for whom two epochs can go wrong.
+func (d *disaster) some(ctx context.Context) (*stagehand.Replica, []*agent, error) {
+	cut, err := d.follower(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	agents, err := d.spares(ctx)
+	return cut, agents, err
+}
+
+// allFollow waits until those who were cut off or stopped follow the ledger again; each
+// agent's back is called then.
+func (d *disaster) allFollow(ctx context.Context, cut *stagehand.Replica, agents []*agent, back []func()) error {
+	for i, a := range agents {
+		if err := d.follows(ctx, a); err != nil {
+			return err
+		}
+		back[i]()
+	}
+	return d.ready(ctx, cut)
+}
+
 // pauses stops five agents and a replica that follows, for two epochs.
 func (d *disaster) pauses(ctx context.Context) error {
 	if err := d.until(ctx, d.at(54)); err != nil {
 		return err
 	}
-	cut, err := d.follower(ctx)
-	if err != nil {
-		return err
-	}
-	agents, err := d.spares(ctx)
+	cut, agents, err := d.some(ctx)
 	if err != nil {
 		return err
 	}
@@ -221,13 +229,7 @@ func (d *disaster) pauses(ctx context.Context) error {
 		return waited
 	}
 	took, woken := time.Since(began), time.Now()
-	for i, a := range agents {
-		if err := d.follows(ctx, a); err != nil {
-			return err
-		}
-		back[i]()
-	}
-	if err := d.ready(ctx, cut); err != nil {
+	if err := d.allFollow(ctx, cut, agents, back); err != nil {
 		return err
 	}
 	d.Says("pause", "epochs %d to %d: %s and %d agents of as many operators stopped (SIGSTOP) for %.1f s; all follow %.1f s later", from, from+cutEpochs, cut.Name, cutAgents, took.Seconds(), time.Since(woken).Seconds())
