@@ -275,8 +275,8 @@ func (a *Agent) enforce(state *fsm.State, h *head, changed bool) {
 	}
 	peers := peersOf(state)
 	a.change(func(v *View) {
-		if v.State != nil && state.Next() < v.State.Next() && state.Meta().Generation == v.State.Meta().Generation {
-			return // another source was quicker
+		if v.State != nil && older(state, v.State) {
+			return // another source was quicker, or a newer generation is replayed from its beginning
 		}
 		v.State, v.Size, v.Root, v.peers = state, state.Next(), h.Root, peers
 		if signed.After(v.Signed) {
@@ -286,6 +286,12 @@ func (a *Agent) enforce(state *fsm.State, h *head, changed bool) {
 			v.hold()
 		}
 	})
+}
+
+// older reports whether a certified state is from before another.
+func older(a, b *fsm.State) bool {
+	x, y := a.Meta().Generation, b.Meta().Generation
+	return x < y || x == y && a.Next() < b.Next()
 }
 
 // alarmHeads takes note of two certified heads that contradict each other. From

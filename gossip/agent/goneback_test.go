@@ -321,3 +321,28 @@ func TestWhatARingCannotTell(t *testing.T) {
 		}
 	})
 }
+
+// A view of a generation gives way to a later state of it and to a newer generation, be that
+// shorter, and never to what the ledger left.
+func TestAViewNeverLeavesItsGeneration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newRotatingAlone(t)
+		w.a.near = &neighbourhood{}
+		first := w.ledger.State
+		w.pass(8)
+		left := w.ledger.State
+		w.goesBack()
+		recovered := w.ledger.State
+		w.pass(1)
+		later := w.ledger.State
+		if recovered.Next() >= left.Next() {
+			t.Fatalf("what was left has %d entries, what follows %d", left.Next(), recovered.Next())
+		}
+		for i, step := range []struct{ shown, want *fsm.State }{{left, left}, {first, left}, {recovered, recovered}, {left, recovered}, {later, later}, {recovered, later}, {first, later}} {
+			w.a.enforce(step.shown, &head{signed: uint64(time.Now().Unix())}, true)
+			if w.a.view.Load().State != step.want {
+				t.Errorf("step %d: it goes by generation %d with %d entries", i, w.a.view.Load().State.Meta().Generation, w.a.view.Load().Size)
+			}
+		}
+	})
+}
