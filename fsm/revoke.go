@@ -287,9 +287,7 @@ func (v *view) KeyAt(id ledger.Hash, epoch *uint64) (KeyWord, KeyRecord) {
 }
 
 // WordOf says what a statement that is on the ledger is worth, by the record of its key
-// as the ledger has it later. That the epoch is not after the key's last one its
-// acceptance shows, and of a node's key that it is not before the first: a replica's is
-// taken for the epoch before, too, in which it was not its holder's.
+// as the ledger has it later. That the epoch is in the key's range its acceptance shows.
 func WordOf(st *ledger.Statement, record []byte) (KeyWord, KeyRecord, error) {
 	var key KeyRecord
 	if err := canon.Unmarshal(record, &key); err != nil {
@@ -305,8 +303,6 @@ func WordOf(st *ledger.Statement, record []byte) (KeyWord, KeyRecord, error) {
 		return WordDisputed, key, nil
 	case key.Revoked && key.RevokedFrom == nil:
 		return WordEnded, key, nil
-	case key.ValidTo != nil && *epoch < key.ValidFrom:
-		return WordNotYet, key, nil
 	}
 	return WordHolds, key, nil
 }

@@ -184,8 +184,12 @@ func (v *view) nodeAuthor(st *ledger.Statement, a author, key *KeyRecord) (autho
 
 // replicaAuthor resolves a replica's key: the one in force, or one that was rotated
 // out. What it said in the epoch in which it rotated is taken as long as that epoch's
-// statements are.
+// statements are. In no epoch before it came does a key speak: no revocation would
+// reach what a thief said there.
 func (v *view) replicaAuthor(st *ledger.Statement, a author, key *KeyRecord) (author, *problem) {
+	if epoch := st.Payload.Epoch; epoch != nil && *epoch < key.ValidFrom {
+		return author{}, refuse(KeyExpired, "epoch", fmt.Sprintf("this key of %s is valid from epoch %d on", a.name, key.ValidFrom))
+	}
 	r, ok := lookup[ReplicaRecord](v, tableReplica+a.name)
 	if !ok {
 		return author{}, rotatedOut(key)

@@ -14,20 +14,17 @@ import (
 )
 
 // DisputedKey is a key that was revoked from an epoch on, with the statements under
-// it whose epochs are that one or later, or before the key's first: a replica's key is
-// taken for the epoch before it came, which no revocation reaches. They stay on the ledger and the export
+// it whose epochs are that one or later. They stay on the ledger and the export
 // verifies: history is history. But nobody need take them for the holder's word.
 type DisputedKey struct {
 	Holder     string   `json:"holder"`
 	KeyHex     string   `json:"key"`
 	From       uint64   `json:"from"` // epoch
 	Statements int      `json:"statements"`
-	Early      int      `json:"early,omitempty"` // of these, how many bear an epoch before the key's first
-	Entries    []uint64 `json:"entries"`         // seqs of the first of them
+	Entries    []uint64 `json:"entries"` // seqs of the first of them
 
 	id    ledger.Hash
 	since uint64
-	began uint64 // epoch
 }
 
 func (d *DisputedKey) text() string {
@@ -37,9 +34,6 @@ func (d *DisputedKey) text() string {
 	}
 	if d.Statements > 8 {
 		text += " …"
-	}
-	if d.Early > 0 {
-		text += fmt.Sprintf("; %d of them of an epoch before the key's first, %d", d.Early, d.began)
 	}
 	return text
 }
@@ -88,7 +82,7 @@ func revokedKeys(state *fsm.State) []*DisputedKey {
 		id, err := ledger.ParseHash(key[len("key/"):])
 		if err == nil && canon.Unmarshal(value, &record) == nil && (record.Role == fsm.RoleNode || record.Role == fsm.RoleReplica) && record.RevokedFrom != nil {
 			revoked = append(revoked, &DisputedKey{
-				Holder: record.Holder, KeyHex: id.String(), From: *record.RevokedFrom, Entries: []uint64{}, id: id, since: record.Since, began: record.ValidFrom,
+				Holder: record.Holder, KeyHex: id.String(), From: *record.RevokedFrom, Entries: []uint64{}, id: id, since: record.Since,
 			})
 		}
 		return true
@@ -117,10 +111,7 @@ func dispute(revoked map[ledger.Hash]*DisputedKey, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	if epoch := st.Payload.Epoch; epoch != nil && (*epoch >= d.From || *epoch < d.began) {
-		if *epoch < d.began {
-			d.Early++
-		}
+	if st.Payload.Epoch != nil && *st.Payload.Epoch >= d.From {
 		if d.Statements++; len(d.Entries) < maxDisputedListed {
 			d.Entries = append(d.Entries, e.Seq)
 		}

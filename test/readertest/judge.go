@@ -42,7 +42,7 @@ func (r *Reader) Judge(st *ledger.Statement) Word {
 	case !k.Succeeded && k.Role == node:
 		last += r.grace // of a key that ends without a successor
 	}
-	if k.Role == node && *st.Payload.Epoch < k.From || epoch > last {
+	if *st.Payload.Epoch < k.From || epoch > last {
 		return OutOfRange
 	}
 	return Holds

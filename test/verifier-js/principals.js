@@ -61,7 +61,7 @@ export class Principals {
   seat(role, { name: holder, public: key }) {
     const id = hex(keyID(key));
     if (this.byKey.has(id)) throw new Refused(`the key of ${role} ${holder} was used before`);
-    this.byKey.set(id, { name: holder, role, public: key, active: true, first: this.epoch });
+    this.byKey.set(id, { name: holder, role, public: key, active: true, first: this.format < 3 ? 0 : this.epoch });
   }
 
   // A node's key speaks from the epoch of its admission on.
@@ -133,9 +133,12 @@ export class Principals {
     if (statement.type === 'recover') this.proposals.set(hex(statement.id), { action: 'recover', args: statement.body });
   }
 
-  // A key that was rotated out speaks for its epochs only; one without a successor is heard for the grace epochs too.
+  // A key that was rotated out speaks for its epochs only; one without a successor is heard for the grace epochs too. A
+  // replica's speaks in no epoch before it came.
   inRange({ epoch, kid, type }, who) {
-    if (epoch === undefined || who.to === undefined) return;
+    if (epoch === undefined) return;
+    if (who.role === 'replica' && epoch < who.first) throw new Refused(`key ${hex(kid)} of ${who.name} speaks from epoch ${who.first} on, not in ${epoch}`);
+    if (who.to === undefined) return;
     const last = who.rotated || type === 'key.rotate' ? who.to : who.to + this.policy.grace_epochs;
     if (epoch < who.from || epoch > last) throw new Refused(`key ${hex(kid)} of ${who.name} speaks from epoch ${who.from} to ${last}, not in ${epoch}`);
   }

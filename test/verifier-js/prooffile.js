@@ -40,8 +40,7 @@ const keyRecordShape = object({
   revoked: optional(bool), revoked_from: maybe(uint), role: string, said: optional(uint), since: uint, valid_from: optional(uint), valid_to: maybe(uint),
 });
 
-// checkKey: the record of the key that a statement names, at a head that has its entry, does not dispute it, nor
-// began later: a replica's key is taken for the epoch before it came.
+// checkKey: the record of the key that a statement names, at a head that has its entry, does not dispute it.
 function checkKey(p, entry, chain) {
   const shown = verifyStateAt(p, chain);
   if (entry.kind !== 'statement') throw new Refused('the entry is no statement');
@@ -52,7 +51,6 @@ function checkKey(p, entry, chain) {
   if (s.epoch === undefined) return;
   if (key.revoked_from <= s.epoch) throw new Refused(`signed in epoch ${s.epoch} under a key that is revoked from epoch ${key.revoked_from} on`);
   if (key.revoked && key.revoked_from === undefined) throw new Refused('the key was revoked, and the ledger does not say from when');
-  if (key.valid_to !== undefined && s.epoch < (key.valid_from ?? 0)) throw new Refused(`signed in epoch ${s.epoch} under a key that is valid from epoch ${key.valid_from} on`);
 }
 
 function verifyEntryProof(file, genesisHash, ownChain) {
