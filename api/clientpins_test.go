@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log"
@@ -15,6 +16,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,6 +127,14 @@ func TestClientLearnsPins(t *testing.T) {
 	if head, err := c.Sync(short(t)); err != nil || head.Authority.Index != 1 {
 		t.Fatalf("before the replica changed over: %+v, %v", head, err)
 	}
+	// Its next key is known before it is shown: nobody has to be asked for a proof.
+	kept, err := os.ReadFile(filepath.Join(w.dir, w.world.hash.String(), "pins"))
+	has := func(id *tlsIdentity) bool {
+		return strings.Contains(string(kept), base64.RawURLEncoding.EncodeToString(id.pin[:]))
+	}
+	if err != nil || !has(first) || !has(second) {
+		t.Errorf("kept pins %s, %v", kept, err)
+	}
 	if _, err := w.client(t).Sync(short(t)); err != nil {
 		t.Errorf("a former key just after the handover: %v", err)
 	}
@@ -175,6 +186,31 @@ func TestClientFindsPins(t *testing.T) {
 	w.server.CloseClientConnections()
 	if _, err := strict.Status(short(t)); !errors.As(err, &unknown) {
 		t.Errorf("strict pins: %v", err)
+	}
+}
+
+// TestManyServersOfUnknownKeys: whose list is longer than the tries of one call has a second
+// round all the same, in which a server is asked for the proof: in the first one, any
+// that comes after may have a known key.
+func TestManyServersOfUnknownKeys(t *testing.T) {
+	first, second := newTLSIdentity(t), newTLSIdentity(t)
+	w := newPinWorld(t, first)
+	if _, err := w.client(t, first.pin).Sync(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	w.rekey(t, second)
+	w.shown.Store(second)
+	w.server.CloseClientConnections()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	servers := append(slices.Repeat([]string{w.server.URL}, 9), gone.URL)
+	c, err := client.New(client.Options{Servers: servers, Genesis: w.world.hash, TrustDir: w.dir, LearnPins: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Status(short(t)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -171,6 +171,18 @@ func TestSignsOfLife(t *testing.T) {
 	}
 }
 
+// Who asks one server and no other hears in ten seconds that it is silent.
+func TestStatusOfASilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := hosts{"silent": {}, "b": {serve: after(0, 0)}}.client(t, "silent", "b")
+		began := time.Now()
+		var silent *silentError
+		if _, err := c.StatusOf(t.Context(), "http://silent"); !errors.As(err, &silent) || time.Since(began) != 4*(quietLimit+signLimit) {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
+}
+
 // What the next server refuses for good leaves the silent one all the same.
 func TestRefusedAfterSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
