@@ -97,13 +97,13 @@ func TestAlertsAreWhole(t *testing.T) {
 var (
 	quotedText = regexp.MustCompile(`"[^"]*"`)
 	aWord      = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*`)
-	aRange     = regexp.MustCompile(`\[[^\]]*\]`)
+	aRange     = regexp.MustCompile(`\[[^\]]*\]|\boffset \d+[smhd]\b`)
 	grouping   = regexp.MustCompile(`\b(?:by|without) \(([^)]*)\)`)
 	selector   = regexp.MustCompile(`([a-zA-Z_]+)(?:\{([^}]*)\})?`)
 	matcher    = regexp.MustCompile(`^\s*([a-z_]+)(=|=~)"([^"]*)"\s*$`)
 
 	// promWords are the words of Prometheus's language that the alerts use.
-	promWords = []string{"max", "sum", "count", "scalar", "increase", "by", "or", "bool"}
+	promWords = []string{"max", "sum", "count", "scalar", "increase", "changes", "by", "and", "or", "bool"}
 )
 
 // scrapedUp is Prometheus's own: whether a scrape succeeded. The jobs are what metrics.md
