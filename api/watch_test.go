@@ -17,11 +17,10 @@ import (
 	"github.com/quorate/quorate/ledger"
 )
 
-// lines gives the lines of a watch one at a time; one that says nothing for a minute has
-// ended.
+// lines gives the lines of a watch one at a time.
 func lines(t *testing.T, url string, header ...string) (next func() string, end func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithCancel(context.Background())
 	q, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -66,8 +65,7 @@ type Client struct {
 	servers   []string
 	http      *http.Client
 	pins      *pins
-	pulses    map[string]*pulse // by server
-	preferred atomic.Int64      // index of the server that answered last, or after one that is silent
+	preferred atomic.Int64 // index of the server that answered last
 
 	syncing sync.Mutex // guards trust, unkept and small
 	trust   *trust
@@ -88,7 +86,7 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: options, servers: servers, pins: pins, pulses: newPulses(servers), http: newHTTPClient(options, pins)}
+	c := &Client{options: options, servers: servers, pins: pins, http: newHTTPClient(options, pins)}
 	if options.HTTPClient != nil {
 		own := *options.HTTPClient
 		c.http = &own
@@ -130,7 +128,6 @@ func newHTTPClient(options Options, pins *pins) *http.Client {
 		config.MinVersion = tls.VersionTLS13
 	}
 	transport := &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext, // whoever gave up waiting leaves it behind
 		TLSClientConfig:       config,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   16,

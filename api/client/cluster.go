@@ -168,11 +168,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 // StatusOf is Status of one server of the client's list, without fail-over.
 func (c *Client) StatusOf(ctx context.Context, server string) (*Status, error) {
 	var status Status
-	// With the patience of a second round: nobody is asked instead.
-	err := c.tryWatched(ctx, server, 0, 1, func(ctx context.Context, server string) error {
-		return c.try(ctx, server, call{method: "GET", path: "/v1/status"}, &status)
-	})
-	if err != nil {
+	if err := c.try(ctx, server, call{method: "GET", path: "/v1/status"}, &status); err != nil {
 		return nil, err
 	}
 	return &status, nil

@@ -23,13 +23,6 @@ const (
 	leaderPatience  = 8 * time.Second  // for a leader: an election takes 1 to 3 s
 	probeTimeout    = 2 * time.Second  // of asking a server whether it knows a leader
 
-	quietLimit    = time.Second             // without a word from a server, before it is asked for a sign of life
-	signLimit     = 1500 * time.Millisecond // for that; both four times as long in each round that follows,
-	silenceRounds = 5                       // up to so many
-	watchQuiet    = 4 * time.Second         // quietLimit of a watch, which has heartbeats
-	slowestLine   = 64 << 10                // bytes a second that a submission goes out with at least
-	dialTimeout   = 10 * time.Second
-
 	maxStateBytes = 1 << 30          // of /v1/state: 50,000 nodes take about 300 MB
 	maxStateLine  = 4 << 20          // one record
 	stateTimeout  = 10 * time.Minute // for all of it

@@ -42,8 +42,6 @@ type OperatorClient struct {
 	client *Client
 }
 
-const operatorServer = "http://operator" // whatever the name: the socket is dialled
-
 // NewOperatorClient makes a client of the socket at path.
 func NewOperatorClient(path string) *OperatorClient {
 	transport := &http.Transport{
@@ -52,7 +50,7 @@ func NewOperatorClient(path string) *OperatorClient {
 			return d.DialContext(ctx, "unix", path)
 		},
 	}
-	return &OperatorClient{client: &Client{servers: []string{operatorServer}, pulses: newPulses([]string{operatorServer}), http: &http.Client{Transport: transport}}}
+	return &OperatorClient{client: &Client{servers: []string{"http://operator"}, http: &http.Client{Transport: transport}}}
 }
 
 // Close closes idle connections.

@@ -43,7 +43,7 @@ func (c *Client) State(ctx context.Context) (*CertifiedState, error) {
 		return nil, ErrNoGenesis
 	}
 	var out *CertifiedState
-	err := c.failOver(ctx, 0, func(ctx context.Context, server string) (err error) {
+	err := c.failOver(ctx, func(server string) (err error) {
 		out, err = c.stateOf(ctx, server)
 		return err
 	})

@@ -92,7 +92,7 @@ func (c *Client) submit(ctx context.Context, path string, envelopes [][]byte, wa
 		body: bytes.Join(envelopes, nil), timeout: submitTimeout,
 	}
 	search := newSearch(c)
-	err := c.failOver(ctx, len(k.body), func(ctx context.Context, server string) error {
+	err := c.failOver(ctx, func(server string) error {
 		return search.try(ctx, server, func() error { return c.try(ctx, server, k, out) })
 	})
 	var vain *noLeaderError

@@ -49,7 +49,7 @@ func (c *Client) syncAny(ctx context.Context) (*Head, error) {
 	var head *Head // the newest that a server showed
 	tries := 0
 	defer func() { c.small = 0 }()
-	err := c.failOver(ctx, 0, func(ctx context.Context, server string) error {
+	err := c.failOver(ctx, func(server string) error {
 		// Whoever stalls must not keep the others from being asked; who is slow gets more
 		// time in the rounds that follow.
 		c.small = min(smallTimeout<<min(tries/len(c.servers), 8), requestTimeout)

@@ -61,13 +61,13 @@ func get[T any, P interface {
 // call makes the request at one server after another until one gives an
 // answer that another could not better, and decodes it into out.
 func (c *Client) call(ctx context.Context, k call, out any) error {
-	return c.failOver(ctx, len(k.body), func(ctx context.Context, server string) error { return c.try(ctx, server, k, out) })
+	return c.failOver(ctx, func(server string) error { return c.try(ctx, server, k, out) })
 }
 
 // fetch is call for answers that are no JSON.
 func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 	var got *answer
-	err := c.failOver(ctx, len(k.body), func(ctx context.Context, server string) (err error) {
+	err := c.failOver(ctx, func(server string) (err error) {
 		got, err = c.do(ctx, server, k)
 		return err
 	})
@@ -77,11 +77,9 @@ func (c *Client) fetch(ctx context.Context, k call) (*answer, error) {
 // failOver tries the servers in turn, first the one that answered last. After
 // each round it waits, with jitter; a server that proves nothing, or nothing
 // recent, gets no second round, nor one whose TLS key is unknown, unless it may be
-// asked in that round for a proof of it. A server that gives no sign of life is left
-// (silence.go), and gets more time in the rounds that follow. When all fail, the error is
-// the one that says most. A try that outlasts ctx leaves the next call to the next server.
-// sent is how many bytes a try sends.
-func (c *Client) failOver(ctx context.Context, sent int, try func(ctx context.Context, server string) error) error {
+// asked in that round for a proof of it. When all fail, the error is the one that
+// says most. A try that outlasts ctx leaves the next call to the next server.
+func (c *Client) failOver(ctx context.Context, try func(server string) error) error {
 	first := int(c.preferred.Load())
 	pause := retryFirst
 	attempts := max(attemptsPerCall, len(c.servers))
@@ -90,9 +88,9 @@ func (c *Client) failOver(ctx context.Context, sent int, try func(ctx context.Co
 	}
 	var worst error
 	unknown := false // some server's TLS key is
-	for i := 0; i < attempts; i++ {
+	for i := range attempts {
 		at := (first + i) % len(c.servers)
-		err := c.tryWatched(ctx, c.servers[at], sent, i/len(c.servers), try)
+		err := try(c.servers[at])
 		c.pins.works(c.servers[at], err == nil || final(err))
 		if err == nil {
 			c.preferred.Store(int64(at))
@@ -103,10 +101,6 @@ func (c *Client) failOver(ctx context.Context, sent int, try func(ctx context.Co
 		}
 		var pin *PinError
 		unknown = unknown || errors.As(err, &pin)
-		var silent *silentError
-		if errors.As(err, &silent) {
-			attempts = max(attempts, 2*len(c.servers)) // it may be slow, and gets its second round
-		}
 		if worst == nil || weight(err) >= weight(worst) {
 			worst = err
 		}
@@ -249,7 +243,6 @@ func (c *Client) open(ctx context.Context, server string, k call) (*http.Respons
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", server, err)
 	}
-	response.Body = &lively{response.Body, c.pulses[server]}
 	if response.StatusCode == http.StatusNotModified && k.etag != "" || response.StatusCode/100 == 2 {
 		return response, nil
 	}

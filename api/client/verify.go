@@ -52,7 +52,7 @@ func (c *Client) proveState(ctx context.Context, key string) (file *ledger.State
 	}
 	c.syncing.Lock()
 	defer c.syncing.Unlock()
-	err = c.failOver(ctx, 0, func(ctx context.Context, server string) error {
+	err = c.failOver(ctx, func(server string) error {
 		var answer StateProof
 		if err := c.try(ctx, server, call{method: http.MethodGet, path: "/v1/proofs/state?key=" + url.QueryEscape(key)}, &answer); err != nil {
 			return err
@@ -171,7 +171,7 @@ func (c *Client) proveEntry(ctx context.Context, seq uint64) (*Entry, *ledger.En
 	}
 	var entry Entry
 	var proof *ledger.EntryProof
-	err = c.failOver(ctx, 0, func(ctx context.Context, server string) error {
+	err = c.failOver(ctx, func(server string) error {
 		entry = Entry{}
 		path := fmt.Sprintf("/v1/entries/%d?size=%d&consistency=stale", seq, head.Size)
 		if err := c.try(ctx, server, call{method: http.MethodGet, path: path}, &entry); err != nil {
@@ -248,7 +248,7 @@ func (c *Client) Entries(ctx context.Context, from uint64, limit int) ([]Entry, 
 		limit = int(head.Size - from)
 	}
 	var entries []Entry
-	err = c.failOver(ctx, 0, func(ctx context.Context, server string) error {
+	err = c.failOver(ctx, func(server string) error {
 		var page Entries
 		path := fmt.Sprintf("/v1/entries?from=%d&limit=%d&consistency=stale", from, limit)
 		if err := c.try(ctx, server, call{method: http.MethodGet, path: path}, &page); err != nil {

@@ -108,11 +108,6 @@ type watcher struct {
 
 // from watches one server until its stream ends.
 func (w *watcher) from(ctx context.Context, server string) error {
-	if len(w.client.servers) > 1 {
-		watched, end := w.client.vigil(ctx, server, time.Now(), patience{watchQuiet, signLimit})
-		defer end()
-		ctx = watched
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	response, err := w.client.open(ctx, server, call{method: http.MethodGet, path: w.options.path(w.next)})
@@ -227,10 +222,7 @@ func (w *watcher) settle(ctx context.Context) error {
 	last := w.hold[len(w.hold)-1]
 	what := "entry " + strconv.FormatUint(last.Seq, 10) + " of its watch"
 	proven, err := w.client.Entry(ctx, last.Seq)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return ctx.Err() // the server went silent meanwhile, or the watch is over
-	case err != nil:
+	if err != nil {
 		return &ProofError{w.server, what, err}
 	}
 	if proven.Hash != last.Hash {
