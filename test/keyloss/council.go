@@ -92,6 +92,17 @@ func (h *house) record(ctx context.Context, key, text string) string {
 	return codeOf(h.withKey(ctx, key, "record", "--text", text, "--output", "json"))
 }
 
+// recordBeside is record under the key of a node whose agent runs: that takes the same
+// numbers, and whoever comes second with one is refused and says it again.
+func (h *house) recordBeside(ctx context.Context, a *agent, text string) (code string) {
+	for range besideTries {
+		if code = h.record(ctx, filepath.Join(a.dir(), a.Name), text); code != "seq_used" {
+			break
+		}
+	}
+	return code
+}
+
 // codeOf is the code of a refusal, or "ok".
 func codeOf(a *stagehand.Answer) string {
 	if a.Code == 0 {

@@ -21,6 +21,7 @@ const (
 
 	workFactor      = "12" // log2 of scrypt's N: a rehearsal opens hundreds of key files
 	thefts          = 5    // of one node, each time that it is just rotating
+	besideTries     = 5    // of saying something beside an agent that uses the same key
 	thiefStatements = 200
 	thiefSubmitted  = 60 // of them, to replicas; agents judge all
 	passphraseBytes = 18

@@ -53,7 +53,7 @@ func nodeRekeyed(ctx context.Context, h *house) error {
 	if err := h.follows(ctx, a); err != nil {
 		return err
 	}
-	if got := h.record(ctx, filepath.Join(a.dir(), a.Name), "n4 is back"); got != "ok" {
+	if got := h.recordBeside(ctx, a, "n4 is back"); got != "ok" {
 		h.Fail("a record of n4 under the new key: %s", got)
 	}
 	h.Says("the node", "%s follows the ledger and speaks with its new key %.12s… after %.1f s in all", a.Name, key, time.Since(began).Seconds())

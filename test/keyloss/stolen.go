@@ -372,7 +372,7 @@ func (h *house) bringsBack(ctx context.Context, a *agent) error {
 	if err := h.follows(ctx, a); err != nil {
 		return err
 	}
-	h.demandCode("a record of "+a.Name+" under its new key", h.record(ctx, filepath.Join(a.dir(), a.Name), a.Name+" is back"), "ok")
+	h.demandCode("a record of "+a.Name+" under its new key", h.recordBeside(ctx, a, a.Name+" is back"), "ok")
 	h.Says("the node", "%s is re-keyed by decision and speaks again", a.Name)
 	return nil
 }
